@@ -1,0 +1,40 @@
+"""What a network costs: parameters and multiply-adds, counted without running it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+ATTENTION_PRODUCTS = ("bmm", "baddbmm", "scaled_dot_product")
+
+
+class Cost(NamedTuple):
+    """`macs` are multiply-adds of one forward pass, the papers' "FLOPs"; `attention_macs`, a part of them, are the
+    products q k^T and weights v, which many published counts leave out."""
+
+    parameters: int
+    macs: int
+    attention_macs: int
+
+    def __str__(self) -> str:
+        return f"{self.parameters / 1e6:.2f} M parameters, {self.macs / 1e9:.2f} G multiply-adds"
+
+
+def cost(net: nn.Module, shape: Sequence[int]) -> Cost:
+    """Count `net` on a clip of `shape` (b, 3, T, H, W), in evaluation mode, on the meta device.
+
+    Matrix products and convolutions only, as torch's own counter has them (one multiply-add = two of its FLOPs);
+    norms, softmax and additions are left out. `net` itself is not touched.
+    """
+    net = copy.deepcopy(net).to("meta").eval().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(*shape, device="meta"))
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(n for op, n in counts.items() if any(word in str(op) for word in ATTENTION_PRODUCTS))
+    parameters = sum(p.numel() for p in net.parameters())
+    return Cost(parameters, sum(counts.values()) // 2, products // 2)

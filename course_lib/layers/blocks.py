@@ -1,0 +1,69 @@
+"""The small parts that several networks share."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.grid import Grid
+
+
+class PatchEmbed(nn.Module):
+    """Cut a clip into tubelets of `patch` frames x pixels x pixels and turn each into a token.
+
+    ValueError if the clip does not tile.
+    """
+
+    def __init__(self, dim: int, patch: Grid, colours: int = 3):
+        super().__init__()
+        self.patch = patch
+        self.project = nn.Conv3d(colours, dim, kernel_size=patch, stride=patch)
+
+    def forward(self, clip: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b t h w d"]:
+        Grid(*clip.shape[2:]).divide(self.patch)
+        return rearrange(self.project(clip), "b d t h w -> b t h w d")
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, token by token."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.up, self.activation, self.down = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
+
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        return self.down(self.activation(self.up(x)))
+
+
+class DropPath(nn.Module):
+    """While training, leave out a residual branch for a random part of the batch (stochastic depth)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"a drop-path rate lies in [0, 1), not {rate}")
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        return x * keep / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+def drop_path_rates(highest: float, depth: int) -> list[float]:
+    """From 0 in the first block to `highest` in the last, evenly."""
+    return [highest * i / max(1, depth - 1) for i in range(depth)]
+
+
+def vit_init(part: nn.Module) -> None:
+    """ViT's start, for net.apply: linear weights normal with std 0.02 (cut at +-2), biases zero."""
+    if isinstance(part, nn.Linear):
+        nn.init.trunc_normal_(part.weight, std=0.02)
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,75 @@
+"""Turn the weights of an image network into the weights of a video network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def inflate_conv(
+    weight: Float[Tensor, "o i h w"], frames: int, how: Literal["average", "centre"] = "average"
+) -> Float[Tensor, "o i t h w"]:
+    """Give a 2-D kernel a time axis of `frames`.
+
+    average: every frame gets weight / frames, so that a still video gives the image's answer (I3D, section 2.1).
+    centre: only the middle frame gets the weight, so that the network starts as an image network (ViViT, eq. 9).
+    """
+    if frames < 1:
+        raise ValueError(f"a kernel needs at least one frame, not {frames}")
+    if how == "average":
+        return repeat(weight, "o i h w -> o i t h w", t=frames) / frames
+    if how != "centre":
+        raise ValueError(f"how must be 'average' or 'centre', not {how!r}")
+    kernel = weight.new_zeros(*weight.shape[:2], frames, *weight.shape[2:])
+    kernel[:, :, frames // 2] = weight
+    return kernel
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which of our tensors got weights, which keep their fresh start, and which given tensors found no place."""
+
+    loaded: tuple[str, ...]
+    fresh: tuple[str, ...] = ()
+    left_over: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        def some(names: tuple[str, ...]) -> str:
+            return ", ".join(names[:4]) + (f", ... {len(names) - 4} more" if len(names) > 4 else "")
+
+        lines = [f"{len(self.loaded)} tensors loaded"]
+        lines += [f"{len(self.fresh)} fresh: {some(self.fresh)}"] if self.fresh else []
+        lines += [f"{len(self.left_over)} left over: {some(self.left_over)}"] if self.left_over else []
+        return "\n".join(lines)
+
+
+def load_image_weights(net: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str]) -> LoadReport:
+    """Fill `net` from an image network of our own names: sources[ours] says which image tensor `ours` starts from.
+
+    Names missing from `sources` start from the tensor of the same name, if there is one. A 4-D kernel is inflated to
+    5-D by the average. ValueError names every tensor whose shape does not fit; nothing is loaded then.
+    """
+    ours, filled, wrong = net.state_dict(), {}, []
+    for name, old in ours.items():
+        source = sources.get(name, name)
+        if source not in weights:
+            continue
+        new = weights[source]
+        if new.ndim == 4 and old.ndim == 5:
+            new = inflate_conv(new, old.shape[2])
+        if new.shape == old.shape:
+            filled[name] = new
+        else:
+            wrong.append(f"{name}: needs {tuple(old.shape)}, {source} has {tuple(new.shape)}")
+    if wrong:
+        raise ValueError("image weights do not fit (resize them first, or leave them out):\n  " + "\n  ".join(wrong))
+    net.load_state_dict({**ours, **filled})
+    used = {sources.get(name, name) for name in filled}
+    return LoadReport(
+        tuple(filled), tuple(n for n in ours if n not in filled), tuple(n for n in weights if n not in used)
+    )

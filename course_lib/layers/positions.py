@@ -1,0 +1,70 @@
+"""Learned codes that tell a token where and when it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.grid import Grid
+
+
+class SpaceCode(nn.Module):
+    """One learned vector a place, the same in every frame, and one for the class token."""
+
+    def __init__(self, h: int, w: int, dim: int):
+        super().__init__()
+        self.place = nn.Parameter(torch.empty(h, w, dim))
+        self.cls = nn.Parameter(torch.empty(dim))
+        for code in (self.place, self.cls):
+            nn.init.trunc_normal_(code, std=0.02)
+
+    def forward(
+        self, x: Float[Tensor, "b t h w d"], cls: Float[Tensor, "b 1 d"]
+    ) -> tuple[Float[Tensor, "b t h w d"], Float[Tensor, "b 1 d"]]:
+        check_grid(x, (None, *self.place.shape[:2]))
+        return x + self.place, cls + self.cls
+
+
+class TimeCode(nn.Module):
+    """One learned vector a moment, the same at every place; starts at zero, so that order cannot matter at first."""
+
+    def __init__(self, t: int, dim: int):
+        super().__init__()
+        self.moment = nn.Parameter(torch.zeros(t, dim))
+
+    def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
+        check_grid(x, (len(self.moment), None, None))
+        return x + self.moment[:, None, None]
+
+
+def check_grid(x: Tensor, wanted: tuple[int | None, ...]) -> None:
+    """ValueError that names the axis whose length the network was not built for."""
+    for axis, have, want in zip("thw", x.shape[1:4], wanted, strict=True):
+        if want is not None and have != want:
+            raise ValueError(
+                f"the clip gives {axis}={have} tokens, the network was built for {axis}={want}: "
+                f"sample another clip, or build the network for this one (frames=..., size=...)"
+            )
+
+
+def resize_place(
+    place: Float[Tensor, "h w d"], grid: Grid, mode: Literal["nearest", "bilinear"] = "bilinear"
+) -> Float[Tensor, "H W d"]:
+    """The same picture of codes on another grid."""
+    code = rearrange(place, "h w d -> 1 d h w")
+    keywords = {} if mode == "nearest" else {"align_corners": False}
+    return rearrange(F.interpolate(code, size=grid[1:], mode=mode, **keywords), "1 d h w -> h w d")
+
+
+def resize_moment(
+    moment: Float[Tensor, "t d"], frames: int, mode: Literal["nearest", "linear"] = "linear"
+) -> Float[Tensor, "T d"]:
+    """The same course of codes over another number of frames."""
+    code = rearrange(moment, "t d -> 1 d t")
+    keywords = {} if mode == "nearest" else {"align_corners": False}
+    return rearrange(F.interpolate(code, size=frames, mode=mode, **keywords), "1 d t -> t d")

@@ -1,0 +1,36 @@
+"""The networks by name: build("timesformer_b_8x224", classes=174)."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from difflib import get_close_matches
+
+from torch import nn
+
+from course_lib.models import timesformer
+
+NETWORKS = {name: (timesformer.TimeSformer, config) for name, config in timesformer.VARIANTS.items()}
+
+
+def names() -> list[str]:
+    """Every network that `build` knows."""
+    return list(NETWORKS)
+
+
+def build(name: str, **changes: object) -> nn.Module:
+    """A freshly started network, its config changed by keyword; the network's `.config` tells what was built.
+
+    ValueError lists the near names, or the fields that the config has.
+    """
+    if name not in NETWORKS:
+        near = get_close_matches(name, NETWORKS, 3, 0.3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(NETWORKS)}."
+        raise ValueError(f"unknown network {name!r}. {hint}")
+    network, config = NETWORKS[name]
+    known = [field.name for field in fields(config)]
+    for field in changes:
+        if field not in known:
+            near = get_close_matches(field, known, 1, 0.4)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{name} has no setting {field!r}: {hint}It has {', '.join(known)}")
+    return network(replace(config, **changes))

@@ -1,0 +1,83 @@
+"""Released checkpoints: their names and layouts, and how they become ours.
+
+One file a code base. Each gives `entries(model)`: for every tensor of ours, the official tensor that it is made from
+and how (None: as it is).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.layers.inflate import LoadReport
+from course_lib.official import huggingface, timesformer
+
+Entry = tuple[str, str, Callable[[Tensor], Tensor] | None]  # ours, official, how
+SOURCES: dict[str, Callable[[nn.Module], Iterator[Entry]]] = {
+    "timesformer": timesformer.entries,
+    "huggingface": huggingface.entries,
+}
+
+
+def load(model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source: str) -> LoadReport:
+    """Fill `model` from an official checkpoint, a file (.pyth, .pt, .bin, .safetensors) or its state dict.
+
+    Strict both ways: ValueError names every official tensor that is missing, unexpected or misshapen, and then nothing
+    is loaded. Integer buffers (counters, index tables) may be left over; the report names them.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"unknown checkpoint format {source!r}: there are {', '.join(SOURCES)}")
+    state = dict(checkpoint) if isinstance(checkpoint, Mapping) else read(Path(checkpoint))
+    ours, filled, used, problems = model.state_dict(), {}, set(), []
+    for name, official, how in SOURCES[source](model):
+        used.add(official)
+        if official not in state:
+            problems.append(f"missing: {official}")
+            continue
+        wanted = ours[name].shape
+        try:
+            filled[name] = state[official] if how is None else how(state[official])
+            found = filled[name].shape
+        except (RuntimeError, ValueError, IndexError):  # the official tensor does not even have the right axes
+            found = state[official].shape
+        if found != wanted:
+            problems.append(f"misshapen: {official} {tuple(state[official].shape)} for {name} {tuple(wanted)}")
+    left = [name for name in state if name not in used]
+    problems += [f"unexpected: {name}" for name in left if state[name].is_floating_point()]
+    if problems:
+        problems = list(dict.fromkeys(problems))
+        shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
+        raise ValueError(
+            f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; build the model with "
+            f"the checkpoint's classes, frames, size and attention:\n  " + "\n  ".join(shown)
+        )
+    unfilled = [name for name in ours if name not in filled]
+    assert not unfilled, f"course_lib.official.{source} forgets {unfilled}"
+    model.load_state_dict(filled)
+    return LoadReport(tuple(filled), left_over=tuple(left))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint file; code in it is never run. ValueError says why a file cannot be read."""
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old files warn about their storage format
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
+    for wrapper in ("model_state", "state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict of tensors")
+    return state

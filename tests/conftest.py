@@ -1,0 +1,32 @@
+"""Every shape in a public signature of course_lib is checked while the tests run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests share tests/reference/recipe.py and the like
+install_import_hook("course_lib", "beartype.beartype")
+torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
+
+
+@pytest.fixture
+def all_cores():
+    """For full-size networks."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """The folder of real videos, good and broken: $COURSE_CLIPS or ../shared/clips; tests that need it skip without."""
+    folder = Path(os.environ.get("COURSE_CLIPS") or Path(__file__).parents[2] / "shared" / "clips")
+    if not folder.is_dir():
+        pytest.skip(f"no real clips at {folder}: set COURSE_CLIPS to a folder of videos")
+    return folder

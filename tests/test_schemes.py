@@ -1,0 +1,230 @@
+"""One definition of a scheme is both the picture and the computation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from einops import rearrange
+
+from course_lib.analysis.reach import reach, then
+from course_lib.grid import Grid
+from course_lib.layers.attention import GridAttention, MultiHeadAttention, record_attention
+from course_lib.layers.schemes import (
+    HEIGHT,
+    JOINT,
+    SPACE,
+    TIME,
+    WIDTH,
+    Band,
+    Scheme,
+    ShiftedWindows,
+    local_global,
+    strided,
+    windows,
+)
+
+GRID = Grid(4, 4, 6)
+LOCAL, GLOBAL = local_global(GRID)
+SCHEMES = [
+    JOINT,
+    SPACE,
+    TIME,
+    WIDTH,
+    HEIGHT,
+    LOCAL,
+    GLOBAL,
+    windows(2, 2, 3),
+    ShiftedWindows((2, 2, 3), (1, 1, 1)),
+    ShiftedWindows((2, 4, 3), (1, 0, 2)),
+    Band(0),
+    Band(5),
+]
+PARTITIONS = [scheme for scheme in SCHEMES if hasattr(scheme, "group_of")]
+FOLDS = [scheme for scheme in PARTITIONS if hasattr(scheme, "members")]
+
+
+def each(schemes):
+    return pytest.mark.parametrize("scheme", schemes, ids=lambda scheme: scheme.name)
+
+
+def attention(scheme) -> GridAttention:
+    torch.manual_seed(0)
+    return GridAttention(8, 2, scheme).double().eval()
+
+
+def tokens(grid=GRID) -> torch.Tensor:
+    return torch.randn(2, *grid, 8, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+
+
+def picture(mask) -> list[str]:
+    return ["".join("#" if seen else "." for seen in row) for row in mask.tolist()]
+
+
+@each(SCHEMES)
+def test_the_fold_computes_dense_masked_attention(scheme):
+    net, x = attention(scheme), tokens()
+    mask = scheme.mask(GRID).expand(len(x), -1, -1)
+    torch.testing.assert_close(net(x), MultiHeadAttention.forward(net, x.flatten(1, 3), mask=mask).view_as(x))
+
+
+@each(SCHEMES)
+def test_the_mask_is_what_gradients_reach(scheme):
+    assert torch.equal(reach(attention(scheme), GRID), scheme.mask(GRID))
+
+
+@each(SCHEMES)
+def test_recording_changes_no_output_and_rows_sum_to_one(scheme):
+    net, x = attention(scheme), tokens()
+    before = net(x)
+    with record_attention(net) as weights:
+        torch.testing.assert_close(net(x), before)
+    (recorded,) = weights[""]
+    torch.testing.assert_close(recorded.sum(-1), torch.ones(recorded.shape[:-1], dtype=torch.double))
+    assert net.tap is None, "the tap must be taken out again"
+
+
+@each(SCHEMES)
+def test_a_scheme_has_both_faces(scheme):
+    assert isinstance(scheme, Scheme)
+    assert scheme.name
+
+
+@each(PARTITIONS)
+def test_one_group_number_a_token_says_the_whole_mask(scheme):
+    group = scheme.group_of(GRID)
+    assert torch.equal(group[:, None] == group[None, :], scheme.mask(GRID))
+    assert sorted(set(group.tolist())) == list(range(len(set(group.tolist()))))
+
+
+# The outside witness: both faces come from one definition, so a wrong definition would fool the tests above.
+DRAWINGS = [  # scheme, grid, its mask drawn by hand
+    (JOINT, (2, 1, 2), ["####", "####", "####", "####"]),
+    (SPACE, (2, 1, 2), ["##..", "##..", "..##", "..##"]),
+    (TIME, (2, 1, 2), ["#.#.", ".#.#", "#.#.", ".#.#"]),
+    (WIDTH, (1, 2, 2), ["##..", "##..", "..##", "..##"]),
+    (WIDTH, (2, 1, 2), ["##..", "##..", "..##", "..##"]),
+    (HEIGHT, (1, 2, 2), ["#.#.", ".#.#", "#.#.", ".#.#"]),
+    (HEIGHT, (2, 2, 1), ["##..", "##..", "..##", "..##"]),
+    (windows(1, 1, 2), (1, 1, 4), ["##..", "##..", "..##", "..##"]),
+    (windows(2, 1, 1), (4, 1, 1), ["##..", "##..", "..##", "..##"]),
+    (windows(1, 2, 1), (1, 4, 1), ["##..", "##..", "..##", "..##"]),
+    (strided(1, 1, 2), (1, 1, 4), ["#.#.", ".#.#", "#.#.", ".#.#"]),
+    (strided(2, 1, 1), (4, 1, 1), ["#.#.", ".#.#", "#.#.", ".#.#"]),
+    (strided(1, 2, 1), (1, 4, 1), ["#.#.", ".#.#", "#.#.", ".#.#"]),
+    (ShiftedWindows((1, 1, 2), (0, 0, 1)), (1, 1, 4), ["#...", ".##.", ".##.", "...#"]),
+    (ShiftedWindows((2, 1, 1), (1, 0, 0)), (4, 1, 1), ["#...", ".##.", ".##.", "...#"]),
+    (ShiftedWindows((1, 1, 3), (0, 0, 1)), (1, 1, 6), ["#.....", ".###..", ".###..", ".###..", "....##", "....##"]),
+    (Band(1), (4,), ["##..", "###.", ".###", "..##"]),
+    (Band(2), (1, 1, 4), ["###.", "####", "####", ".###"]),
+]
+
+
+@pytest.mark.parametrize(("scheme", "grid", "drawn"), DRAWINGS, ids=lambda x: getattr(x, "name", ""))
+def test_the_mask_is_the_one_drawn_by_hand(scheme, grid, drawn):
+    assert picture(scheme.mask(grid)) == drawn
+
+
+def test_local_global_is_quadrants_then_every_second_token():
+    local, far = local_global(Grid(2, 2, 4))
+    assert picture(local.mask((2, 2, 4)))[0] == "##......##......"  # the quadrant's columns 0-1 of row 0, in both frames
+    assert picture(far.mask((4, 2, 2)))[5] == ".....#.......#.."  # token 5: frames 1 and 3, row 0, column 1
+
+
+# allowed / computed at TimeSformer's 8x14x14 and Swin's window: how much of the saving is real
+PAIRS = [
+    (JOINT, 1568**2, 1568**2),
+    (SPACE, 8 * 196**2, 8 * 196**2),
+    (TIME, 196 * 8**2, 196 * 8**2),
+    (WIDTH, 1568 * 14, 1568 * 14),
+    (windows(8, 7, 7), 4 * 392**2, 4 * 392**2),
+    (strided(2, 2, 2), 8 * 196**2, 8 * 196**2),
+    (windows(2, 7, 7), 153_664, 153_664),
+    (ShiftedWindows((2, 7, 7), (1, 3, 3)), 76_664, 153_664),
+    (Band(49), 1568 * 99 - 2 * sum(range(1, 50)), 1568**2),
+]
+
+
+@pytest.mark.parametrize(("scheme", "allowed", "computed"), PAIRS, ids=lambda x: getattr(x, "name", ""))
+def test_pairs_allowed_and_pairs_computed(scheme, allowed, computed):
+    grid = Grid(8, 14, 14)
+    assert int(scheme.mask(grid).sum()) == allowed
+    assert scheme.computed(grid) == computed
+
+
+def test_timesformer_divided_attention_reaches_the_whole_clip_in_one_block():
+    assert then(TIME.mask(GRID), SPACE.mask(GRID)).all()
+    assert not TIME.mask(GRID).all() and not SPACE.mask(GRID).all()
+
+
+def test_timesformer_axial_attention_needs_all_three_of_its_layers():
+    two = then(TIME.mask(GRID), WIDTH.mask(GRID))
+    assert not two.all() and then(two, HEIGHT.mask(GRID)).all()
+
+
+def test_swin_windows_stay_closed_until_they_shift():
+    plain, shifted = windows(2, 2, 3).mask(GRID), ShiftedWindows((2, 2, 3), (1, 1, 1)).mask(GRID)
+    assert torch.equal(then(plain, plain), plain)
+    assert then(plain, shifted).sum() > plain.sum()
+
+
+def test_swin_shift_never_joins_opposite_borders():
+    assert not ShiftedWindows((2, 2, 3), (1, 1, 1)).mask(GRID)[0, -1]
+
+
+def test_class_token_over_joint_attention_is_a_plain_vit():
+    net, x, cls = attention(JOINT), tokens(), torch.randn(2, 1, 8).double()
+    y, out = net(x, cls)
+    vit = MultiHeadAttention.forward(net, torch.cat([cls, x.flatten(1, 3)], dim=1))
+    torch.testing.assert_close(torch.cat([out, y.flatten(1, 3)], dim=1), vit)
+
+
+def test_timesformer_class_token_takes_the_mean_over_frames():
+    net, x, cls = attention(SPACE), tokens(), torch.randn(2, 1, 8).double()
+    _, out = net(x, cls)
+    rows = [torch.cat([cls, x[:, t].flatten(1, 2)], dim=1) for t in range(GRID.t)]
+    frames = [MultiHeadAttention.forward(net, row)[:, :1] for row in rows]
+    torch.testing.assert_close(out, sum(frames) / GRID.t)
+
+
+@each(FOLDS)
+def test_groups_hold_every_token_once(scheme):
+    members = scheme.members(GRID)
+    assert torch.equal(members.flatten().sort().values, torch.arange(GRID.size))
+
+
+def test_group_members_stand_in_the_order_of_the_fold():
+    x = torch.arange(GRID.size).view(1, *GRID, 1).double()
+    seen = []
+    TIME.apply(lambda rows: seen.append(rows) or rows, x)
+    assert torch.equal(rearrange(seen[0], "group member 1 -> group member").long(), TIME.members(GRID))
+
+
+def test_a_window_that_does_not_fit_is_refused_by_axis_and_length():
+    for call in (lambda: attention(windows(3, 2, 3))(tokens()), lambda: windows(3, 2, 3).mask(GRID)):
+        with pytest.raises(ValueError, match=r"axis \(nt t\).*length 4, not a multiple of 3.*use 3 or 6"):
+            call()
+
+
+def test_tokens_without_a_grid_are_refused():
+    with pytest.raises(ValueError, match="names 5 axes, the tokens have 3"):
+        SPACE.apply(lambda x: x, torch.zeros(1, 6, 8))
+
+
+@pytest.mark.parametrize("scheme", [ShiftedWindows((2, 2, 3), (1, 1, 1)), Band(1)], ids=lambda s: s.name)
+def test_schemes_without_a_place_for_a_class_token_say_so(scheme):
+    with pytest.raises(ValueError, match="no class token"):
+        attention(scheme)(tokens(), torch.zeros(2, 1, 8).double())
+
+
+def test_wrong_numbers_in_a_scheme_are_refused():
+    with pytest.raises(ValueError, match=r"along w it must lie in 0\.\.2, not 3"):
+        ShiftedWindows((2, 2, 3), (0, 0, 3))
+    with pytest.raises(ValueError, match="radius of 0 or more, not -1"):
+        Band(-1)
+    with pytest.raises(ValueError, match=r"h=7 of \(8, 7, 14\) is odd"):
+        local_global(Grid(8, 7, 14))
+
+
+def test_reach_refuses_a_computation_that_loses_tokens():
+    with pytest.raises(ValueError, match="tokens in, tokens out"):
+        reach(lambda x: x[:, :1], (2, 2, 2))
