@@ -126,7 +126,9 @@ def test_the_mask_is_the_one_drawn_by_hand(scheme, grid, drawn):
 
 def test_local_global_is_quadrants_then_every_second_token():
     local, far = local_global(Grid(2, 2, 4))
-    assert picture(local.mask((2, 2, 4)))[0] == "##......##......"  # the quadrant's columns 0-1 of row 0, in both frames
+    assert (
+        picture(local.mask((2, 2, 4)))[0] == "##......##......"
+    )  # the quadrant's columns 0-1 of row 0, in both frames
     assert picture(far.mask((4, 2, 2)))[5] == ".....#.......#.."  # token 5: frames 1 and 3, row 0, column 1
 
 

@@ -220,8 +220,8 @@ def local_global(grid: Grid) -> tuple[Groups, Groups]:
     """TimeSformer's L+G: first the neighbouring F x H/2 x W/2 tokens, then the whole clip with stride 2.
 
     The paper leaves three things open. Here the neighbourhood is the quadrant that the query lies in (a window centred
-    on the query is no partition and would save nothing); the strided set is anchored at the query, which so sees itself;
-    and the strides are 2 in time, height and width.
+    on the query is no partition and would save nothing); the strided set is anchored at the query, which so sees
+    itself; and the strides are 2 in time, height and width.
     """
     for axis, length in zip("thw", grid, strict=True):
         if length % 2:

@@ -125,7 +125,8 @@ class TimeSformer(nn.Module):
         self.space_code = SpaceCode(h, w, c.dim)  # e^pos
         self.time_code = nn.Identity() if c.attention == "space" else TimeCode(t, c.dim)
         self.blocks = nn.ModuleList(
-            Block(c.dim, c.heads, c.mlp_ratio * c.dim, c.schemes, rate) for rate in drop_path_rates(c.drop_path, c.depth)
+            Block(c.dim, c.heads, c.mlp_ratio * c.dim, c.schemes, rate)
+            for rate in drop_path_rates(c.drop_path, c.depth)
         )
         self.norm, self.head = nn.LayerNorm(c.dim, eps=1e-6), nn.Linear(c.dim, c.classes)
         self.apply(vit_init)
