@@ -1,7 +1,8 @@
 """TimeSformer: Is Space-Time Attention All You Need for Video Understanding?
 
 Bertasius, Wang, Torresani, ICML 2021, https://arxiv.org/abs/2102.05095. Notebook 06.
-Symbols: F frames, P patch size, N = HW / P^2 patches a frame, L blocks, A heads, D features, z tokens, z_(0,0) class token.
+Symbols: F frames, P patch size, N = HW / P^2 patches a frame, L blocks, A heads, D features, z tokens, z_(0,0) class
+token.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def load(model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source
         problems = list(dict.fromkeys(problems))
         shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
         raise ValueError(
-            f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; build the model with "
-            f"the checkpoint's classes, frames, size and attention:\n  " + "\n  ".join(shown)
+            f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; build the model "
+            f"with the checkpoint's classes, frames, size and attention:\n  " + "\n  ".join(shown)
         )
     unfilled = [name for name in ours if name not in filled]
     assert not unfilled, f"course_lib.official.{source} forgets {unfilled}"

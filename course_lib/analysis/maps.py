@@ -1,0 +1,52 @@
+"""The attention that a network pays on one clip, laid out on its token grid."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from course_lib.layers.attention import record_attention
+from course_lib.layers.schemes import Groups
+
+
+class AttentionMap(NamedTuple):
+    """Who paid how much attention to whom in one layer; tokens are numbered row-major in the grid."""
+
+    members: Int[np.ndarray, "group member"]
+    weights: Float[np.ndarray, "group head member member"]  # a row sums to 1 less what the class token gets
+
+    def row(self, query: int) -> Float[np.ndarray, "head n"]:
+        """What token `query` pays to every token of the clip, head by head."""
+        group, place = (int(i[0]) for i in np.nonzero(self.members == query))
+        row = np.zeros((self.weights.shape[1], self.members.size), dtype=self.weights.dtype)
+        row[:, self.members[group]] = self.weights[group, :, place]
+        return row
+
+
+def attention_maps(net: nn.Module, clip: Float[Tensor, "1 3 T H W"]) -> dict[str, AttentionMap]:
+    """One map for every attention layer of `net`, named like "block 2 time", recorded in evaluation mode.
+
+    For networks whose layers fold the grid into groups. The class token's row and column are left out.
+    """
+    training = net.training
+    try:
+        with record_attention(net.eval()) as recorded, torch.inference_mode():
+            net(clip)
+    finally:
+        net.train(training)
+    maps = {}
+    for name, calls in recorded.items():
+        scheme = net.get_submodule(name).scheme
+        if not isinstance(scheme, Groups):
+            raise ValueError(f"{name} attends by {scheme.name!r}, which is no fold into groups")
+        weights = torch.cat(calls).float().cpu().numpy()  # group head n n
+        members = scheme.members(net.config.grid).numpy()
+        extra = weights.shape[-1] - members.shape[1]  # the class token, where it takes part
+        block = int(re.search(r"blocks\.(\d+)", name)[1]) + 1
+        maps[f"block {block} {scheme.name}"] = AttentionMap(members, weights[:, :, extra:, extra:])
+    return dict(sorted(maps.items(), key=lambda item: int(item[0].split()[1])))

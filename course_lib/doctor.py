@@ -1,0 +1,104 @@
+"""`course doctor`: is everything in place, and if not, what is the way out?"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from course_lib.profiles import DATA
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "firefox", "open", "start")
+
+
+class Finding(NamedTuple):
+    """One line of the report. `remedy` is one line too, and says what to do where `ok` is false."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def python() -> Finding:
+    ok = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding("Python", ok, platform.python_version(), "install Python 3.11 to 3.13: make PYTHON=python3.12 lab")
+
+
+def torch() -> Finding:
+    import torch
+
+    wanted = "2.13.0"
+    found = torch.__version__
+    return Finding("torch", found.split("+")[0] == wanted, found, f"pip install torch=={wanted}, or make clean lab")
+
+
+def gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", True, "none: use the profiles smoke and cpu")
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    return Finding("GPU", memory >= 10, f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB", "use the profile cpu")
+
+
+def decoder() -> Finding:
+    """Writes one clip and reads it back, since a decoder that imports may still fail to decode."""
+    import numpy as np
+
+    from course_lib.video import VideoError, probe, read_frames
+    from course_lib.video.generate import encode
+
+    frames = np.full((4, 32, 32, 3), 128, dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        path.write_bytes(encode(frames))
+        try:
+            error = int(np.abs(read_frames(path, [0, 3]).astype(int) - 128).max())
+            found = probe(path).decoder
+        except (VideoError, ImportError) as problem:
+            return Finding("decoder", False, str(problem), "make clean lab; on ARM only PyAV is used")
+    names = f"{found} {version(found) if found == 'decord' else version('av')}"
+    return Finding("decoder", error <= 4, f"{names}, a written clip comes back", "make clean lab")
+
+
+def disk(folder: Path = DATA, needed: float = 5.0) -> Finding:
+    free = shutil.disk_usage(folder).free / 1e9
+    return Finding("disk", free >= needed, f"{free:.0f} GB free", f"free {needed:.0f} GB, or move the checkout")
+
+
+def data(folder: Path = DATA / "generated") -> Finding:
+    from course_lib.video.generate import verify
+
+    sets = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    if not sets:
+        return Finding("data", False, "no generated clips yet", "make data")
+    broken = [f"{path.name}: {problem}" for path in sets for problem in verify(path)]
+    if broken:
+        return Finding(
+            "data", False, f"{len(broken)} problems, first: {broken[0]}", "delete that folder, then make data"
+        )
+    return Finding("data", True, f"{len(sets)} generated sets, every file as its manifest says")
+
+
+def browser() -> Finding:
+    found = next((name for name in BROWSERS if shutil.which(name)), "")
+    remedy = "install a browser, or open the address that JupyterLab prints in one elsewhere"
+    return Finding("browser", bool(found), found or "none on this machine", remedy)
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (python, torch, gpu, decoder, disk, data, browser)
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, one at a time; a check that breaks is a finding too."""
+    for check in CHECKS:
+        try:
+            yield check()
+        except Exception as error:
+            yield Finding(check.__name__, False, f"{type(error).__name__}: {error}", "make clean lab")

@@ -1,0 +1,108 @@
+"""Training curves: finished ones, and one that grows while a network learns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
+
+from course_lib.figures import COLOURS, LINES, png
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """The mean of the last `window` values at every step; fewer at the start."""
+    total = np.cumsum(np.insert(np.asarray(values, dtype=float), 0, 0.0))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(0, end - window)
+    return (total[end] - total[start]) / (end - start)
+
+
+def curves(
+    runs: Mapping[str, Sequence[float]], ylabel: str, chance: float | None = None, window: int = 1, steps: int = 0
+) -> Figure:
+    """One line a run, told apart by colour and stroke; `chance` is drawn as a level, `steps` fixes the axis."""
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for i, (name, values) in enumerate(runs.items()):
+        style = dict(color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)])
+        axis.plot(np.arange(1, len(values) + 1), smooth(values, window), label=name, linewidth=1.8, **style)
+    if chance is not None:
+        axis.axhline(chance, color="0.45", linewidth=1, label=f"chance {chance:.2f}")
+    axis.set_xlabel("step")
+    axis.set_ylabel(ylabel)
+    if steps:
+        axis.set_xlim(0, steps)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=9, frameon=False, loc="best")
+    return figure
+
+
+class LiveCurve:
+    """A progress bar and a curve that follow a run: with LiveCurve(1000) as live: live.add(step.loss, step.accuracy).
+
+    The picture is drawn anew at most every `seconds`, and once more at the end, also after an interruption.
+    `past` are the (loss, accuracy) of earlier steps, when a run goes on from its checkpoint.
+    """
+
+    def __init__(self, steps: int, title: str = "", past: Sequence[tuple[float, float]] = (), seconds: float = 3.0):
+        self.steps, self.title, self.seconds = steps, title, seconds
+        self.values = list(past)
+        self.drawn = 0.0
+
+    def __enter__(self) -> LiveCurve:
+        from IPython.display import display
+
+        self.bar = tqdm(total=self.steps, initial=len(self.values), desc=self.title, unit="step")
+        self.handle = display({"text/plain": "waiting for the first step"}, raw=True, display_id=True)
+        return self
+
+    def add(self, loss: float, accuracy: float) -> None:
+        self.values.append((loss, accuracy))
+        self.bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+        self.bar.update()
+        if time.monotonic() - self.drawn > self.seconds:
+            self.draw()
+
+    def draw(self) -> None:
+        if self.values and self.handle is not None:
+            self.handle.update(
+                {"image/png": png(self.figure()), "text/plain": self.words()},
+                metadata={"image/png": {"alt": self.words()}},
+                raw=True,
+            )
+        self.drawn = time.monotonic()
+
+    def figure(self) -> Figure:
+        losses, accuracies = zip(*self.values, strict=True)
+        figure = Figure(figsize=(9, 2.6), layout="constrained")
+        for axis, values, name, colour in zip(
+            figure.subplots(1, 2), (losses, accuracies), ("loss", "accuracy on the batch"), COLOURS, strict=False
+        ):
+            axis.plot(values, color=colour, alpha=0.25, linewidth=0.8)
+            axis.plot(smooth(values, 50), color=colour, linewidth=1.8)
+            axis.set_xlim(0, max(self.steps, 2))
+            axis.set_xlabel("step")
+            axis.set_ylabel(name)
+            axis.grid(alpha=0.3)
+            axis.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(self.title, fontsize=11)
+        return figure
+
+    def words(self) -> str:
+        """The curve for those who cannot see it."""
+        losses, accuracies = (smooth(values, 50) for values in zip(*self.values, strict=True))
+        return (
+            f"{self.title}: {len(self.values)} of {self.steps} steps; over the last 50 the loss is {losses[-1]:.3f} "
+            f"(it began at {self.values[0][0]:.3f}) and the accuracy on the batch {accuracies[-1]:.2f}"
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.draw()
+        self.bar.close()

@@ -1,0 +1,50 @@
+"""Who may attend to whom, drawn on the frames of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from course_lib.figures import BLUE, GREEN, PURPLE, RED
+from course_lib.grid import Grid
+
+STEP_COLOURS = (RED, GREEN, PURPLE)  # the first, second and third attention layer of a block
+
+
+def schemes_picture(
+    schemes: Mapping[str, Sequence[tuple[str, Bool[np.ndarray, "n n"]]]], grid: Grid, query: tuple[int, int, int]
+) -> Figure:
+    """The paper's figure 2 from masks: a column a scheme, a row a frame, what patch `query` = (t, h, w) attends to.
+
+    `schemes`: for every scheme, the name and mask of each attention layer of one block, in order.
+    """
+    t, h, w = query
+    token = (t * grid.h + h) * grid.w + w
+    figure = Figure(figsize=(2.1 * len(schemes), 1.75 * grid.t + 1.1), layout="constrained")
+    axes = figure.subplots(grid.t, len(schemes), squeeze=False)
+    for column, (name, steps) in enumerate(schemes.items()):
+        picture = np.full((*grid, 3), 0.93)
+        for (_, mask), colour in zip(steps, STEP_COLOURS, strict=False):
+            picture[mask[token].reshape(grid)] = to_rgb(colour)
+        for frame in range(grid.t):
+            axis = axes[frame][column]
+            axis.imshow(picture[frame])
+            axis.set_xticks(np.arange(-0.5, grid.w), [])
+            axis.set_yticks(np.arange(-0.5, grid.h), [])
+            axis.grid(color="white", linewidth=1)
+            axis.tick_params(length=0)
+            if frame == t:
+                axis.add_patch(Rectangle((w - 0.5, h - 0.5), 1, 1, facecolor=BLUE, edgecolor="black", linewidth=1.5))
+            if column == 0:
+                axis.set_ylabel(f"frame {frame}", fontsize=10)
+        axes[0][column].set_title(name, fontsize=11)
+        handles = [Patch(color=colour, label=step) for (step, _), colour in zip(steps, STEP_COLOURS, strict=False)]
+        axes[-1][column].legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=9, frameon=False, ncols=1
+        )
+    return figure

@@ -1,0 +1,171 @@
+"""Checks that answer at once, in a sentence: for exercises in a notebook, and for grading later.
+
+Each takes what the learner made and what it should be, and returns a Verdict; a check never raises because of a wrong
+answer. Comparisons are by shape, numbers, reach and counts, so that it does not matter how an answer was written.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from course_lib.analysis.reach import reach
+from course_lib.grid import Grid
+from course_lib.layers.schemes import Scheme
+
+WORDS = {"b": "batch", "t": "time", "n": "space", "h": "height", "w": "width", "d": "features", "T": "time", "c": "colours",
+         "H": "height", "W": "width", "m": "keys", "head": "heads", "3": "colours"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Right or not, and the sentence that says why."""
+
+    passed: bool
+    sentence: str
+
+    def __str__(self) -> str:
+        return ("Right: " if self.passed else "Not yet: ") + self.sentence
+
+    __repr__ = __str__
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __and__(self, other: Verdict) -> Verdict:
+        """Both: the first failure speaks."""
+        return other if self.passed else self
+
+
+def same_shape(found: object, expected: tuple[int, ...], axes: str = "") -> Verdict:
+    """Is `found` a tensor or array of shape `expected`? `axes` names them, as in "b t n d"."""
+    name = f"{axes} = " if axes else ""
+    if found is None or found is ...:
+        return Verdict(False, f"nothing there yet; a tensor of {name}{tuple(expected)} is expected")
+    if not isinstance(found, Tensor | np.ndarray):
+        return Verdict(False, f"expected a tensor of {name}{tuple(expected)}, you have a {type(found).__name__}")
+    have, want = tuple(found.shape), tuple(expected)
+    if have == want:
+        return Verdict(True, f"the shape is {name}{want}")
+    return Verdict(False, f"expected {name}{want}, you have {have}" + _shape_hint(have, want, axes.split()))
+
+
+def _shape_hint(have: tuple[int, ...], want: tuple[int, ...], axes: list[str]) -> str:
+    if len(have) != len(want):
+        return f": that is {len(have)} axes instead of {len(want)}"
+    names = (
+        [WORDS.get(axis, axis) for axis in axes] if len(axes) == len(want) else [f"axis {i}" for i in range(len(want))]
+    )
+    for i, j in itertools.combinations(range(len(want)), 2):
+        swapped = list(have)
+        swapped[i], swapped[j] = swapped[j], swapped[i]
+        if tuple(swapped) == want:
+            return f": did you swap {names[i]} and {names[j]}?"
+    if sorted(have) == sorted(want):
+        return ": the right lengths in another order"
+    wrong = [f"{names[i]} is {have[i]} instead of {want[i]}" for i in range(len(want)) if have[i] != want[i]]
+    return ": " + ", ".join(wrong)
+
+
+def same_numbers(found: object, expected: Tensor | np.ndarray, axes: str = "", tolerance: float = 1e-4) -> Verdict:
+    """Is `found` equal to `expected`, up to `tolerance` times the spread of the expected numbers?"""
+    expected = torch.as_tensor(expected)
+    shape = same_shape(found, tuple(expected.shape), axes)
+    if not shape:
+        return shape
+    have, want = torch.as_tensor(found).detach().double(), expected.detach().double()
+    if not have.isfinite().all():
+        return Verdict(False, f"{int((~have.isfinite()).sum())} of {have.numel()} numbers are nan or infinite")
+    if have.numel() == 0:
+        return Verdict(True, "both are empty")
+    spread = max(float(want.std(correction=0)), float(want.abs().mean()), 1e-12)
+    distance = float((have - want).abs().max())
+    if distance <= tolerance * spread:
+        return Verdict(True, "the numbers agree" + (f", {axes} = {tuple(want.shape)}" if axes else ""))
+    worst = tuple(int(i) for i in np.unravel_index(int((have - want).abs().argmax()), tuple(want.shape)))
+    hint = _number_hint(have, want, tolerance * spread)
+    return Verdict(
+        False, f"the shape is right, the numbers differ by up to {distance:.3g}, most at {worst}: expected "
+        f"{want[worst].item():.4g}, you have {have[worst].item():.4g}{hint}"
+    )  # fmt: skip
+
+
+def _number_hint(have: Tensor, want: Tensor, close: float) -> str:
+    if have.square().sum() > 0:
+        factor = float((have * want).sum() / have.square().sum())
+        if (have * factor - want).abs().max() <= close and abs(factor) > 1e-9:
+            return f"; all yours are {1 / factor:.4g} times what they should be: is a scale missing or used twice?"
+    for axis in range(have.ndim):
+        if have.shape[axis] > 1 and (have.flip(axis) - want).abs().max() <= close:
+            return f"; they agree when axis {axis} is reversed"
+    for i, j in itertools.combinations(range(have.ndim), 2):
+        if have.shape[i] == have.shape[j] > 1 and (have.transpose(i, j) - want).abs().max() <= close:
+            return f"; they agree when axes {i} and {j} are swapped"
+    return ""
+
+
+def reaches_exactly(
+    compute: Callable[[Tensor], Tensor], scheme: Scheme, grid: Grid | tuple[int, int, int], dim: int = 8
+) -> Verdict:
+    """Does `compute`, from tokens (1, t, h, w, dim) to the same shape, connect exactly the tokens that `scheme` does?
+
+    Asked of its gradients, in double precision: a module must be in evaluation mode and .double().
+    """
+    grid = Grid(*grid)
+    try:
+        found = reach(compute, grid, dim)
+    except Exception as error:
+        return Verdict(False, f"your function stops with {type(error).__name__}: {error}")
+    wanted = scheme.mask(grid)
+    if found.equal(wanted):
+        return Verdict(
+            True, f"every one of the {grid.size} tokens reaches exactly what {scheme.name} attention lets it"
+        )
+    extra, missing = found & ~wanted, wanted & ~found
+    sentences = []
+    for kind, pairs in (("sees what it should not", extra), ("does not see what it should", missing)):
+        if pairs.any():
+            i, j = (int(x) for x in pairs.nonzero()[0])
+            sentences.append(f"token {_place(i, grid)} {kind}: token {_place(j, grid)} ({int(pairs.sum())} such pairs)")
+    return Verdict(False, f"this is not {scheme.name} attention; " + "; ".join(sentences))
+
+
+def _place(token: int, grid: Grid) -> str:
+    t, h, w = np.unravel_index(token, grid)
+    return f"(t={t}, h={h}, w={w})"
+
+
+def parameter_count(net: object, expected: int) -> Verdict:
+    """Does the network have `expected` parameters?"""
+    if not isinstance(net, nn.Module):
+        return Verdict(False, f"expected a network, you have {'nothing yet' if net is None else type(net).__name__}")
+    count = sum(p.numel() for p in net.parameters())
+    if count == expected:
+        return Verdict(True, f"{count:,} parameters")
+    more = count - expected
+    return Verdict(
+        False,
+        f"expected {expected:,} parameters, you have {count:,}: {abs(more):,} too {'many' if more > 0 else 'few'}",
+    )
+
+
+def same_value(found: object, expected: float | int | str, unit: str = "", tolerance: float = 0.0) -> Verdict:
+    """Is a single answer right? Numbers may differ by `tolerance` times the expected one."""
+    unit = f" {unit}" if unit else ""
+    if found is None or found is ...:
+        return Verdict(False, "nothing there yet")
+    if isinstance(expected, str):
+        right = isinstance(found, str) and found.strip().casefold() == expected.casefold()
+        return Verdict(right, f"{found}{unit}" if right else f"{found!r} is not the answer")
+    try:
+        number = float(found)  # also a tensor or array of one element
+    except (TypeError, ValueError, RuntimeError):
+        return Verdict(False, f"expected one number{unit}, you have {type(found).__name__} {found!r:.60}")
+    if abs(number - expected) <= tolerance * abs(expected):
+        return Verdict(True, f"{number:g}{unit}")
+    return Verdict(False, f"{number:g}{unit} is too {'large' if number > expected else 'small'}")

@@ -1,0 +1,59 @@
+"""How much a notebook does: the same code at three sizes.
+
+Chosen by the papermill parameter `profile`, or by COURSE_PROFILE, or "cpu".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parents[1] / "data"  # the checkout's, since the course is installed editable
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the experiments of a notebook take from a profile; each notebook says which network it builds."""
+
+    name: str
+    purpose: str
+    clips: int  # in each generated set, training and test together
+    size: int  # pixels of the square clip that the network sees
+    steps: int
+    batch: int
+    seeds: int
+    peak_rate: float
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", "does it run?", clips=60, size=64, steps=6, batch=8, seeds=1, peak_rate=1e-3),
+        Profile("cpu", "a laptop", clips=3000, size=64, steps=1500, batch=32, seeds=1, peak_rate=1e-3),
+        Profile(
+            "gpu", "one GPU, the full network", clips=6000, size=224, steps=3000, batch=32, seeds=1, peak_rate=1e-4
+        ),
+    )
+}
+
+
+def active(name: str = "") -> Profile:
+    """The profile called `name`, else $COURSE_PROFILE, else cpu. ValueError for a name that does not exist."""
+    name = name or os.environ.get("COURSE_PROFILE", "") or "cpu"
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: there are {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def forecast(notebook: str, profile: Profile, record: Path = DATA / "results" / "minutes.json") -> str:
+    """What running `notebook` took where it was last measured; says so if it never was."""
+    runs = json.loads(record.read_text()) if record.is_file() else {}
+    run = runs.get(notebook, {}).get(profile.name)
+    if run is None:
+        return f"Profile {profile.name} ({profile.purpose}): nobody has measured yet how long this notebook takes."
+    return (
+        f"Profile {profile.name} ({profile.purpose}): this notebook took {run['minutes']:.1f} minutes and "
+        f"{run['memory_gb']:.1f} GB on {run['device']}. It downloads nothing."
+    )
