@@ -16,12 +16,12 @@ from course_lib.grid import Grid
 class SpaceCode(nn.Module):
     """One learned vector a place, the same in every frame, and one for the class token."""
 
-    def __init__(self, h: int, w: int, dim: int):
+    def __init__(self, h: int, w: int, dim: int, std: float = 0.02):
         super().__init__()
         self.place = nn.Parameter(torch.empty(h, w, dim))
         self.cls = nn.Parameter(torch.empty(dim))
-        for code in (self.place, self.cls):
-            nn.init.trunc_normal_(code, std=0.02)
+        nn.init.normal_(self.place, std=std)
+        nn.init.normal_(self.cls, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "b t h w d"], cls: Float[Tensor, "b 1 d"]
@@ -31,11 +31,12 @@ class SpaceCode(nn.Module):
 
 
 class TimeCode(nn.Module):
-    """One learned vector a moment, the same at every place; starts at zero, so that order cannot matter at first."""
+    """One learned vector a moment, the same at every place. With std 0 order cannot matter at the start."""
 
-    def __init__(self, t: int, dim: int):
+    def __init__(self, t: int, dim: int, std: float = 0.0):
         super().__init__()
         self.moment = nn.Parameter(torch.zeros(t, dim))
+        nn.init.normal_(self.moment, std=std)
 
     def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
         check_grid(x, (len(self.moment), None, None))

@@ -42,6 +42,8 @@ class TimeSformerConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.1
     attention: str = "divided"
+    place_std: float = 0.02  # spread of the codes of place and moment at the start; the release comes from an
+    moment_std: float = 0.0  # image ViT and lets time begin at zero, which is slow for a net that starts from nothing
     classes: int = 400
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ VARIANTS = {  # table 3; frames x pixels
     "timesformer_hr_16x448": TimeSformerConfig(frames=16, size=448),
     "timesformer_l_96x224": TimeSformerConfig(frames=96),
     "timesformer_tiny": TimeSformerConfig(  # ours: learns the generated clips on a laptop
-        size=64, dim=96, depth=4, heads=4, drop_path=0.0, classes=6
+        size=64, dim=64, depth=3, heads=4, drop_path=0.0, place_std=0.5, moment_std=0.5, classes=8
     ),
 }
 
@@ -123,8 +125,8 @@ class TimeSformer(nn.Module):
         t, h, w = c.grid
         self.patches = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))  # E in eq. 1
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))  # z_(0,0)
-        self.space_code = SpaceCode(h, w, c.dim)  # e^pos
-        self.time_code = nn.Identity() if c.attention == "space" else TimeCode(t, c.dim)
+        self.space_code = SpaceCode(h, w, c.dim, c.place_std)  # e^pos
+        self.time_code = nn.Identity() if c.attention == "space" else TimeCode(t, c.dim, c.moment_std)
         self.blocks = nn.ModuleList(
             Block(c.dim, c.heads, c.mlp_ratio * c.dim, c.schemes, rate)
             for rate in drop_path_rates(c.drop_path, c.depth)

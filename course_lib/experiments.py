@@ -1,0 +1,170 @@
+"""Controlled runs: one network, one generated set, one seed, one record.
+
+Notebooks show the same steps in the open; `course experiment` repeats them over seeds and writes data/results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from course_lib.models import build
+from course_lib.profiles import DATA, Profile
+from course_lib.training.batches import in_order, shuffled
+from course_lib.training.evaluate import accuracy, pair_accuracy, predict
+from course_lib.training.loop import Step, TrainConfig, train
+from course_lib.video import ClipDataset
+from course_lib.video.dataset import preload
+from course_lib.video.generate import make
+
+FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
+
+
+class Data(NamedTuple):
+    """A generated set in memory. `partner[c]` is the class of c's clips played backwards; None without such pairs."""
+
+    name: str
+    train: UInt8[Tensor, "n T H W 3"]
+    train_labels: Int[Tensor, " n"]
+    test: UInt8[Tensor, "m T H W 3"]
+    test_labels: Int[Tensor, " m"]
+    classes: tuple[str, ...]
+    partner: Int[Tensor, " classes"] | None
+
+
+def load_set(name: str, profile: Profile, workers: int | None = None, progress: bool = True) -> Data:
+    """Make (once) and decode the generated set `name` at the size of the profile."""
+    workers = os.cpu_count() or 1 if workers is None else workers
+    folder = make(DATA / "generated", name, profile.clips, size=profile.size, workers=workers, progress=progress)
+    parts: list[Tensor] = []
+    for split in ("train", "test"):
+        dataset = ClipDataset(folder / "manifest.csv", frames=FRAMES, split=split)
+        parts += preload(dataset, workers, progress=progress)
+    partner = json.loads((folder / "manifest.json").read_text())["partner"]
+    return Data(name, *parts, dataset.classes, None if partner is None else torch.tensor(partner))
+
+
+def to_clips(frames: UInt8[Tensor, "b T H W 3"]) -> Float[Tensor, "b 3 T H W"]:
+    """Bytes to TimeSformer's numbers: mean 0.45, standard deviation 0.225."""
+    return (frames.permute(0, 4, 1, 2, 3).float() / 255 - 0.45) / 0.225
+
+
+def recipe(profile: Profile, seed: int = 0) -> TrainConfig:
+    return TrainConfig(steps=profile.steps, peak_rate=profile.peak_rate, warmup=min(50, profile.steps // 3), seed=seed)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One cell of an experiment. `changes` go to `models.build`."""
+
+    network: str
+    set: str
+    changes: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "-".join([self.network, self.set, *(f"{value}" for _, value in self.changes)])
+
+    def build(self, classes: int, seed: int) -> nn.Module:
+        """The same start for the same seed, whatever was drawn before."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return build(self.network, classes=classes, **dict(self.changes))
+
+
+def learn(
+    net: nn.Module, data: Data, profile: Profile, seed: int = 0, checkpoint: Path | None = None
+) -> Iterator[Step]:
+    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them."""
+    batches = shuffled(data.train, data.train_labels, profile.batch, seed, to_clips)
+    return train(net, batches, recipe(profile, seed), checkpoint)
+
+
+def score(net: nn.Module, data: Data) -> dict[str, float]:
+    """Test accuracy, and pair accuracy where classes have partners."""
+    logits, labels = predict(net, in_order(data.test, data.test_labels, 64, to_clips))
+    scores = {"accuracy": accuracy(logits, labels)}
+    if data.partner is not None:
+        scores["pair_accuracy"] = pair_accuracy(logits, labels, data.partner)
+    return scores
+
+
+def machine() -> dict[str, str]:
+    """What a figure depends on besides the code: device, threads, versions, commit."""
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name(0)
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    root = DATA.parent
+    git = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return {
+        "device": device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": git.stdout.strip() or "unknown",
+    }
+
+
+def run(
+    arm: Arm, profile: Profile, seed: int, folder: Path, each: Callable[[Step], None] = lambda step: None
+) -> dict[str, object]:
+    """One arm, one seed: the record, read from `folder` if it is there, else made (and resumed) and written there."""
+    record = folder / f"{arm.name}-{profile.name}-s{seed}.json"
+    if record.is_file():
+        return json.loads(record.read_text())
+    data = load_set(arm.set, profile)
+    net = arm.build(len(data.classes), seed)
+    net.to("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint = DATA / "runs" / f"{record.stem}.safetensors"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    start, steps = time.perf_counter(), []
+    for step in learn(net, data, profile, seed, checkpoint):
+        steps.append(step)
+        each(step)
+    seconds = time.perf_counter() - start
+    if len(steps) < profile.steps:  # it went on from a checkpoint
+        from course_lib.training.loop import history
+
+        steps = history(checkpoint)
+        seconds = sum(step.seconds for step in steps)
+    result = {
+        "arm": asdict(arm) | {"changes": dict(arm.changes)},
+        "profile": asdict(profile),
+        "seed": seed,
+        "train_clips": len(data.train),
+        "test_clips": len(data.test),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "scores": score(net, data),
+        "seconds": round(seconds, 1),
+        "loss": [round(step.loss, 4) for step in steps],
+        "machine": machine(),
+    }
+    write_json(record, result)
+    return result
+
+
+def write_json(path: Path, content: object) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)
+
+
+C1 = tuple(  # attention in single frames is enough where looks decide, and not where motion does
+    Arm("timesformer_tiny", set, (("attention", attention),))
+    for set in ("A", "M")
+    for attention in ("space", "divided", "joint")
+)
+EXPERIMENTS: dict[str, tuple[Arm, ...]] = {"C1": C1}

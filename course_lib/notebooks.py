@@ -1,0 +1,70 @@
+"""Execute a notebook and store it as the repository keeps it: with outputs, without what changes from run to run."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from course_lib.experiments import machine, write_json
+from course_lib.profiles import DATA, Profile
+
+MINUTES = DATA / "results" / "minutes.json"
+
+
+def execute(path: Path, profile: Profile) -> None:
+    """Run every cell of the notebook at `path` in `profile`, then write it back whole; an error leaves it untouched.
+
+    Real clips are left out (COURSE_CLIPS is set to nothing), so that no frame of them is stored. The minutes and the
+    memory are recorded for `profiles.forecast`.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": ""}
+    start = time.monotonic()
+    with tqdm(total=len(notebook.cells), desc=path.name, unit="cell") as bar:
+        client = NotebookClient(
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(path.parent)}},
+            on_cell_complete=lambda cell, cell_index: bar.update(cell_index + 1 - bar.n),
+        )
+        client.execute()
+    minutes = (time.monotonic() - start) / 60
+    part = path.with_name(path.name + ".part")
+    nbformat.write(tidy(notebook), part)
+    os.replace(part, path)
+
+    record = json.loads(MINUTES.read_text()) if MINUTES.is_file() else {}
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is in bytes there, in KiB elsewhere
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
+    record.setdefault(path.stem, {})[profile.name] = run
+    write_json(MINUTES, record)
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """Drop widget state, run times and widgets that left no picture of themselves (progress bars)."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.pop("papermill", None)
+    view = "application/vnd.jupyter.widget-view+json"
+    for cell in notebook.cells:
+        for key in ("execution", "papermill"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type != "code":
+            continue
+        kept = []
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if data.pop(view, None) is None or "image/png" in data:
+                kept.append(output)
+        cell.outputs = kept
+    return notebook

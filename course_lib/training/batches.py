@@ -1,0 +1,93 @@
+"""Where batches come from: a function of the step, so that a run that goes on sees what it would have seen.
+
+`train` asks `batches_from(step)` for an endless walk that begins with the batch of that step. Epoch e walks
+the clips in an order fixed by (seed, e); clips that do not fill a last batch sit that epoch out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+Batch = tuple[Float[Tensor, "b 3 T H W"], Int[Tensor, "b"]]
+Prepare = Callable[[Shaped[Tensor, "b ..."]], Float[Tensor, "b 3 T H W"]]
+
+
+def unit_range(clips: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+    """Bytes 0..255 as numbers from -1 to 1."""
+    return clips.float() / 127.5 - 1
+
+
+def shuffled(
+    clips: Shaped[Tensor, "n ..."],
+    labels: Int[Tensor, "n"],
+    batch: int,
+    seed: int,
+    prepare: Prepare = unit_range,
+) -> Callable[[int], Iterator[Batch]]:
+    """Endless shuffled batches of clips that fit in memory (of the CPU or the GPU), as bytes to save space.
+
+    `prepare` turns the stored clips of one batch into b 3 T H W. It may draw from torch's global generator
+    (a random flip): `train` keeps that generator in its checkpoint.
+    """
+    _require_a_batch(len(clips), batch)
+
+    def batches_from(step: int) -> Iterator[Batch]:
+        for _, chosen in order(len(clips), batch, seed, step):
+            rows = torch.tensor(chosen, device=clips.device)
+            yield prepare(clips[rows]), labels[rows.to(labels.device)]
+
+    return batches_from
+
+
+def in_order(
+    clips: Shaped[Tensor, "n ..."],
+    labels: Int[Tensor, "n"],
+    batch: int,
+    prepare: Prepare = unit_range,
+) -> Iterator[Batch]:
+    """Every clip once, first to last, the last batch as short as it comes: for `evaluate.predict`."""
+    for some, theirs in zip(clips.split(batch), labels.split(batch), strict=True):
+        yield prepare(some), theirs
+
+
+def loader(dataset: Dataset, batch: int, seed: int, workers: int = 0) -> Callable[[int], Iterable[Batch]]:
+    """Endless shuffled batches of a dataset whose items are asked for as `dataset[index, epoch]`.
+
+    The item must depend on (index, epoch) alone, then the batches are the same for every number of worker
+    processes and after every resume.
+    """
+    _require_a_batch(len(dataset), batch)
+
+    def batches_from(step: int) -> Iterable[Batch]:
+        asked_for = ([(index, epoch) for index in chosen] for epoch, chosen in order(len(dataset), batch, seed, step))
+        return DataLoader(
+            dataset,
+            batch_sampler=asked_for,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else it draws the workers' seeds from the global one
+        )
+
+    return batches_from
+
+
+def order(count: int, batch: int, seed: int, step: int = 0) -> Iterator[tuple[int, list[int]]]:
+    """(epoch, indices) of the batch of `step`, of the one after it, and so on for ever."""
+    per_epoch = count // batch
+    epoch, first = divmod(step, per_epoch)
+    while True:
+        # the factor keeps the epochs of one seed apart from those of the next
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**32)
+        indices = torch.randperm(count, generator=generator)[: per_epoch * batch]
+        yield from ((epoch, chosen.tolist()) for chosen in indices.split(batch)[first:])
+        epoch, first = epoch + 1, 0
+
+
+def _require_a_batch(count: int, batch: int) -> None:
+    if not 1 <= batch <= count:
+        raise ValueError(f"batch={batch} of {count} clips: choose a batch from 1 to {count}, or give more clips")

@@ -1,0 +1,141 @@
+"""How a trained network is judged: accuracy, pairs of a clip and its reverse, views, intervals over seeds.
+
+Pair accuracy and reversal flip rate need a set in which every class has a partner, made of its clips played
+backwards (set M). On a set closed under reversal a network blind to order has a pair accuracy of exactly 50
+%.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from course_lib.training.batches import Batch
+
+
+def predict(net: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
+    """Logits and labels of every clip, in order, on the CPU; in evaluation mode, the old mode put back after.
+
+    `batches` has to end: `batches.in_order`, or torch's DataLoader without shuffling. No autocast, since coarse
+    numbers make ties. Raises ValueError for no batches, FloatingPointError for logits that are not finite.
+    """
+    device = next(net.parameters()).device
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.inference_mode():
+            results = [(net(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
+    finally:
+        for module, mode in modes:  # one by one: part of the network may have been in evaluation mode before
+            module.training = mode
+    if not results:
+        raise ValueError("no batches: give at least one clip")
+    logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
+    if len(broken := (~logits.isfinite()).any(dim=1).nonzero()):
+        raise FloatingPointError(
+            f"logits of {len(broken)} of {len(logits)} clips are not finite, clip {broken[0].item()} first; "
+            "look for inf and nan in the weights and in that clip"
+        )
+    return logits, labels
+
+
+def accuracy(logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n"]) -> float:
+    """Share of clips whose largest logit is that of their class (top-1), 0 to 1."""
+    return (logits.argmax(dim=1) == labels).double().mean().item()
+
+
+def top_k(logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n"], k: int = 5) -> float:
+    """Share of clips whose class is among the k largest logits, 0 to 1."""
+    if not 1 <= k <= logits.shape[1]:
+        raise ValueError(f"k={k} of {logits.shape[1]} classes: choose k from 1 to {logits.shape[1]}")
+    return (logits.topk(k, dim=1).indices == labels[:, None]).any(dim=1).double().mean().item()
+
+
+def pair_accuracy(
+    logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n"], partner: Int[Tensor, "classes"]
+) -> float:
+    """Share of clips for which the logit of their class exceeds that of its partner, 0 to 1.
+
+    `partner[c]` is the class of c's clips played backwards. An exact tie counts one half: the network has no
+    opinion, and tossing a coin would get half of such clips right. Counting ties as wrong (or right) would
+    move a network that cannot tell the two apart off the 50 % that is its due.
+    """
+    _require_pairs(partner)
+    theirs = torch.stack([labels, partner.to(labels.device)[labels]], dim=1)  # n 2: own class, partner
+    own, other = logits.double().gather(1, theirs).unbind(dim=1)
+    return ((own > other).double() + 0.5 * (own == other).double()).mean().item()
+
+
+def reversal_flip_rate(
+    logits: Float[Tensor, "n classes"],
+    logits_reversed: Float[Tensor, "n classes"],
+    partner: Int[Tensor, "classes"],
+) -> float:
+    """Share of clips whose predicted class turns into its partner when the clip is played backwards, 0 to 1.
+
+    Row i of `logits_reversed` belongs to the reverse of the clip of row i of `logits`.
+    """
+    _require_pairs(partner)
+    forwards, backwards = logits.argmax(dim=1), logits_reversed.argmax(dim=1)
+    return (backwards == partner.to(forwards.device)[forwards]).double().mean().item()
+
+
+def average_views(logits: Float[Tensor, "n views classes"]) -> Float[Tensor, "n classes"]:
+    """Probabilities of each clip, the mean over its views (temporal crops times spatial crops).
+
+    Softmax first, mean second, as in the released test code of SlowFast, TimeSformer and MViT.
+    """
+    return logits.softmax(dim=2).mean(dim=1)
+
+
+class Interval(NamedTuple):
+    """A mean and the two ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and 95 % t interval of one value per seed; to compare two networks, give differences by seed."""
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} value(s) have no interval: run at least 2 seeds")
+    mean = fmean(values)
+    half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def t_quantile(freedom: int, inside: float = 0.95) -> float:
+    """The t such that Student's distribution of `freedom` degrees lies in -t..t with chance `inside`."""
+    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(freedom)), which has an end where t has none
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _inside(middle, freedom) < inside else (low, middle)
+    return math.tan(middle) * math.sqrt(freedom)
+
+
+def _inside(angle: float, freedom: int) -> float:
+    """Chance of -t..t, a finite sum for whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(odd, freedom - 1, 2):  # powers of the cosine: 1, 3, 5 ... or 0, 2, 4 ...
+        total += term
+        term *= cosine**2 * (power + 1) / (power + 2)
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def _require_pairs(partner: Int[Tensor, "classes"]) -> None:
+    classes = torch.arange(len(partner), device=partner.device)
+    inside = (partner >= 0) & (partner < len(partner))
+    wrong = ~inside | (partner == classes) | (partner[partner.clamp(0, len(partner) - 1)] != classes)
+    if wrong.any():
+        named = ", ".join(f"{c} -> {partner[c].item()}" for c in classes[wrong].tolist())
+        raise ValueError(
+            f"partner must swap the classes in pairs, but has {named}; make partner[partner[c]] == c != partner[c]"
+        )

@@ -1,0 +1,227 @@
+"""Clips whose labels are known exactly: the sets A (appearance) and M (motion), written as video files.
+
+A: what an object looks like (shape and texture together) fixes the label; how it moves is random.
+M: how it moves fixes the label; how it looks is random.  Every clip is there twice, the second time played
+backwards as a clip of the partner class: the same frames in the other order.  Whoever looks at frames one by
+one is therefore right within the pair exactly half of the time, whatever it has learned.
+
+Each frame is coded on its own (H.264, key frames only, one fixed quantiser), so that the file of the reversed
+clip decodes to exactly the reversed frames.  Training and test take their hues from disjoint pools.
+Read with notebook 00.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from filelock import FileLock
+from jaxtyping import UInt8
+from tqdm.auto import tqdm
+
+from course_lib.video.render import CLASSES, PARTNER, SPLITS, check, render
+
+VERSION = 1  # raise it when the same seed gives other files: folders made before are then made anew
+FPS = 16
+COLUMNS = ("path", "label", "name", "split", "pair", "sha256")
+
+
+def encode(frames: UInt8[np.ndarray, "T H W 3"]) -> bytes:
+    """H.264 in MP4.  Every frame is a key frame at one fixed quantiser: no frame knows of another."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.gop_size, stream.thread_count = "yuv420p", 1, 1
+        stream.options = {"qp": "20", "preset": "veryfast"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+# A whole set
+
+
+class Item(NamedTuple):
+    """One file that is to be."""
+
+    path: str
+    label: int
+    name: str
+    split: str
+    pair: str
+    seed: tuple[int, ...]
+
+
+def plan(set: str, clips: int, seed: int) -> list[Item]:
+    """Four fifths for training, classes equal, pairs whole; ValueError where `clips` does not divide so."""
+    classes = CLASSES[set]
+    unit = 5 * len(classes)
+    if clips < unit or clips % unit:
+        fits = (max(clips, 0) // unit + 1) * unit
+        raise ValueError(
+            f"clips={clips} cannot be split 80:20 with {len(classes)} equal classes: the next count "
+            f"that can is {fits} (any multiple of {unit})"
+        )
+    items = []
+    for split, parts in zip(SPLITS, (4, 1), strict=True):
+        for i in range(clips * parts // 5):
+            label = i % len(classes)
+            number = i if set == "A" else i // 2  # partners share a number, hence a seed
+            pair = "" if set == "A" else f"{split}-{number:05d}"
+            path = f"{split}/{classes[label].replace(' ', '_')}/{number:05d}.mp4"
+            items.append(Item(path, label, classes[label], split, pair, (seed, number)))
+    return items
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def produce(folder: Path, about: dict, item: Item) -> None:
+    clip = render(about["set"], item.label, item.seed, about["frames"], about["size"], item.split)
+    save(folder / item.path, encode(clip))
+
+
+def make(
+    root: str | Path,
+    set: str,
+    clips: int,
+    size: int = 128,
+    frames: int = 32,
+    seed: int = 0,
+    workers: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Write a set of `clips` files below root; the folder, in which manifest.csv and manifest.json come last.
+
+    The bytes depend on the arguments, VERSION and the encoder, not on the number of processes (0: this one).
+    Stopped at any moment, the same call goes on from there; called again, it makes anew only what is
+    missing or changed.
+    """
+    check(set, frames, size)
+    items = plan(set, clips, seed)
+    about = {
+        "set": set,
+        "classes": list(CLASSES[set]),
+        "partner": list(PARTNER) if set == "M" else None,
+        "clips": clips,
+        "size": size,
+        "frames": frames,
+        "fps": FPS,
+        "seed": seed,
+        "version": VERSION,
+    }
+    folder = Path(root) / f"{set}-{size}px-{frames}f-{clips}-s{seed}"
+    if read_json(folder / "manifest.json") == about and not verify(folder):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # a second maker waits, then finds the work done; a killed one lets go
+        fill(folder, about, items, workers, progress)
+    return folder
+
+
+def fill(folder: Path, about: dict, items: list[Item], workers: int, progress: bool) -> None:
+    """Make the files that are not there yet, then the manifest."""
+    begun, done = folder / "making.json", folder / "manifest.json"
+    if read_json(done) == about:
+        distrusted = [problem.path for problem in verify(folder)]
+        if not distrusted:  # another process was faster
+            return
+    elif read_json(begun) == about:  # stopped half way: a file that is there is whole
+        distrusted = []
+    else:  # nothing yet, or made by another version
+        distrusted = [item.path for item in items]
+    for path in distrusted:
+        (folder / path).unlink(missing_ok=True)
+    note = (json.dumps(about, indent=2) + "\n").encode()
+    save(begun, note)
+    done.unlink(missing_ok=True)
+
+    todo = [item for item in items if not (folder / item.path).exists()]
+    bar = tqdm(desc=folder.name, total=len(items), unit="clip", disable=not progress)
+    with bar, mapper(workers) as each:
+        bar.update(len(items) - len(todo))
+        for _ in each(partial(produce, folder, about), todo):
+            bar.update()
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((*item[:-1], digest(folder / item.path)) for item in items)
+    save(folder / "manifest.csv", table.getvalue().encode())
+    save(done, note)
+    begun.unlink(missing_ok=True)
+
+
+@contextmanager
+def mapper(workers: int) -> Iterator[Callable[..., Iterable]]:
+    """`map`, or the same over processes; what has not begun when an error or Ctrl-C comes is dropped."""
+    if not workers:
+        yield map
+        return
+    # spawn: forking a process that has threads (torch, decord) can hang
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent)
+    try:
+        yield partial(pool.map, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def die_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def read_json(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+class Problem(NamedTuple):
+    path: str
+    reason: str
+
+
+def verify(folder: str | Path) -> list[Problem]:
+    """Every file that is missing or no longer has its SHA-256; an empty list for a whole set."""
+    folder = Path(folder)
+    lists = ("manifest.json", "manifest.csv")
+    if missing := [Problem(name, "missing") for name in lists if not (folder / name).exists()]:
+        return missing
+    problems = []
+    with open(folder / "manifest.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            path = folder / row["path"]
+            if not path.exists():
+                problems.append(Problem(row["path"], "missing"))
+            elif digest(path) != row["sha256"]:
+                problems.append(Problem(row["path"], "changed"))
+    return problems

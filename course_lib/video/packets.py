@@ -1,0 +1,165 @@
+"""What a video file says about itself before its pictures are decoded; read with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import av
+
+MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"  # FFmpeg's names; Matroska includes WebM
+ONE_PICTURE_A_PACKET = ("h264", "hevc", "vp9", "av1")
+# FFmpeg also "plays" plain text and lists of other files: neither is the clip that was asked for.
+NOT_VIDEO = ("concat", "dash", "hls", "image2", "tty")
+ANEW = "fetch or make it again"
+
+
+class VideoError(Exception):
+    """A file that cannot be read as video; `.path` and `.reason` say which and why."""
+
+    def __init__(self, path: str | Path, reason: str | None = None):
+        if reason is None:
+            # A DataLoader re-raises a worker's error as type(error)("...traceback... VideoError: path: reason").
+            path, _, reason = str(path).rpartition("VideoError: ")[2].strip().partition(": ")
+        super().__init__(path, reason)
+        self.path, self.reason = Path(path), reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The packets of one video stream, counted; height and width in pixels as displayed, fps the mean rate.
+
+    `exact` promises that counting packets is counting frames and that every key frame is a fresh start.
+    """
+
+    path: Path
+    codec: str
+    bits: int
+    fps: float
+    height: int
+    width: int
+    packets: int
+    exact: bool
+
+
+def list_packets(path: Path) -> Listing:
+    """Read every packet of a file and decode its first picture; VideoError if it is no video, cut short or damaged."""
+    with open_video(path) as (container, stream):
+        context, kind = stream.codec_context, container.format.name
+        codec = context.codec.canonical_name
+        times, keys, plain, first = [], [], True, None
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise VideoError(path, f"cut short or damaged at packet {len(times)}; {ANEW}")
+            if first is None:
+                first = next(iter(packet.decode()), None)
+            if packet.size == 0 and packet.dts is None:  # marks the end
+                continue
+            if packet.is_keyframe:
+                keys.append(len(times))
+                plain = plain and (codec != "h264" or _has_idr(bytes(packet), context.extradata))
+            times.append(packet.pts)
+            plain = plain and packet.size > 0 and not packet.is_discard  # an edit list hides frames
+        if first is None:
+            raise VideoError(path, f"no frame can be decoded; {ANEW}")
+        if (kind == MP4 and len(times) < stream.frames) or _ends_early(path, kind):
+            raise VideoError(path, f"cut short after {len(times)} frames; {ANEW}")
+        plain = plain and kind in (MP4, MATROSKA) and codec in ONE_PICTURE_A_PACKET
+        size = (first.height, first.width) if quarter_turns(first) % 2 == 0 else (first.width, first.height)
+        return Listing(
+            path=path,
+            codec=codec,
+            bits=max(component.bits for component in first.format.components),
+            fps=float(stream.average_rate or stream.guessed_rate or "nan"),
+            height=size[0],
+            width=size[1],
+            packets=len(times),
+            exact=plain and len(container.streams.video) == 1 and _closed_groups(times, keys),
+        )
+
+
+def pictures(path: Path) -> Iterator[av.VideoFrame]:
+    """Decode every frame in the order shown; VideoError at the first damaged byte that the codec notices."""
+    with open_video(path) as (container, stream):
+        yield from container.decode(stream)
+
+
+def quarter_turns(picture: av.VideoFrame) -> int:
+    """How often to turn a stored picture counter-clockwise by 90 degrees to see it as a player shows it."""
+    return round(picture.rotation / 90) % 4
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The file and its video stream, with one thread; every error of FFmpeg becomes a VideoError."""
+    import av
+
+    if not path.is_file():
+        raise VideoError(path, "not a file" if path.exists() else "no such file")
+    if path.stat().st_size == 0:
+        raise VideoError(path, f"empty file; {ANEW}")
+    try:
+        # An absolute path cannot be taken for an address ("clip:1.mp4"), nor can a file send us to the network.
+        options = {"protocol_whitelist": "file"}
+        with av.open(str(path.absolute()), options=options, metadata_errors="ignore") as container:
+            if container.format.name in NOT_VIDEO:
+                raise VideoError(path, f"not a video but text or a list of other files ({container.format.name})")
+            stream = container.streams.best("video")
+            if stream is None:
+                held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+                raise VideoError(path, f"no video stream, only {held}")
+            stream.codec_context.thread_count = 1
+            # Otherwise damaged pictures are patched from their neighbours and shown as if nothing were wrong.
+            stream.codec_context.options = {"err_detect": "explode"}
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise VideoError(path, f"not a video, cut short or damaged ({error.strerror}); {ANEW}") from error
+
+
+def _closed_groups(times: list[int | None], keys: list[int]) -> bool:
+    """Whether each key frame is shown after all that precede it in the file and before all that follow."""
+    if None in times or not keys or keys[0] != 0 or len(set(times)) != len(times):
+        return False
+    shown = np.array(times)
+    latest = np.maximum.accumulate(shown)
+    earliest = np.minimum.accumulate(shown[::-1])[::-1]
+    return all(earliest[k] == shown[k] and (k == 0 or latest[k - 1] < shown[k]) for k in keys)
+
+
+def _has_idr(packet: bytes, extradata: bytes | None) -> bool:
+    """Whether an H.264 key frame forgets all before it; others mend the picture strip by strip (intra refresh)."""
+    if not extradata or len(extradata) < 5 or extradata[0] != 1:  # units not framed as in MP4 (ISO/IEC 14496-15)
+        return False
+    at, size = 0, (extradata[4] & 3) + 1
+    while at + size < len(packet):
+        kind = packet[at + size] & 31
+        if kind in (1, 5):  # a slice of an ordinary picture, of an IDR picture
+            return kind == 5
+        at += size + int.from_bytes(packet[at : at + size])
+    return False
+
+
+def _ends_early(path: Path, kind: str) -> bool:
+    """Whether the file is shorter than its head says (Matroska) or lacks its closing byte (GIF)."""
+    with path.open("rb") as file:
+        if kind == "gif":
+            file.seek(-1, 2)
+            return file.read(1) != b";"
+        head = file.read(4096) if kind == MATROSKA else b""
+    at = head.find(b"\x18\x53\x80\x67") + 4  # the segment, which holds all else
+    if not 4 <= at < len(head):
+        return False
+    # EBML: the zeros in front of a length's first one-bit tell how many bytes it takes; all ones: unknown.
+    size = 9 - head[at].bit_length()
+    unknown = (1 << 7 * size) - 1
+    length = int.from_bytes(head[at : at + size]) & unknown
+    return length != unknown and at + size + length > path.stat().st_size

@@ -1,0 +1,384 @@
+"""Right frames or a clear refusal, whatever the file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import struct
+import subprocess
+import sys
+import time
+
+import av
+import numpy as np
+import pytest
+from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
+
+from course_lib.video import VideoError, check, decode, probe, read_frames
+
+OPEN = "open-gop=1"
+REFRESH = "intra-refresh=1:bframes=0"
+HEVC = {"codec": "libx265", "x265-params": "keyint=10:min-keyint=10:scenecut=0:bframes=3:log-level=none:open-gop="}
+
+
+def hevc(open_gop: int) -> dict[str, str]:
+    return {"codec": "libx265", "x265-params": HEVC["x265-params"] + str(open_gop)}
+
+
+PLAIN = {  # decord's counting is exact here
+    "closed.mp4": {"bf": "3"},
+    "closed.mkv": {"bf": "3"},
+    "closed.mov": {"bf": "3"},
+    "fragments.mp4": {"bf": "3", "muxer": {"movflags": "frag_keyframe+empty_moov"}},
+    "every frame a key.mp4": {"g": "1", "x264": "keyint=1"},
+    "one group.mp4": {"x264": "keyint=250"},
+    "444, odd size.mp4": {"pixels": "yuv444p", "clip": numbered(FRAMES, 47, 63)},
+    "vp9.webm": {"codec": "libvpx-vp9", "g": "10"},
+    "hevc.mp4": hevc(0),
+    "ключ %03d.mp4": {},
+}
+TRICKY = {  # decord alone returns other frames here
+    "open.mp4": {"bf": "3", "x264": OPEN},
+    "open.mkv": {"bf": "3", "x264": OPEN},
+    "hevc open.mp4": hevc(1),
+    "refresh.mp4": {"x264": REFRESH},
+    "mpeg4.avi": {"codec": "mpeg4", "bf": "2", "g": "10"},
+    "mpeg4.mp4": {"codec": "mpeg4", "bf": "2", "g": "10"},
+    "mpeg2.mpg": {"codec": "mpeg2video", "bf": "2", "g": "10"},
+    "wmv.wmv": {"codec": "wmv2", "g": "10"},
+    "stream.ts": {"bf": "3"},
+}
+OTHERS = {  # read by PyAV because decord cannot, or rounds colours otherwise, or has not been shown to be exact
+    "av1.mp4": {"codec": "libsvtav1", "svtav1-params": "lp=1"},
+    "ten bits.mp4": {"pixels": "yuv420p10le"},
+    "moving picture.gif": {"codec": "gif", "pixels": "rgb8"},
+    "mjpeg.avi": {"codec": "mjpeg", "pixels": "yuvj420p"},
+    "vp8.webm": {"codec": "libvpx", "g": "10"},
+}
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory):
+    """video(name) writes a file of the tables above once and returns its path."""
+    folder = tmp_path_factory.mktemp("videos")
+
+    def make(name: str):
+        path = folder / name
+        return path if path.exists() else write(path, **(PLAIN | TRICKY | OTHERS)[name])
+
+    return make
+
+
+SHUFFLED = np.random.default_rng(0).integers(0, FRAMES, 20).tolist()
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *TRICKY, *OTHERS])
+def test_every_frame_is_the_one_asked_for(name, video):
+    path = video(name)
+    for asked in (SHUFFLED, [FRAMES - 1], [31, 32, 33], list(range(FRAMES))):
+        assert numbers(read_frames(path, asked)) == asked
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *TRICKY, *OTHERS])
+def test_probe_says_what_was_written_and_who_reads_it(name, video):
+    pytest.importorskip("decord")
+    info = probe(video(name))
+    size = (47, 63) if "odd" in name else (HEIGHT, WIDTH)
+    assert (info.path, info.frames, info.height, info.width) == (video(name), FRAMES, *size)
+    assert info.fps == pytest.approx(25)
+    assert info.decoder == ("decord" if name in PLAIN else "pyav")
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_decord_alone_shows_other_frames_of_such_files(name, video):
+    decord = pytest.importorskip("decord")
+    wrong = 0
+    for i in range(0, FRAMES, 3):
+        reader = decord.VideoReader(str(video(name)), num_threads=1)
+        wrong += numbers(reader.get_batch([5, i]).asnumpy()) != [5, i]
+    assert wrong, "decord reads it rightly now: let it"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_frames_do_not_depend_on_which_decoder_is_installed(name, video, monkeypatch):
+    pytest.importorskip("decord")
+    with_decord = read_frames(video(name), SHUFFLED)
+    monkeypatch.setitem(sys.modules, "decord", None)
+    assert probe(video(name)).decoder == "pyav"
+    assert np.array_equal(read_frames(video(name), SHUFFLED), with_decord)
+
+
+def test_pixels_are_those_that_were_written(tmp_path):
+    clip = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    path = write(tmp_path / "lossless.mp4", clip, codec="libx264rgb", pixels="rgb24", qp="0")
+    assert np.array_equal(read_frames(path, [4, 0, 4]), clip[[4, 0, 4]])
+
+
+def test_a_frame_hidden_by_an_edit_list_is_not_counted(video, tmp_path):
+    def seven_earlier(_, packet):
+        shift = int(7 / 25 / packet.time_base)
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        return packet
+
+    path = copy_packets(video("closed.mp4"), tmp_path / "trimmed.mp4", seven_earlier)
+    assert probe(path).frames == FRAMES - 7
+    assert numbers(read_frames(path, [0, 20, FRAMES - 8])) == [7, 27, FRAMES - 1]
+
+
+def test_a_picture_that_is_never_shown_is_not_counted(video, tmp_path):
+    def hide_every_tenth(number, packet):
+        if number % 10 != 5:
+            return packet
+        data = bytearray(bytes(packet))
+        data[0] &= ~16  # VP8 (RFC 6386, 9.1): show_frame
+        hidden = av.Packet(bytes(data))
+        hidden.pts, hidden.dts, hidden.time_base = packet.pts, packet.dts, packet.time_base
+        return hidden
+
+    path = copy_packets(video("vp8.webm"), tmp_path / "hidden.webm", hide_every_tenth)
+    shown = [i for i in range(FRAMES) if i % 10 != 5]
+    assert probe(path).frames == len(shown)
+    assert numbers(read_frames(path, [30, 4, 5])) == [shown[30], shown[4], shown[5]]
+
+
+def test_a_file_that_begins_between_key_frames_begins_at_the_next_one(video, tmp_path):
+    path = copy_packets(video("closed.mkv"), tmp_path / "late.mkv", lambda n, packet: packet if n > 6 else None)
+    assert probe(path).frames == FRAMES - 10
+    assert numbers(read_frames(path, [0, 11])) == [10, 21]
+
+
+@pytest.mark.parametrize("quarters, corner", [(1, "upper right"), (2, "lower right"), (3, "lower left")])
+@pytest.mark.parametrize("name", ["closed.mp4", "av1.mp4"])
+def test_a_turned_video_is_shown_upright(name, quarters, corner, video, tmp_path):
+    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarters]  # clockwise
+    data = bytearray(video(name).read_bytes())
+    struct.pack_into(">4i", data, data.index(b"tkhd") + 44, cos << 16, sin << 16, 0, -sin << 16)
+    struct.pack_into(">i", data, data.index(b"tkhd") + 60, cos << 16)
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(data)
+    info, frames = probe(path), read_frames(path, SHUFFLED)
+    assert (info.height, info.width) == frames.shape[1:3] == ((HEIGHT, WIDTH) if quarters == 2 else (WIDTH, HEIGHT))
+    assert numbers(frames) == SHUFFLED
+    upright = np.rot90(frames, quarters, axes=(1, 2))
+    assert upright[:, *CORNER].min() > 230 > upright[:, CORNER[0], WIDTH // 2 :].max(), corner
+
+
+def test_one_frame_is_enough(tmp_path):
+    for name, options in [("one.mp4", {}), ("one.gif", {"codec": "gif", "pixels": "rgb8"})]:
+        path = write(tmp_path / name, numbered(1), **options)
+        assert probe(path).frames == 1
+        assert numbers(read_frames(path, [0, 0])) == [0, 0]
+
+
+def test_a_colon_in_a_name_does_not_make_it_an_address(video, tmp_path, monkeypatch):
+    (tmp_path / "clip:1.mp4").write_bytes(video("closed.mp4").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert numbers(read_frames("clip:1.mp4", [3])) == [3]
+
+
+@pytest.mark.parametrize("name", ["closed.mp4", "mpeg4.avi"])
+@pytest.mark.parametrize("index", [FRAMES, 10**6, -1])
+def test_an_index_out_of_range_is_named_with_the_file_and_its_length(name, index, video):
+    for asked in ([index], [0, index, 1]):
+        with pytest.raises(ValueError, match=f"frame {index} asked for.*{FRAMES} frames: use 0 to {FRAMES - 1}") as e:
+            read_frames(video(name), asked)
+        assert str(video(name)) in str(e.value)
+
+
+def test_no_index_and_half_an_index_are_refused(video):
+    with pytest.raises(ValueError, match="at least one"):
+        read_frames(video("closed.mp4"), [])
+    with pytest.raises(ValueError, match="whole numbers"):
+        read_frames(video("closed.mp4"), np.array([0.5]))
+    with pytest.raises(ValueError, match="whole numbers"):
+        read_frames(video("closed.mp4"), np.array([[1]]))
+
+
+def part(path, share: float) -> bytes:
+    data = path.read_bytes()
+    return data[: int(len(data) * share)]
+
+
+def sound() -> dict:
+    return {"codec": "aac"}
+
+
+def write_sound(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        for i in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate, frame.pts = 44100, 1024 * i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def garbled(path) -> bytes:
+    data = bytearray(path.read_bytes())
+    for place in np.random.default_rng(0).integers(len(data) // 3, len(data) * 2 // 3, 40):
+        data[place] ^= 0x5A
+    return bytes(data)
+
+
+BAD = {  # name: how to make it (bytes, or a call with the path), what the reason says
+    "missing.mp4": (None, "no such file"),
+    "folder.mp4": (lambda path, video: path.mkdir(), "not a file"),
+    "pipe.mp4": (lambda path, video: os.mkfifo(path), "not a file"),
+    "empty.mp4": (b"", "empty file"),
+    "text.mp4": (b"this is no video\n" * 99, "not a video"),
+    "text.txt": (b"this is no video\n" * 99, "not a video but text"),
+    "noise.mp4": (np.random.default_rng(0).bytes(9999), "not a video"),
+    "sound.mp4": (lambda path, video: write_sound(path), "no video stream, only audio"),
+    "list.mp4": (b"ffconcat version 1.0\nfile closed.mp4\n", "list of other files"),
+    "list.m3u8": (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nstream.ts\n#EXT-X-ENDLIST\n", "not a video"),
+    "no index.mp4": (lambda path, video: path.write_bytes(part(video("closed.mp4"), 0.6)), "cut short"),
+    "garbled.mp4": (lambda path, video: path.write_bytes(garbled(video("every frame a key.mp4"))), "damaged"),
+    "garbled.avi": (lambda path, video: path.write_bytes(garbled(video("mpeg4.avi"))), "damaged"),
+}
+
+
+@pytest.fixture
+def bad(tmp_path, video):
+    def make(name: str):
+        path, (content, _) = tmp_path / name, BAD[name]
+        for decoy in ("closed.mp4", "stream.ts"):  # what the lists point at
+            (tmp_path / decoy).write_bytes(video(decoy).read_bytes())
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content:
+            content(path, video)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_refused_at_once_with_path_and_reason(name, bad):
+    path, began = bad(name), time.perf_counter()
+    with pytest.raises(VideoError) as refused:
+        read_frames(path, [0, 25])
+    assert time.perf_counter() - began < 5
+    assert refused.value.path == path
+    assert re.search(BAD[name][1], refused.value.reason)
+    assert str(refused.value) == f"{path}: {refused.value.reason}"
+
+
+@pytest.mark.parametrize("percent", [20, 50, 80, 95])
+@pytest.mark.parametrize(
+    "name", ["faststart.mp4", "fragments.mp4", "closed.mkv", "open.mkv", "vp9.webm", "mpeg4.avi", "moving picture.gif"]
+)
+def test_a_file_cut_short_is_refused_or_whole_in_its_pictures(name, percent, video, tmp_path):
+    if name == "faststart.mp4":
+        whole = write(tmp_path / "whole.mp4", bf="3", muxer={"movflags": "faststart"})
+    else:
+        whole = video(name)
+    path = tmp_path / name
+    path.write_bytes(part(whole, percent / 100))
+    if (name, percent) == ("mpeg4.avi", 95):  # lost nothing but the index at its end
+        assert numbers(read_frames(path, SHUFFLED)) == SHUFFLED
+        return
+    with pytest.raises(VideoError, match="cut short"):
+        read_frames(path, [0])
+    with pytest.raises(VideoError, match="cut short"):
+        probe(path)
+
+
+def test_frames_that_change_their_size_are_refused(tmp_path):
+    small = write(tmp_path / "small.h264").read_bytes()
+    large = write(tmp_path / "large.h264", numbered(FRAMES, 96, 128)).read_bytes()
+    path = tmp_path / "both.h264"
+    path.write_bytes(small + large)
+    with pytest.raises(VideoError, match=r"change their size \[\(48, 64\), \(96, 128\)\]"):
+        read_frames(path, [0, FRAMES])
+
+
+def test_a_decoder_that_hangs_is_given_up(video, monkeypatch):
+    monkeypatch.setattr(decode, "list_packets", lambda path: time.sleep(5))
+    began = time.perf_counter()
+    for call in (lambda: read_frames(video("closed.mp4"), [0], seconds=0.05), lambda: probe("x.mp4", seconds=0.05)):
+        with pytest.raises(VideoError, match="no answer within 0.05 s"):
+            call()
+    assert time.perf_counter() - began < 2
+
+
+def test_check_finds_what_is_wrong_with_a_file_and_nothing_else(video, bad):
+    assert check(video("closed.mp4")) is None
+    assert check(video("mpeg4.avi")) is None
+    assert check(bad("text.mp4")).startswith(f"{bad('text.mp4')}: not a video")
+
+
+def test_check_finds_the_damage_that_decord_patches_over(video, tmp_path):
+    whole = video("closed.mp4").read_bytes()
+    with av.open(str(video("closed.mp4"))) as container:
+        sizes = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    at, size = max(sizes[20:], key=lambda packet: packet[1])
+    data = bytearray(whole)
+    data[at + size // 2 : at + size // 2 + 8] = b"\x99" * 8
+    path = tmp_path / "patched.mp4"
+    path.write_bytes(data)
+    assert "damaged" in (check(path) or "")
+
+
+def test_check_survives_a_decoder_that_crashes_or_hangs(tmp_path, monkeypatch):
+    for script, words in [("kill -SEGV $$", "died"), ("exec sleep 9", "no answer within 0.3 s")]:
+        fake = tmp_path / "python"
+        fake.write_text(f"#!/bin/sh\n{script}\n")
+        fake.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(fake))
+        assert words in check(tmp_path / "any.mp4", seconds=0.3)
+
+
+def test_an_error_keeps_path_and_reason_between_processes():
+    error = VideoError("a/b.mp4", "empty file")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.path, copy.reason, str(copy)) == (error.path, error.reason, str(error))
+
+
+def test_reading_video_needs_no_torch():
+    code = "import sys; from course_lib.video import probe; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+REAL = {  # name: frames, height, width, decoder; or the reason
+    "cricket.gif": (79, 224, 224, "pyav"),
+    "decord_corrupted.mp4": "damaged",
+    "decord_flipping_a_pancake.mkv": (310, 240, 426, "decord"),
+    "decord_unordered.mov": (4, 50, 50, "decord"),
+    "decord_video_0.mov": (3, 320, 568, "decord"),
+    "decord_video_90.mov": (3, 568, 320, "decord"),
+    "decord_video_180.mov": (3, 320, 568, "decord"),
+    "decord_video_270.mov": (3, 568, 320, "decord"),
+    "k400_label_map.txt": "not a video but text",
+    "mma_demo.mp4": (280, 256, 340, "decord"),
+    "mma_demo_spatiotemporal_det.mp4": (57, 256, 340, "decord"),
+    "mma_part_0.mp4": (32, 256, 340, "decord"),
+    "mma_test.avi": (164, 240, 320, "pyav"),
+    "mma_test.mp4": (300, 256, 340, "decord"),
+    "mma_test_video_structuralize.mp4": (300, 240, 426, "decord"),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_clip_is_read_or_refused_rightly(name, real_clips):
+    path, expected = real_clips / name, REAL[name]
+    if not path.exists():
+        pytest.skip(f"no {name} among the real clips")
+    if isinstance(expected, str):
+        with pytest.raises(VideoError, match=expected):
+            read_frames(path, [0, 1])
+        return
+    pytest.importorskip("decord")
+    info = probe(path)
+    assert (info.frames, info.height, info.width, info.decoder) == expected
+    asked = sorted({0, info.frames // 3, info.frames * 2 // 3, info.frames - 1}, reverse=True)
+    with av.open(str(path)) as container:  # the witness: every frame from the first on, timestamps in order
+        wanted, times = {}, []
+        for i, frame in enumerate(container.decode(video=0)):
+            times.append(frame.pts)
+            if i in asked:
+                wanted[i] = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    assert len(times) == info.frames
+    if name != "mma_test.avi":  # AVI stores no times of showing
+        assert times == sorted(times)
+    assert np.array_equal(read_frames(path, asked), np.stack([wanted[i] for i in asked]))
