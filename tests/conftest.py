@@ -11,7 +11,7 @@ import torch
 from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests share tests/reference/recipe.py and the like
-install_import_hook("course_lib", "beartype.beartype")
+install_import_hook("course_lib", "shapecheck.check")
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
 
 

@@ -315,6 +315,20 @@ def test_a_whole_set_is_left_alone(copy, monkeypatch):
     assert make(copy.parent, "M", clips=40, **SMALL) == copy
 
 
+def test_who_waited_for_another_maker_of_the_same_set_writes_nothing(copy, monkeypatch):
+    monkeypatch.setattr(generate, "save", None)
+    about = json.loads((copy / "manifest.json").read_text())
+    generate.fill(copy, about, plan("M", 40, seed=0), workers=0, progress=False)
+
+
+def test_two_makers_at_once_do_not_disturb_each_other(motion, tmp_path):
+    program = f"from course_lib.video.generate import make; make({str(tmp_path)!r}, 'M', clips=40, **{SMALL!r})"
+    command = [sys.executable, "-c", program]
+    makers = [subprocess.Popen(command, cwd=Path(generate.__file__).parents[2]) for _ in range(2)]
+    assert [maker.wait(timeout=60) for maker in makers] == [0, 0]
+    assert contents(tmp_path / motion.name) == contents(motion)
+
+
 def test_missing_and_changed_files_are_found_and_made_again(copy, motion):
     first, second, *_ = (copy / row["path"] for row in rows(copy))
     first.unlink()

@@ -220,6 +220,14 @@ def test_a_finished_run_gives_its_weights_and_history_and_no_more_steps(tmp_path
     assert all(torch.equal(fresh.state_dict()[name], value) for name, value in net.state_dict().items())
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """As at a keyboard; a test run in the background may have been told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class CtrlC(Tiny):
     """Somebody presses Ctrl-C `times` times in the forward pass number `at`."""
 
@@ -235,7 +243,7 @@ class CtrlC(Tiny):
         return super().forward(clips)
 
 
-def test_ctrl_c_waits_for_the_step_to_end_and_saves_it(tmp_path):
+def test_ctrl_c_waits_for_the_step_to_end_and_saves_it(tmp_path, ctrl_c_interrupts):
     path, expected = tmp_path / "run", losses(train(tiny(), batches_of_two_classes(), CONFIG))
     net = CtrlC(at=4)
     net.load_state_dict(tiny().state_dict())
@@ -248,21 +256,38 @@ def test_ctrl_c_waits_for_the_step_to_end_and_saves_it(tmp_path):
     assert losses(train(net, batches_of_two_classes(), CONFIG, path)) == expected[4:]
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_saves_nothing(tmp_path):
+def test_a_second_ctrl_c_leaves_at_once_and_saves_nothing(tmp_path, ctrl_c_interrupts):
     path, net = tmp_path / "run", CtrlC(at=4, times=2)
     with pytest.raises(KeyboardInterrupt):
         list(train(net, batches_of_two_classes(), CONFIG, path, every=2))
     assert [step.number for step in history(path)] == [0, 1]
 
 
-def test_ctrl_c_in_the_wait_for_a_batch_saves_the_steps_before_it(tmp_path):
+def test_ctrl_c_does_not_cut_short_what_torch_imports_for_the_first_optimiser(monkeypatch, ctrl_c_interrupts):
+    made, adamw = [], torch.optim.AdamW
+
+    def interrupted(groups):
+        signal.raise_signal(signal.SIGINT)
+        made.append(adamw(groups))
+        return made[0]
+
+    monkeypatch.setattr(torch.optim, "AdamW", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(train(tiny(), batches_of_two_classes(), CONFIG))
+    assert made
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_ctrl_c_in_the_wait_for_a_batch_saves_the_steps_before_it(tmp_path, before):
     def interrupted(step):
-        yield from islice(batches_of_two_classes()(step), 3)
+        yield from islice(batches_of_two_classes()(step), before)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         list(train(tiny(), interrupted, CONFIG, tmp_path / "run"))
-    assert [step.number for step in history(tmp_path / "run")] == [0, 1, 2]
+    assert [step.number for step in history(tmp_path / "run")] == list(range(before))
+    rest = losses(train(tiny(seed=1), batches_of_two_classes(), CONFIG, tmp_path / "run"))
+    assert rest == losses(train(tiny(), batches_of_two_classes(), CONFIG))[before:]
 
 
 def test_a_run_left_behind_does_not_write_over_those_that_went_on(tmp_path):

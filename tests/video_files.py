@@ -1,4 +1,4 @@
-"""Videos whose every frame shows its own number: frame i is grey of brightness 20 + 5 i, with a white upper left corner."""
+"""Videos whose every frame shows its own number, as six blocks, dark or bright, and a white upper left corner."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import av
 import numpy as np
 import pytest
 
-FRAMES, HEIGHT, WIDTH = 40, 48, 64
+FRAMES, HEIGHT, WIDTH, BITS = 40, 48, 64, 6
 CORNER = slice(0, HEIGHT // 4), slice(0, WIDTH // 4)
 X264 = "scenecut=0:b-adapt=0:keyint=10:min-keyint=10"
 
 
 def numbered(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    clip = np.empty((frames, height, width, 3), np.uint8)
-    clip[:] = (20 + 5 * np.arange(frames))[:, None, None, None]
+    clip = np.full((frames, height, width, 3), 60, np.uint8)
+    for bit in range(BITS):
+        block = slice(height // 2 - 6, height // 2 + 6), slice(width // 2 + 8 * (bit - 3), width // 2 + 8 * (bit - 2))
+        clip[:, *block] = np.where(np.arange(frames) >> bit & 1, 230, 20)[:, None, None, None]
     clip[:, *CORNER] = 255
     return clip
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    middle = frames[:, frames.shape[1] // 2 - 4 :][:, :8, frames.shape[2] // 2 - 4 :][:, :, :8]
-    return np.rint((middle.mean(axis=(1, 2, 3)) - 20) / 5).astype(int).tolist()
+    row, middle = frames.shape[1] // 2, frames.shape[2] // 2
+    blocks = [frames[:, row - 2 : row + 2, middle + 8 * (bit - 3) + 2 :][:, :, :4] for bit in range(BITS)]
+    return sum((block.mean(axis=(1, 2, 3)) > 125).astype(int) << bit for bit, block in enumerate(blocks)).tolist()
 
 
 def write(

@@ -1,0 +1,90 @@
+"""Experiments: what must hold whatever a network learns, and that the recorded runs say what the lesson says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from course_lib import experiments
+from course_lib.experiments import C1, Arm, learn, load_set, run, score, to_clips
+from course_lib.profiles import DATA, PROFILES
+from course_lib.training.batches import in_order
+from course_lib.training.evaluate import predict
+
+TINY = replace(PROFILES["smoke"], clips=40, size=32, steps=3, batch=4)
+SMALL = (("attention", "space"), ("size", 32), ("dim", 16), ("depth", 1), ("heads", 2))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "DATA", tmp_path)
+    return tmp_path
+
+
+def test_on_a_reversal_closed_test_set_space_only_is_right_in_exactly_half_of_the_pairs(here):
+    """F1, before training and after some: it must be so whatever the network learns."""
+    data = load_set("M", TINY, workers=1, progress=False)
+    net = Arm("timesformer_tiny", "M", SMALL).build(len(data.classes), seed=0)
+    assert score(net, data)["pair_accuracy"] == 0.5
+    for _ in learn(net, data, TINY):
+        pass
+    assert score(net, data)["pair_accuracy"] == 0.5
+    logits, labels = predict(net, in_order(data.test, data.test_labels, 8, to_clips))
+    assert (logits[0::2] - logits[1::2]).abs().max() < 1e-5, "a clip and its reverse get the same logits"
+    assert torch.equal(data.partner[labels[0::2]], labels[1::2])
+
+
+def test_the_test_clips_of_m_are_closed_under_reversal_as_the_network_sees_them(here):
+    data = load_set("M", TINY, workers=1, progress=False)
+    assert torch.equal(data.test[0::2], data.test[1::2].flip(1))
+    assert torch.equal(data.train[0::2], data.train[1::2].flip(1))
+
+
+def test_the_same_seed_gives_the_same_start_whatever_was_drawn_before():
+    first = Arm("timesformer_tiny", "M", SMALL).build(8, seed=1)
+    torch.rand(7)
+    second = Arm("timesformer_tiny", "M", SMALL).build(8, seed=1)
+    other = Arm("timesformer_tiny", "M", SMALL).build(8, seed=2)
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
+    assert all(same) and not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_a_run_is_recorded_once_and_read_afterwards(here):
+    arm, folder, steps = Arm("timesformer_tiny", "M", SMALL), here / "results", []
+    result = run(arm, TINY, 0, folder, steps.append)
+    assert len(steps) == len(result["loss"]) == 3 and result["test_clips"] == 8
+    assert {"device", "torch", "python", "commit"} <= set(result["machine"])
+    again = run(arm, TINY, 0, folder, lambda step: pytest.fail("it was recorded already"))
+    assert again == json.loads(json.dumps(result))
+
+
+# The recorded runs. Remade by `course experiment C1`.
+
+
+def recorded(set: str, attention: str, measure: str) -> list[float]:
+    paths = sorted((DATA / "results" / "C1").glob(f"timesformer_tiny-{set}-{attention}-cpu-s*.json"))
+    return [json.loads(path.read_text())["scores"][measure] for path in paths]
+
+
+def test_recorded_on_motion_space_only_is_at_half_and_divided_above_nine_tenths():
+    assert recorded("M", "space", "pair_accuracy") == [0.5, 0.5, 0.5]
+    divided = recorded("M", "divided", "pair_accuracy")
+    assert len(divided) == 3 and min(divided) >= 0.9
+
+
+def test_recorded_on_appearance_both_are_above_nine_tenths():
+    for attention in ("space", "divided"):
+        accuracies = recorded("A", attention, "accuracy")
+        assert len(accuracies) == 3 and min(accuracies) > 0.9
+
+
+def test_every_record_says_where_and_how_it_was_measured():
+    paths = sorted((DATA / "results" / "C1").glob("*.json"))
+    assert len(paths) == 3 * len(C1)
+    for path in paths:
+        record = json.loads(path.read_text())
+        assert record["machine"]["device"] and record["machine"]["commit"] != "unknown"
+        assert len(record["loss"]) == record["profile"]["steps"] and record["seconds"] > 0

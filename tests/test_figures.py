@@ -1,0 +1,98 @@
+"""Figures draw what the arrays say; the picture of a scheme is its mask."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from course_lib.analysis.maps import attention_maps
+from course_lib.figures import BLUE, RED, png
+from course_lib.figures.clips import strips
+from course_lib.figures.costs import crossing
+from course_lib.figures.curves import LiveCurve, curves, smooth
+from course_lib.figures.masks import schemes_picture
+from course_lib.grid import Grid
+from course_lib.layers.schemes import TIME
+from course_lib.models import build
+
+
+def test_the_drawn_scheme_is_its_mask():
+    grid = Grid(3, 2, 2)
+    figure = schemes_picture({"divided": [("time", TIME.mask(grid).numpy())]}, grid, (1, 0, 1))
+    for frame, axis in enumerate(figure.axes):
+        drawn = axis.images[0].get_array()
+        coloured = np.abs(drawn - np.array(to_rgb(RED))).max(-1) < 1e-6
+        assert coloured.tolist() == [[False, True], [False, False]]  # the same place in every frame
+        assert len(axis.patches) == (frame == 1)  # the query, once
+    assert figure.axes[1].patches[0].get_facecolor()[:3] == pytest.approx(to_rgb(BLUE))
+
+
+def test_strips_show_each_frame_once():
+    clips = [np.full((3, 4, 4, 3), 10 * i, dtype=np.uint8) for i in (1, 2)]
+    figure = strips(clips, ["a", "b"], [0, 4, 8])
+    assert len(figure.axes) == 6 and figure.axes[3].images[0].get_array()[0, 0, 0] == 20
+    assert figure.axes[1].get_title() == "4" and figure.axes[3].get_ylabel() == "b"
+
+
+def test_smoothing_is_the_mean_of_the_last_values():
+    assert smooth([1, 3, 5, 7], 2).tolist() == [1, 2, 4, 6]
+
+
+def test_curves_differ_in_stroke_as_well_as_in_colour():
+    (axis,) = curves({"one": [1, 2], "two": [2, 1]}, "loss", chance=0.5).axes
+    one, two = axis.lines[:2]
+    assert one.get_linestyle() != two.get_linestyle() and one.get_color() != two.get_color()
+
+
+def test_lines_cross_where_arithmetic_says():
+    assert crossing([1, 2, 3], [1, 2, 3], [2, 2.5, 2]) == pytest.approx(2 + 0.5 / 1.5)
+    assert crossing([1, 2], [1, 1], [2, 2]) is None
+
+
+def test_a_live_curve_draws_itself_and_says_so_in_words(monkeypatch):
+    updates = []
+
+    class Handle:
+        def update(self, data, metadata, raw):
+            updates.append((data, metadata))
+
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: Handle())
+    with LiveCurve(10, "M", past=[(2.0, 0.1)], seconds=1e9) as live:
+        live.bar.disable = True
+        live.add(1.0, 0.5)
+    data, metadata = updates[-1]
+    assert Image.open(io.BytesIO(data["image/png"])).width > 300
+    assert "2 of 10 steps" in metadata["image/png"]["alt"] and "1.500" in metadata["image/png"]["alt"]
+
+
+def test_a_figure_becomes_a_png():
+    assert png(curves({"one": [1.0]}, "loss")).startswith(b"\x89PNG")
+
+
+def test_attention_maps_are_laid_out_on_the_grid():
+    import torch
+
+    net = build("timesformer_tiny", depth=2).train()
+    clip = torch.randn(1, 3, *net.config.clip)
+    maps = attention_maps(net, clip)
+    assert list(maps) == ["block 1 time", "block 1 space", "block 2 time", "block 2 space"] and net.training
+    time, space = maps["block 1 time"], maps["block 1 space"]
+    assert time.weights.shape == (16, 4, 8, 8) and space.weights.shape == (8, 4, 16, 16)
+    query = 3 * 16 + 5  # frame 3, place 5
+    row = time.row(query)
+    assert row.sum(1) == pytest.approx(np.ones(4), abs=1e-5)  # no class token in the time attention
+    assert set(np.nonzero(row[0])[0]) == {16 * t + 5 for t in range(8)}
+    row = space.row(query)
+    assert set(np.nonzero(row[0])[0]) == set(range(48, 64)) and (row.sum(1) < 1).all()  # the class token has its share
+
+
+def test_maps_of_a_space_only_network_have_a_frame_each():
+    import torch
+
+    net = build("timesformer_tiny", attention="space", depth=1)
+    maps = attention_maps(net, torch.randn(1, 3, *net.config.clip))
+    assert maps["block 1 space"].members.shape == (8, 16) and maps["block 1 space"].weights.shape[0] == 8

@@ -1,0 +1,245 @@
+"""A manifest of videos as a data set: the same items whoever reads them, and never another clip."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from video_files import FRAMES, HEIGHT, WIDTH, numbered, numbers, write
+
+from course_lib.video import ClipDataset, VideoError, read_frames
+from course_lib.video.dataset import preload
+from course_lib.video.sample import dense, segments
+from course_lib.video.transforms import TrainTransform, whole_frames
+
+COLUMNS = ("path", "label", "name", "split", "pair", "sha256")
+SAME_PICTURE_BOTH_WAYS = {"x264": "keyint=1", "qp": "18"}
+JITTER = {"sample": segments, "transform": TrainTransform(size=16, short_side=(16, 24))}
+
+
+def write_manifest(folder: Path, rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> Path:
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    return folder / "manifest.csv"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory) -> Path:
+    """Two classes, "up" and "down", each other's reverse; three pairs for training, one for testing."""
+    folder, rows = tmp_path_factory.mktemp("set"), []
+    for number in range(4):
+        split = "train" if number < 3 else "test"
+        clip = numbered()
+        clip[:, -6:, :] = 40 * number  # each pair looks its own way
+        for label, name in enumerate(("up", "down")):
+            path = folder / split / f"{number}_{name}.mp4"
+            path.parent.mkdir(exist_ok=True)
+            write(path, clip[:: -1 if label else 1], **SAME_PICTURE_BOTH_WAYS)
+            row = {"path": f"{split}/{path.name}", "label": label, "name": name, "split": split, "pair": number}
+            rows.append(row | {"sha256": sha256(path)})
+    return write_manifest(folder, rows)
+
+
+@pytest.fixture
+def copy(source, tmp_path):
+    """A copy of the set that a test may spoil, and its rows."""
+    for path in source.parent.rglob("*.mp4"):
+        target = tmp_path / path.relative_to(source.parent)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    with source.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return write_manifest(tmp_path, rows), rows
+
+
+def test_an_item_is_sampled_decoded_and_transformed(source):
+    dataset = ClipDataset(source, frames=4, sample=partial(dense, stride=5))
+    clip, label = dataset[3]
+    assert (len(dataset), label, dataset.classes) == (6, 1, ("up", "down"))
+    by_hand = read_frames(source.parent / "train/1_down.mp4", dataset.explain(3).indices)
+    assert torch.equal(clip, whole_frames(by_hand))
+    assert clip.shape == (3, 4, HEIGHT, WIDTH)
+
+
+def test_rows_keep_their_order_labels_and_pairs(source):
+    test = ClipDataset(source, split="test")
+    assert [path.name for path in test.paths] == ["3_up.mp4", "3_down.mp4"]
+    assert (test.labels, test.pairs) == ((0, 1), ("3", "3"))
+
+
+def test_explain_names_the_frames_that_are_shown(source):
+    dataset = ClipDataset(source, sample=segments, seed=3)
+    for item in [(0, 0), (0, 1), (4, 7)]:
+        told = dataset.explain(item)
+        assert numbers(dataset.read(item)) == told.indices.tolist()
+        assert told.seconds == pytest.approx(told.indices / 25)
+        assert (told.path, told.label, told.name, told.available) == (dataset.paths[item[0]], 0, "up", FRAMES)
+
+
+def test_a_clip_and_its_reverse_hold_the_same_pictures_by_default(source):
+    dataset = ClipDataset(source, split="test")
+    assert np.array_equal(dataset.read(0), dataset.read(1)[::-1])
+    assert not np.array_equal(dataset.read(0), dataset.read(1))
+
+
+def test_chance_depends_on_seed_item_and_epoch_alone(source):
+    dataset, again = (ClipDataset(source, **JITTER) for _ in range(2))
+    for item in [0, 1, (1, 1), (1, 2)]:
+        assert torch.equal(dataset[item][0], again[item][0])
+    assert torch.equal(dataset[1][0], dataset[1, 0][0])
+    other = ClipDataset(source, seed=1, **JITTER)
+    shown = [dataset[0], dataset[2], dataset[0, 1], dataset[0, 2], other[0]]
+    for i, (one, _) in enumerate(shown):
+        for another, _ in shown[:i]:
+            assert not torch.equal(one, another)
+
+
+def test_nothing_is_random_outside_training(source):
+    dataset = ClipDataset(source, split="test", sample=segments)
+    for epoch in (0, 5):
+        assert np.array_equal(dataset.explain((0, epoch)).indices, segments(FRAMES, 8))
+    with pytest.raises(ValueError, match="needs a generator"):
+        ClipDataset(source, split="test", **JITTER)[0]
+
+
+ITEMS = [(i, epoch) for epoch in (0, 1) for i in (5, 0, 3, 2)]
+
+
+@pytest.mark.parametrize("workers, context", [(1, "fork"), (2, "fork"), (1, "spawn")])
+def test_workers_change_nothing(workers, context, source):
+    dataset = ClipDataset(source, **JITTER)
+    loader = DataLoader(dataset, 2, sampler=ITEMS, num_workers=workers, multiprocessing_context=context)
+    clips, labels = map(torch.cat, zip(*loader, strict=True))
+    assert torch.equal(clips, torch.stack([dataset[item][0] for item in ITEMS]))
+    assert labels.tolist() == [1, 0, 1, 0] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_video_is_named_and_no_other_clip_takes_its_place(workers, copy):
+    manifest, rows = copy
+    for row in rows:
+        row["sha256"] = ""
+    dataset = ClipDataset(write_manifest(manifest.parent, rows))
+    dataset.paths[2].write_bytes(dataset.paths[2].read_bytes()[:500])
+    loader = DataLoader(dataset, 1, num_workers=workers, multiprocessing_context="fork" if workers else None)
+    with pytest.raises(VideoError, match="1_up.mp4") as refused:
+        list(loader)
+    assert refused.value.path == dataset.paths[2]
+    assert refused.value.reason.startswith(("cut short", "not a video"))
+
+
+def test_a_file_that_is_not_the_one_of_the_manifest_is_refused(copy):
+    manifest, _ = copy
+    dataset = ClipDataset(manifest)
+    dataset.paths[0].write_bytes(dataset.paths[1].read_bytes())
+    with pytest.raises(VideoError, match="0_up.mp4: its SHA-256"):
+        dataset[0]
+    dataset[1]
+    dataset.paths[1].unlink()
+    with pytest.raises(VideoError, match="0_down.mp4: no such file"):
+        dataset[1]
+
+
+def test_a_video_too_short_for_the_sampler_is_named(source):
+    with pytest.raises(ValueError, match=r"train/0_up\.mp4: 8 frames, 6 apart, span 43, but the video has 40"):
+        ClipDataset(source, sample=partial(dense, stride=6))[0]
+
+
+@pytest.mark.parametrize("item", [6, -1, (6, 0)])
+def test_an_item_out_of_range_is_named(item, source):
+    with pytest.raises(IndexError, match="of 6 clips: use 0 to 5"):
+        ClipDataset(source)[item]
+
+
+SPOILT = {  # what is done to row 2, and what is said
+    "no column": ({}, r"no column split"),
+    "label": ({"label": "two"}, "row 2 has label 'two', not a whole number"),
+    "negative": ({"label": "-1"}, "row 2 has label '-1'"),
+    "gap": ({"label": "7", "name": "other"}, "no clip has label 2, but a higher one occurs"),
+    "two names": ({"name": "left"}, r"label 1 '(left|down)', but .* calls it '(left|down)'"),
+    "empty cell": ({"name": ""}, "row 2 lacks one of"),
+    "absolute": ({"path": "/etc/passwd"}, "row 2 leaves the manifest's folder: /etc/passwd"),
+    "upwards": ({"path": "train/../../x.mp4"}, "row 2 leaves the manifest's folder"),
+    "missing file": ({"path": "train/gone.mp4"}, r"1 of 6 files are missing, first .*gone\.mp4"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_a_faulty_manifest_is_refused_with_the_place(fault, copy):
+    manifest, rows = copy
+    change, words = SPOILT[fault]
+    rows[1].update(change)
+    write_manifest(manifest.parent, rows, ("path", "label", "name") if fault == "no column" else COLUMNS)
+    with pytest.raises(ValueError, match=words) as refused:
+        ClipDataset(manifest)
+    assert str(manifest) in str(refused.value)
+
+
+def test_a_manifest_that_is_not_there_or_empty_and_an_unknown_split_are_refused(copy):
+    manifest, _ = copy
+    with pytest.raises(ValueError, match=r"no clip of split 'val'; there are train \(6\), test \(2\)"):
+        ClipDataset(manifest, split="val")
+    with pytest.raises(ValueError, match="no such manifest"):
+        ClipDataset(manifest.with_name("other.csv"))
+    write_manifest(manifest.parent, [])
+    with pytest.raises(ValueError, match="lists no clip"):
+        ClipDataset(manifest)
+
+
+def test_classes_come_from_the_json_beside_the_manifest(copy):
+    manifest, _ = copy
+    beside = manifest.with_suffix(".json")
+    beside.write_text(json.dumps({"classes": ["up", "down", "left"]}))
+    assert ClipDataset(manifest).classes == ("up", "down", "left")
+    for text, words in [
+        ('{"classes": ["up"]}', r"row 2 has label 1, but .*manifest\.json knows 0 to 0"),
+        ('{"classes": ["up", "left"]}', r"row 2 calls label 1 'down', but .*manifest\.json calls it 'left'"),
+        ("{}", 'no list of "classes"'),
+        ("not json", 'no list of "classes"'),
+    ]:
+        beside.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            ClipDataset(manifest)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_preloaded_clips_are_those_that_are_read_one_by_one(workers, source, capsys):
+    dataset = ClipDataset(source, frames=4)
+    clips, labels = preload(dataset, workers)
+    assert (clips.shape, clips.dtype) == ((6, 4, HEIGHT, WIDTH, 3), torch.uint8)
+    assert all(np.array_equal(clip, dataset.read(i)) for i, clip in enumerate(clips.numpy()))
+    assert labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert "6 clips of 4 x 48 x 64 x 3 bytes" in capsys.readouterr().err
+
+
+def test_preloading_too_much_is_refused_before_it_starts(source):
+    size = 6 * 8 * HEIGHT * WIDTH * 3
+    assert preload(ClipDataset(source), limit=size, progress=False)[0].nbytes == size
+    with pytest.raises(ValueError, match="6 clips of 8 x 48 x 64 x 3 bytes, 0 MB, are more than limit=0 MB"):
+        preload(ClipDataset(source), limit=size - 1)
+
+
+def test_preloading_names_the_clip_of_another_size_and_the_unreadable_one(copy):
+    manifest, rows = copy
+    for row in rows:
+        row["sha256"] = ""
+    dataset = ClipDataset(write_manifest(manifest.parent, rows))
+    write(dataset.paths[3], numbered(FRAMES, 64, 64))
+    with pytest.raises(ValueError, match=r"1_down\.mp4: 8 x 64 x 64 x 3, but the first clip is 8 x 48 x 64 x 3"):
+        preload(dataset, progress=False)
+    dataset.paths[1].write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"0_down\.mp4: not a video"):
+        preload(dataset, 2, progress=False)
