@@ -168,3 +168,20 @@ C1 = tuple(  # attention in single frames is enough where looks decide, and not 
     for attention in ("space", "divided", "joint")
 )
 EXPERIMENTS: dict[str, tuple[Arm, ...]] = {"C1": C1}
+
+
+def records(name: str, profile: str, folder: Path = DATA / "results") -> list[dict]:
+    """The recorded runs of an experiment, by seed. ValueError if there are none."""
+    found = [json.loads(path.read_text()) for path in sorted((folder / name).glob(f"*-{profile}-s*.json"))]
+    if not found:
+        raise ValueError(f"no recorded runs in {folder / name}: make them with `course experiment {name}`")
+    return sorted(found, key=lambda record: record["seed"])
+
+
+def by_seed(found: list[dict], set: str, measure: str, **changes: object) -> list[float]:
+    """One measure of the runs on `set` whose network was built with `changes`, in the order of their seeds."""
+    return [
+        record["scores"][measure]
+        for record in found
+        if record["arm"]["set"] == set and changes.items() <= record["arm"]["changes"].items()
+    ]

@@ -23,18 +23,15 @@ class Profile:
     size: int  # pixels of the square clip that the network sees
     steps: int
     batch: int
-    seeds: int
     peak_rate: float
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "does it run?", clips=60, size=64, steps=6, batch=8, seeds=1, peak_rate=1e-3),
-        Profile("cpu", "a laptop", clips=3000, size=64, steps=1500, batch=32, seeds=1, peak_rate=1e-3),
-        Profile(
-            "gpu", "one GPU, the full network", clips=6000, size=224, steps=3000, batch=32, seeds=1, peak_rate=1e-4
-        ),
+        Profile("smoke", "does it run?", clips=80, size=64, steps=6, batch=8, peak_rate=1e-3),
+        Profile("cpu", "a laptop", clips=2000, size=64, steps=600, batch=32, peak_rate=2e-3),
+        Profile("gpu", "one GPU, the full network", clips=3200, size=224, steps=3000, batch=32, peak_rate=1e-4),
     )
 }
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention, attend, attention_weights, record_attention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init, xavier_init
 from course_lib.layers.inflate import inflate_conv, load_image_weights
 from course_lib.layers.positions import SpaceCode, TimeCode, resize_moment, resize_place
 
@@ -106,6 +106,13 @@ def test_vit_init_has_the_papers_spread():
     layer = nn.Linear(400, 400)
     vit_init(layer)
     assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02) and not layer.bias.any()
+
+
+def test_xavier_init_keeps_the_variance_of_glorot_and_bengio():
+    torch.manual_seed(0)
+    layer = nn.Linear(300, 500)
+    xavier_init(layer)
+    assert layer.weight.var().item() == pytest.approx(2 / 800, rel=0.02) and not layer.bias.any()
 
 
 def test_position_codes_tell_place_and_moment():

@@ -111,7 +111,7 @@ def test_all_other_attention_sees_the_order_of_frames(attention):
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_at_the_start_order_cannot_matter(attention):
     """F4: as released, time code and new projections begin at zero: no scheme can tell a clip from its reverse."""
-    net = tiny(attention=attention, moment_std=0.0).double()
+    net = tiny(attention=attention, scratch=False).double()
     x = clip(net).double()
     torch.testing.assert_close(net(x.flip(2)), net(x), rtol=0, atol=1e-12)
 
@@ -119,7 +119,7 @@ def test_at_the_start_order_cannot_matter(attention):
 @pytest.mark.parametrize("attention", [name for name in ATTENTION if name != "local_global"])
 def test_at_the_start_no_shuffle_matters_either(attention):
     """Local + global is the exception: it compares every second frame, so it sees which frames stand at even places."""
-    net = tiny(attention=attention, moment_std=0.0).double()
+    net = tiny(attention=attention, scratch=False).double()
     x = clip(net).double()
     order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(net(x[:, :, order]), net(x), rtol=0, atol=1e-12)
@@ -128,7 +128,7 @@ def test_at_the_start_no_shuffle_matters_either(attention):
 def test_divided_attention_at_the_start_is_the_image_transformer_it_came_from():
     """On a still video, a net inflated from an image net gives the image net's answer."""
     image = tiny(attention="space", frames=1)
-    video = tiny(attention="divided", moment_std=0.0)
+    video = tiny(attention="divided", scratch=False)
     report = load_image_weights(video, image.state_dict(), from_images(image))
     assert {name.split(".")[-2] for name in report.fresh} == {"project", "time_code"}
     still = clip(image)

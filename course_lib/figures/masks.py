@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from course_lib.figures import BLUE, GREEN, PURPLE, RED
+from course_lib.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
 from course_lib.grid import Grid
 
-STEP_COLOURS = (RED, GREEN, PURPLE)  # the first, second and third attention layer of a block
+LAYER_COLOURS = (RED, SKY, GREEN, PURPLE, ORANGE, YELLOW)  # by name, in the order met, as in the explorer
 
 
 def schemes_picture(
@@ -24,13 +24,15 @@ def schemes_picture(
     `schemes`: for every scheme, the name and mask of each attention layer of one block, in order.
     """
     t, h, w = query
+    names = list(dict.fromkeys(name for steps in schemes.values() for name, _ in steps))
+    colours = {name: LAYER_COLOURS[i % len(LAYER_COLOURS)] for i, name in enumerate(names)}
     token = (t * grid.h + h) * grid.w + w
     figure = Figure(figsize=(2.1 * len(schemes), 1.75 * grid.t + 1.1), layout="constrained")
     axes = figure.subplots(grid.t, len(schemes), squeeze=False)
     for column, (name, steps) in enumerate(schemes.items()):
         picture = np.full((*grid, 3), 0.93)
-        for (_, mask), colour in zip(steps, STEP_COLOURS, strict=False):
-            picture[mask[token].reshape(grid)] = to_rgb(colour)
+        for step, mask in steps:
+            picture[mask[token].reshape(grid)] = to_rgb(colours[step])
         for frame in range(grid.t):
             axis = axes[frame][column]
             axis.imshow(picture[frame])
@@ -43,7 +45,7 @@ def schemes_picture(
             if column == 0:
                 axis.set_ylabel(f"frame {frame}", fontsize=10)
         axes[0][column].set_title(name, fontsize=11)
-        handles = [Patch(color=colour, label=step) for (step, _), colour in zip(steps, STEP_COLOURS, strict=False)]
+        handles = [Patch(color=colours[step], label=step) for step, _ in steps]
         axes[-1][column].legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=9, frameon=False, ncols=1
         )

@@ -61,6 +61,14 @@ def drop_path_rates(highest: float, depth: int) -> list[float]:
     return [highest * i / max(1, depth - 1) for i in range(depth)]
 
 
+def xavier_init(part: nn.Module) -> None:
+    """A start for any width, for net.apply: linear weights uniform with variance 2 / (in + out), biases zero."""
+    if isinstance(part, nn.Linear):
+        nn.init.xavier_uniform_(part.weight)
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
 def vit_init(part: nn.Module) -> None:
     """ViT's start, for net.apply: linear weights normal with std 0.02 (cut at +-2), biases zero."""
     if isinstance(part, nn.Linear):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init, xavier_init
 from course_lib.layers.positions import SpaceCode, TimeCode
 from course_lib.layers.schemes import HEIGHT, JOINT, SPACE, TIME, WIDTH, Groups, local_global
 
@@ -42,8 +42,7 @@ class TimeSformerConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.1
     attention: str = "divided"
-    place_std: float = 0.02  # spread of the codes of place and moment at the start; the release comes from an
-    moment_std: float = 0.0  # image ViT and lets time begin at zero, which is slow for a net that starts from nothing
+    scratch: bool = False  # ours: a start for training from nothing; the released start goes on from an image ViT
     classes: int = 400
 
     def __post_init__(self) -> None:
@@ -71,7 +70,7 @@ VARIANTS = {  # table 3; frames x pixels
     "timesformer_hr_16x448": TimeSformerConfig(frames=16, size=448),
     "timesformer_l_96x224": TimeSformerConfig(frames=96),
     "timesformer_tiny": TimeSformerConfig(  # ours: learns the generated clips on a laptop
-        size=64, dim=64, depth=3, heads=4, drop_path=0.0, place_std=0.5, moment_std=0.5, classes=8
+        size=64, dim=64, depth=3, heads=4, drop_path=0.0, scratch=True, classes=8
     ),
 }
 
@@ -123,16 +122,17 @@ class TimeSformer(nn.Module):
         super().__init__()
         self.config = c = config
         t, h, w = c.grid
+        place_std, moment_std = (0.5, 1.0) if c.scratch else (0.02, 0.0)
         self.patches = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))  # E in eq. 1
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))  # z_(0,0)
-        self.space_code = SpaceCode(h, w, c.dim, c.place_std)  # e^pos
-        self.time_code = nn.Identity() if c.attention == "space" else TimeCode(t, c.dim, c.moment_std)
+        self.space_code = SpaceCode(h, w, c.dim, place_std)  # e^pos
+        self.time_code = nn.Identity() if c.attention == "space" else TimeCode(t, c.dim, moment_std)
         self.blocks = nn.ModuleList(
             Block(c.dim, c.heads, c.mlp_ratio * c.dim, c.schemes, rate)
             for rate in drop_path_rates(c.drop_path, c.depth)
         )
         self.norm, self.head = nn.LayerNorm(c.dim, eps=1e-6), nn.Linear(c.dim, c.classes)
-        self.apply(vit_init)
+        self.apply(xavier_init if c.scratch else vit_init)
         nn.init.trunc_normal_(self.cls, std=0.02)
         for block in self.blocks:  # each new layer starts by adding nothing: the net begins as an image ViT
             for extra in block.first:

@@ -38,9 +38,9 @@ def between(low, high, part):
 
 def rightwards(u: Progress, c: Choices) -> Track:
     """From near one edge to near the other, drifting a little across."""
-    x = between(between(0.14, 0.30, c[0]), between(0.70, 0.86, c[1]), u)
-    y = between(0.25, 0.75, c[2]) + between(-0.1, 0.1, c[3]) * (u - 0.5)
-    radius = np.full_like(u, between(0.15, 0.21, c[4]))
+    x = between(between(0.16, 0.30, c[0]), between(0.70, 0.84, c[1]), u)
+    y = between(0.3, 0.7, c[2]) + between(-0.1, 0.1, c[3]) * (u - 0.5)
+    radius = np.full_like(u, between(0.19, 0.25, c[4]))
     return Track(x[None], y[None], radius[None])
 
 
@@ -53,16 +53,16 @@ def nearer(u: Progress, c: Choices) -> Track:
     """Growing by the same factor in each equal part of the way."""
     x = between(0.35, 0.65, c[0]) + between(-0.1, 0.1, c[1]) * (u - 0.5)
     y = between(0.35, 0.65, c[2]) + between(-0.1, 0.1, c[3]) * (u - 0.5)
-    radius = between(0.09, 0.13, c[4]) * between(2.2, 2.8, c[5]) ** u
+    radius = between(0.12, 0.16, c[4]) * between(2.0, 2.5, c[5]) ** u
     return Track(x[None], y[None], radius[None])
 
 
 def together(u: Progress, c: Choices) -> Track:
     """Two objects, on opposite sides of a point, closing in on it."""
-    half = between(between(0.32, 0.38, c[0]), between(0.13, 0.17, c[1]), u)  # of the distance between them
+    half = between(between(0.32, 0.36, c[0]), between(0.15, 0.18, c[1]), u)  # of the distance between them
     angle = between(0, math.tau, c[2]) + between(-0.3, 0.3, c[3]) * (u - 0.5)
     x, y = half * np.cos(angle), half * np.sin(angle)
-    radius = np.full_like(u, between(0.11, 0.14, c[4]))
+    radius = np.full_like(u, between(0.14, 0.17, c[4]))
     return Track(0.5 + np.stack([x, -x]), 0.5 + np.stack([y, -y]), np.stack([radius, radius]))
 
 
@@ -186,8 +186,8 @@ def draw(
     for x, y, radius in zip(*(part.astype(np.float32)[..., None, None] for part in track), strict=True):
         tint, saturation = hue(rng, split), rng.uniform(0.4, 0.9)
         first = colour(tint, saturation, rng.uniform(0.85, 1.0)).astype(np.float32)
-        second = colour(tint, saturation, rng.uniform(0.45, 0.6)).astype(np.float32)
-        angle = rng.uniform(-0.4, 0.4) + rng.uniform(-0.3, 0.3) * np.linspace(-1, 1, steps)
+        second = colour(tint, saturation, rng.uniform(0.1, 0.25)).astype(np.float32)
+        angle = rng.uniform(-0.25, 0.25) + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, steps)
         cos, sin = (part(angle).astype(np.float32)[:, None, None] for part in (np.cos, np.sin))
         right, down = (place - x) / radius, (place[:, None] - y) / radius
         right, down = cos * right + sin * down, cos * down - sin * right  # T H W
