@@ -182,11 +182,14 @@ def test_small_maps_lie_in_the_page_and_large_ones_stay_in_the_kernel():
 
 def test_a_row_holds_every_head_of_one_query():
     widget = explorer(whole_map_bytes=0)
+    queries = [33, 0, GRID.size - 1]
     for name, found in maps().items():
-        for query in (0, 33, GRID.size - 1):
-            reply, (members, levels, scales, sums) = widget._answer({"kind": "row", "layer": name, "query": query})
-            assert reply == {"kind": "row", "layer": name, "query": query}
-            group, position = (int(i[0]) for i in np.nonzero(found.members == query))
+        reply, buffers = widget._answer({"kind": "rows", "layer": name, "queries": queries})
+        assert reply == {"kind": "rows", "layer": name, "queries": queries}
+        assert len(buffers) == 4 * len(queries)
+        for i, query in enumerate(queries):
+            members, levels, scales, sums = buffers[4 * i : 4 * i + 4]
+            group, position = (int(index[0]) for index in np.nonzero(found.members == query))
             np.testing.assert_array_equal(np.frombuffer(members, np.int32), found.members[group])
             want = found.weights[group, :, position]
             got = np.frombuffer(levels, np.uint8).reshape(want.shape) * np.frombuffer(scales, np.float32)[:, None]
@@ -196,11 +199,17 @@ def test_a_row_holds_every_head_of_one_query():
 
 @pytest.mark.parametrize("query", [-1, GRID.size, 10**30, 1.0, float("nan"), True, "3", None, [3], {}])
 def test_a_row_is_refused_for_what_is_not_a_token(query):
-    reply, buffers = explorer()._answer({"kind": "row", "layer": "block 1 time", "query": query})
+    reply, buffers = explorer()._answer({"kind": "rows", "layer": "block 1 time", "queries": [5, query]})
     assert reply["kind"] == "refused" and f"0 to {GRID.size - 1}" in reply["reason"] and not buffers
 
 
-@pytest.mark.parametrize("message", [None, [], "row", {}, {"layer": "block 9", "query": 0}, {"layer": [], "query": 0}])
+@pytest.mark.parametrize("queries", [None, 3, [], "3", {"0": 1}, list(range(10))])
+def test_rows_are_refused_when_not_asked_for_in_a_short_list(queries):
+    reply, buffers = explorer()._answer({"kind": "rows", "layer": "block 1 time", "queries": queries})
+    assert reply["kind"] == "refused" and "list of 1 to 9 queries" in reply["reason"] and not buffers
+
+
+@pytest.mark.parametrize("message", [None, [], "rows", {}, {"layer": "block 9", "queries": [0]}, {"layer": []}])
 def test_a_row_is_refused_for_what_is_not_a_layer(message):
     reply, buffers = explorer()._answer(message)
     assert reply["kind"] == "refused" and "'block 1 time'" in reply["reason"] and not buffers

@@ -193,6 +193,15 @@ def test_another_seed_is_another_run():
     assert first[0] != second[0]
 
 
+def test_the_steps_draw_one_after_the_other_from_the_generator_that_the_seed_starts():
+    net, drawn = tiny(dropout=0.0), []
+    net.head.register_forward_pre_hook(lambda module, arguments: drawn.append(torch.rand(2).tolist()))
+    list(train(net, batches_of_two_classes(), replace(CONFIG, seed=9)))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(9)
+        assert drawn == [torch.rand(2).tolist() for _ in range(CONFIG.steps)]
+
+
 def test_what_the_notebook_draws_between_two_steps_does_not_change_the_training_nor_it_them():
     plain = losses(train(tiny(), batches_of_two_classes(with_noise), CONFIG))
     torch.manual_seed(11)

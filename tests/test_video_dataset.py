@@ -135,7 +135,7 @@ def test_an_unreadable_video_is_named_and_no_other_clip_takes_its_place(workers,
     dataset = ClipDataset(write_manifest(manifest.parent, rows))
     dataset.paths[2].write_bytes(dataset.paths[2].read_bytes()[:500])
     loader = DataLoader(dataset, 1, num_workers=workers, multiprocessing_context="fork" if workers else None)
-    with pytest.raises(VideoError, match="1_up.mp4") as refused:
+    with pytest.raises(VideoError, match=r"1_up\.mp4") as refused:
         list(loader)
     assert refused.value.path == dataset.paths[2]
     assert refused.value.reason.startswith(("cut short", "not a video"))
@@ -145,11 +145,11 @@ def test_a_file_that_is_not_the_one_of_the_manifest_is_refused(copy):
     manifest, _ = copy
     dataset = ClipDataset(manifest)
     dataset.paths[0].write_bytes(dataset.paths[1].read_bytes())
-    with pytest.raises(VideoError, match="0_up.mp4: its SHA-256"):
+    with pytest.raises(VideoError, match=r"0_up\.mp4: its SHA-256"):
         dataset[0]
     dataset[1]
     dataset.paths[1].unlink()
-    with pytest.raises(VideoError, match="0_down.mp4: no such file"):
+    with pytest.raises(VideoError, match=r"0_down\.mp4: no such file"):
         dataset[1]
 
 

@@ -173,6 +173,8 @@ def test_what_does_not_fit_is_refused_with_the_sizes():
             too_large(clip, 24)
     with pytest.raises(ValueError, match=r"24 x 24.*20 x 30"):
         transforms.random_crop(clip, 24, generator())
+    with pytest.raises(ValueError, match=r"at \(-1, 0\) leaves the frame of 20 x 30"):
+        transforms.crop(clip, -1, 0, 8, 8)
     with pytest.raises(ValueError, match="size=224"):
         TrainTransform(224, (200, 320))
     with pytest.raises(ValueError, match="lowest <= highest"):

@@ -89,7 +89,7 @@ def reversal_flip_rate(
 def average_views(logits: Float[Tensor, "n views classes"]) -> Float[Tensor, "n classes"]:
     """Probabilities of each clip, the mean over its views (temporal crops times spatial crops).
 
-    Softmax first, mean second, as in the released test code of SlowFast, TimeSformer and MViT.
+    Softmax first, mean second, as the released test code of SlowFast and MViT does.
     """
     return logits.softmax(dim=2).mean(dim=1)
 

@@ -114,16 +114,17 @@ def train(
         raise ValueError(f"every={every}: save after every 1 or more steps")
     path = None if checkpoint is None else Path(checkpoint)
     device = next(net.parameters()).device
-    optimizer = torch.optim.AdamW(parameter_groups(net, config.weight_decay))
+    with _ctrl_c_waits():  # the first optimiser imports the rest of torch, which breaks when that is cut short
+        optimizer = torch.optim.AdamW(parameter_groups(net, config.weight_decay))
     generators, records = files.seeded_generators(config.seed, device), []
-    settings = _settings(net, config)
+    settings = {} if path is None else _settings(net, config)
     if path is not None and path.exists():
         saved = files.resume(path, settings, net, optimizer)
         generators, records = generators | saved.generators, _records(saved)
 
     def save() -> None:
         if path is not None:
-            columns = torch.tensor(records, dtype=torch.float64).reshape(-1, len(Step._fields)).unbind(1)
+            columns = torch.tensor(records, dtype=torch.float64).reshape(len(records), len(Step._fields)).unbind(1)
             past = dict(zip(Step._fields, columns, strict=True))
             state = files.optimizer_state(net, optimizer)
             weights = net.state_dict()

@@ -5,7 +5,7 @@ if a packet is a picture and each key frame is a fresh start; elsewhere it retur
 with open groups of pictures (frame 61 for frame 79), MPEG-4 in AVI, WMV, MPEG-TS, H.264 with intra refresh and MP4
 with an edit list. So PyAV first lists the packets without decoding them, and decord reads only
 
-- MP4, MOV, Matroska or WebM files with one video stream of H.264, HEVC or VP9, 8 bits a colour,
+- MP4, MOV, Matroska or WebM files with one video stream of H.264, HEVC or VP9, 8 bits a colour, stored upright,
 - whose timestamps are all known, distinct and shown, and whose key frames each start a closed group (H.264: an IDR).
 
 Every other file is decoded by PyAV from its first frame on, and `VideoInfo.decoder` says so. Where both may read,
@@ -126,8 +126,8 @@ def _examine(path: str) -> None:
 
 
 def _decoder_for(found: Listing) -> str:
-    # decord cannot read AV1, and its FFmpeg 4 rounds the colours of 10-bit video otherwise than today's.
-    if not found.exact or found.codec not in ("h264", "hevc", "vp9") or found.bits != 8:
+    # decord cannot read AV1 nor turn pictures of every width, and rounds the colours of 10 bits otherwise than PyAV.
+    if not found.exact or found.codec not in ("h264", "hevc", "vp9") or found.bits != 8 or found.turns:
         return "pyav"
     try:
         import decord  # noqa: F401

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Listing:
-    """The packets of one video stream, counted; height and width in pixels as displayed, fps the mean rate.
+    """The packets of one video stream, counted; height and width in pixels as displayed, fps the mean rate, turns the
+    quarter turns from stored to displayed, bits those of one colour of one pixel.
 
     `exact` promises that counting packets is counting frames and that every key frame is a fresh start.
     """
@@ -47,6 +48,7 @@ class Listing:
     fps: float
     height: int
     width: int
+    turns: int
     packets: int
     exact: bool
 
@@ -59,7 +61,7 @@ def list_packets(path: Path) -> Listing:
         times, keys, plain, first = [], [], True, None
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise VideoError(path, f"cut short or damaged at packet {len(times)}; {ANEW}")
+                raise VideoError(path, f"cut short or damaged after {len(times)} frames; {ANEW}")
             if first is None:
                 first = next(iter(packet.decode()), None)
             if packet.size == 0 and packet.dts is None:  # marks the end
@@ -69,19 +71,20 @@ def list_packets(path: Path) -> Listing:
                 plain = plain and (codec != "h264" or _has_idr(bytes(packet), context.extradata))
             times.append(packet.pts)
             plain = plain and packet.size > 0 and not packet.is_discard  # an edit list hides frames
+        if (kind == MP4 and len(times) < stream.frames) or _ends_early(path, kind):
+            raise VideoError(path, f"cut short or damaged after {len(times)} frames; {ANEW}")
         if first is None:
             raise VideoError(path, f"no frame can be decoded; {ANEW}")
-        if (kind == MP4 and len(times) < stream.frames) or _ends_early(path, kind):
-            raise VideoError(path, f"cut short after {len(times)} frames; {ANEW}")
         plain = plain and kind in (MP4, MATROSKA) and codec in ONE_PICTURE_A_PACKET
-        size = (first.height, first.width) if quarter_turns(first) % 2 == 0 else (first.width, first.height)
+        size, turns = (first.height, first.width), quarter_turns(first)
         return Listing(
             path=path,
             codec=codec,
             bits=max(component.bits for component in first.format.components),
             fps=float(stream.average_rate or stream.guessed_rate or "nan"),
-            height=size[0],
-            width=size[1],
+            height=size[turns % 2],
+            width=size[1 - turns % 2],
+            turns=turns,
             packets=len(times),
             exact=plain and len(container.streams.video) == 1 and _closed_groups(times, keys),
         )
@@ -115,8 +118,8 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
                 raise VideoError(path, f"not a video but text or a list of other files ({container.format.name})")
             stream = container.streams.best("video")
             if stream is None:
-                held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise VideoError(path, f"no video stream, only {held}")
+                held = ", ".join(sorted({s.type for s in container.streams}))
+                raise VideoError(path, f"no video stream, only {held}" if held else f"cut short, no stream; {ANEW}")
             stream.codec_context.thread_count = 1
             # Otherwise damaged pictures are patched from their neighbours and shown as if nothing were wrong.
             stream.codec_context.options = {"err_detect": "explode"}
@@ -149,17 +152,37 @@ def _has_idr(packet: bytes, extradata: bytes | None) -> bool:
 
 
 def _ends_early(path: Path, kind: str) -> bool:
-    """Whether the file is shorter than its head says (Matroska) or lacks its closing byte (GIF)."""
+    """Whether a file is shorter than its own parts announce, in the formats that do."""
+    length = path.stat().st_size
     with path.open("rb") as file:
         if kind == "gif":
             file.seek(-1, 2)
             return file.read(1) != b";"
-        head = file.read(4096) if kind == MATROSKA else b""
-    at = head.find(b"\x18\x53\x80\x67") + 4  # the segment, which holds all else
+        if kind == MATROSKA:
+            return _segment_end(file.read(4096)) > length
+        return kind == MP4 and _boxes_end(file, length) > length
+
+
+def _boxes_end(file: BinaryIO, length: int) -> int:
+    """Where the last of an MP4's boxes ends (ISO/IEC 14496-12, 4.2)."""
+    at = 0
+    while at < length:
+        file.seek(at)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4]), head[4:8]
+        if size == 0 or kind not in (b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"free", b"skip", b"wide"):
+            return length  # the rest of the file, or none of ours
+        at += int.from_bytes(head[8:16]) if size == 1 else size
+    return at
+
+
+def _segment_end(head: bytes) -> int:
+    """Where a Matroska file's segment, which holds all else, ends (RFC 8794); 0 if it does not say."""
+    at = head.find(b"\x18\x53\x80\x67") + 4
     if not 4 <= at < len(head):
-        return False
-    # EBML: the zeros in front of a length's first one-bit tell how many bytes it takes; all ones: unknown.
+        return 0
+    # The zeros in front of a length's first one-bit tell how many bytes it takes; all ones: unknown.
     size = 9 - head[at].bit_length()
     unknown = (1 << 7 * size) - 1
     length = int.from_bytes(head[at : at + size]) & unknown
-    return length != unknown and at + size + length > path.stat().st_size
+    return 0 if length == unknown else at + size + length

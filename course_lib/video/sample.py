@@ -28,7 +28,7 @@ def dense(
     They begin at `start` if given, else at random with a generator, else so that they lie in the middle.
     With `hold` a video that is too short is shown from its start and its last frame stands still, as PySlowFast has it.
     """
-    _check(available, frames)
+    _check(max(available, frames) if hold else available, frames)
     if stride < 1:
         raise ValueError(f"stride={stride}: frames lie at least 1 apart")
     span = (frames - 1) * stride + 1
@@ -36,10 +36,9 @@ def dense(
     if hold and slack < 0:
         return np.minimum(np.arange(frames) * stride, available - 1)
     if slack < 0:
-        longest = (available - 1) // (frames - 1)
-        ways = f"stride={longest}" if longest else f"frames={available}, stride=1"
         raise ValueError(
-            f"{frames} frames, {stride} apart, span {span}, but the video has {available}: use {ways}, or hold=True"
+            f"{frames} frames, {stride} apart, span {span}, but the video has {available}: "
+            f"use stride={(available - 1) // (frames - 1)} or fewer frames, or hold=True"
         )
     if start is None:
         start = slack // 2 if generator is None else _below(slack + 1, generator)
@@ -57,7 +56,7 @@ def segments(available: int, frames: int, generator: torch.Generator | None = No
     edges = np.arange(frames + 1) * available // frames
     if generator is None:
         return (edges[:-1] + edges[1:]) // 2
-    return np.array([low + _below(high - low, generator) for low, high in pairwise(edges)])
+    return np.array([low + _below(high - low, generator) for low, high in pairwise(edges.tolist())])
 
 
 def spread(available: int, frames: int, generator: torch.Generator | None = None) -> Int[np.ndarray, "frames"]:
@@ -107,4 +106,4 @@ def _check(available: int, frames: int) -> None:
 
 
 def _below(end: int, generator: torch.Generator) -> int:
-    return int(torch.randint(int(end), (), generator=generator))
+    return int(torch.randint(end, (), generator=generator))

@@ -26,6 +26,7 @@ from course_lib.widgets.weights import AttentionMap, quantise, recorded
 
 STATIC = Path(__file__).parent / "static"
 VIEWS = ("one layer", "two layers", "learned")
+MOST_ROWS = 9  # a patch and those around it
 
 
 class Refused(ValueError, traitlets.TraitError):
@@ -59,7 +60,7 @@ class AttentionExplorer(anywidget.AnyWidget):
     schemes = traitlets.List().tag(sync=True)
     groups = traitlets.Bytes().tag(sync=True)
     layers = traitlets.List().tag(sync=True)
-    weights = traitlets.List().tag(sync=True)  # per layer: members, levels, scales; empty if the kernel keeps them
+    weights = traitlets.List().tag(sync=True)  # what _packed makes of every map; empty if the kernel keeps them
     maps_scheme = traitlets.Unicode().tag(sync=True)
     # what is shown
     scheme = traitlets.Unicode().tag(sync=True)
@@ -122,7 +123,7 @@ class AttentionExplorer(anywidget.AnyWidget):
                 **shown,
             },
         )
-        self.on_msg(lambda _, message, buffers: self.send(*self._answer(message)))
+        self.on_msg(lambda _, message, buffers: message.get('kind')=='hurry' or self.send(*self._answer(message)))
 
     @traitlets.validate("scheme", "view", "step", "layer", "head", "hover", "pinned")
     def _known(self, proposal: Any) -> Any:
@@ -158,15 +159,18 @@ class AttentionExplorer(anywidget.AnyWidget):
         return self._maps[self.layer].heads if self.layer in self._maps else 0
 
     def _answer(self, message: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """One row of learned weights, every head of it. What the page asks for is checked, never trusted."""
-        layer, query = (message.get("layer"), message.get("query")) if isinstance(message, dict) else (None, None)
+        """Rows of learned weights, every head of them. What the page asks for is checked, never trusted."""
+        layer, queries = (message.get("layer"), message.get("queries")) if isinstance(message, dict) else (None, None)
         tokens = Grid(*self.grid).size
         if not isinstance(layer, str) or layer not in self._maps:
             return {"kind": "refused", "reason": f"no layer {layer!r}: there are {_listed(self._maps)}"}, []
-        if type(query) is not int or not 0 <= query < tokens:
-            return {"kind": "refused", "reason": f"no token {query!r}: choose 0 to {tokens - 1}"}, []
-        members, weights = self._maps[layer].row(query)
-        return {"kind": "row", "layer": layer, "query": query}, list(_packed(members, weights).values())
+        if not isinstance(queries, list) or not 0 < len(queries) <= MOST_ROWS:
+            return {"kind": "refused", "reason": f"ask for a list of 1 to {MOST_ROWS} queries, not {queries!r:.80}"}, []
+        for query in queries:
+            if type(query) is not int or not 0 <= query < tokens:
+                return {"kind": "refused", "reason": f"no token {query!r:.80}: choose 0 to {tokens - 1}"}, []
+        rows = [_packed(*self._maps[layer].row(query)).values() for query in queries]
+        return {"kind": "rows", "layer": layer, "queries": queries}, [part for row in rows for part in row]
 
     def _still(self) -> tuple[bytes, str]:
         """The stored picture and its description: the mask of the pinned patch, else of the middle one."""
@@ -249,8 +253,8 @@ def _checked_frames(frames: np.ndarray, grid: Grid) -> np.ndarray:
         raise Refused(f"frames must be uint8 (t, H, W, 3), have {frames.dtype} {frames.shape}")
     if len(frames) != grid.t:
         raise Refused(
-            f"{len(frames)} frames for {grid.t} token times of grid {tuple(grid)}: pass one picture for each token time, "
-            f"for tubelets of k frames frames[::k]"
+            f"{len(frames)} frames for {grid.t} token times of grid {tuple(grid)}: pass one picture for each token "
+            "time, for tubelets of k frames frames[::k]"
         )
     patch = Grid(*frames.shape[:3]).divide(grid)
     if patch.h != patch.w:
@@ -263,7 +267,9 @@ def _checked_frames(frames: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _packed(members: np.ndarray, weights: np.ndarray) -> dict[str, bytes]:
     level, scale = quantise(weights)
-    return {"members": members.tobytes(), "levels": level.tobytes(), "scales": scale.tobytes()}
+    sums = weights.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
+    parts = {"members": members, "levels": level, "scales": scale, "sums": sums}
+    return {name: part.tobytes() for name, part in parts.items()}
 
 
 def _listed(names: Any) -> str:

@@ -83,71 +83,86 @@ function render({ model, el }) {
 
   const rowKey = (name, query) => `${query} ${name}`;
   const rows = new Map();
-  let asked = null, askedAt = 0, timer = 0, unanswered = null;
+  let asked = null, timer = 0, unanswered = null;
 
   const inPage = model.get("weights").map((map, l) => {
     const members = typed(Int32Array, map.members), place = new Int32Array(N);
     members.forEach((token, i) => (place[token] = i));
     const levels = bytes(map.levels), { heads } = layers[l];
-    return { members, place, levels, scales: typed(Float32Array, map.scales), keys: levels.length / heads / N };
+    const [scales, sums] = [map.scales, map.sums].map(data => typed(Float32Array, data));
+    return { members, place, levels, scales, sums, keys: levels.length / heads / N };
   });
   function rowInPage(l, query) {
-    const { members, place, levels, scales, keys } = inPage[l], { heads } = layers[l];
+    const { members, place, levels, scales, sums, keys } = inPage[l], { heads } = layers[l];
     const group = Math.floor(place[query] / keys), position = place[query] % keys;
-    const at = head => (group * heads + head) * keys + position;
+    const at = Array.from({ length: heads }, (_, head) => (group * heads + head) * keys + position);
     return {
       members: members.subarray(group * keys, (group + 1) * keys),
-      levels: Array.from({ length: heads }, (_, head) => levels.subarray(at(head) * keys, (at(head) + 1) * keys)),
-      scales: Array.from({ length: heads }, (_, head) => scales[at(head)]),
+      levels: at.map(row => levels.subarray(row * keys, (row + 1) * keys)),
+      scales: at.map(row => scales[row]),
+      sums: at.map(row => sums[row]),
     };
   }
   function learnedRow(query) {
     const l = layer();
     if (inPage.length) return rowInPage(l, query);
-    const found = rows.get(rowKey(layers[l].name, query));
-    if (!found) ask();
-    return found;
+    return rows.get(rowKey(layers[l].name, query));
   }
-  function weightsOf({ members, levels, scales }) {
+  function weightsOf({ members, levels, scales, sums }) {
     const head = model.get("head"), heads = head < 0 ? levels.map((_, i) => i) : [head];
     const weights = new Float32Array(members.length);
+    let sum = 0;
     for (const one of heads) {
       const scale = scales[one] / heads.length, level = levels[one];
       for (let i = 0; i < weights.length; i++) weights[i] += scale * level[i];
+      sum += sums[one] / heads.length;
     }
-    return { members, weights };
+    const most = Math.max(...weights), decimals = most > 0 ? Math.floor(-Math.log10(most / 255)) : 2;
+    return { members, weights, sum, most, told: weight => weight.toFixed(decimals) }; // no digit finer than a level
+  }
+  // The pointer goes next to a patch beside this one, so their rows come along.
+  function around(query) {
+    const first = query - (query % (H * W)), i = Math.floor((query - first) / W), j = query % W, found = [query];
+    for (let row = Math.max(0, i - 1); row <= Math.min(H - 1, i + 1); row++)
+      for (let column = Math.max(0, j - 1); column <= Math.min(W - 1, j + 1); column++)
+        if (row !== i || column !== j) found.push(first + row * W + column);
+    return found;
   }
   // One request in flight: while it runs the pointer may pass a dozen patches, and only the last of them matters.
   function ask() {
-    if (asked || shown() < 0 || model.get("view") !== "learned" || inPage.length) return;
-    const name = model.get("layer"), query = shown(), key = rowKey(name, query);
-    if (rows.has(key) || key === unanswered) return;
-    asked = key;
-    askedAt = performance.now();
+    const query = shown(), name = model.get("layer");
+    if (asked || query < 0 || model.get("view") !== "learned" || inPage.length) return;
+    const queries = around(query).filter(token => !rows.has(rowKey(name, token)));
+    if (!queries.length || rowKey(name, query) === unanswered) return;
+    asked = rowKey(name, queries[0]);
     timer = setTimeout(() => {
       unanswered = asked;
       asked = null;
       ask();
       describe();
     }, GIVE_UP);
-    model.send({ kind: "row", layer: name, query });
+    model.send({ kind: "rows", layer: name, queries });
   }
   function receive(message, buffers) {
-    if (message.kind !== "row") return;
-    const key = rowKey(message.layer, message.query), [members, levels, scales] = buffers;
-    const keys = members.byteLength / 4, all = bytes(levels).slice();
-    rows.set(key, {
-      members: typed(Int32Array, members),
-      levels: Array.from({ length: all.length / keys }, (_, head) => all.subarray(head * keys, (head + 1) * keys)),
-      scales: typed(Float32Array, scales),
+    if (message.kind !== "rows") return;
+    const { layer, queries } = message, missing = !rows.has(rowKey(layer, shown()));
+    queries.forEach((query, i) => {
+      const [members, levels, scales, sums] = buffers.slice(4 * i, 4 * i + 4);
+      const keys = members.byteLength / 4, all = bytes(levels).slice();
+      rows.set(rowKey(layer, query), {
+        members: typed(Int32Array, members),
+        levels: Array.from({ length: all.length / keys }, (_, head) => all.subarray(head * keys, (head + 1) * keys)),
+        scales: typed(Float32Array, scales),
+        sums: typed(Float32Array, sums),
+      });
     });
-    if (rows.size > ROWS_KEPT) rows.delete(rows.keys().next().value);
-    if (key === unanswered) unanswered = null;
-    if (key === asked) {
+    for (const key of rows.keys()) if (rows.size > ROWS_KEPT) rows.delete(key);
+    if (rows.has(unanswered)) unanswered = null;
+    if (asked === rowKey(layer, queries[0])) {
       asked = null;
       clearTimeout(timer);
     }
-    if (model.get("view") === "learned" && key === rowKey(model.get("layer"), shown())) show("row");
+    if (missing && model.get("view") === "learned" && layer === model.get("layer") && rows.has(rowKey(layer, shown()))) show("row");
     else ask();
   }
 
@@ -311,12 +326,12 @@ function render({ model, el }) {
     pixels.fill(0);
     strongest.textContent = "";
     if (!row) return;
-    const { members, weights } = weightsOf(row), most = Math.max(...weights);
+    const { members, weights, most, told } = weightsOf(row);
     members.forEach((token, i) => {
       const level = most > 0 ? Math.round((255 * weights[i]) / most) : 0;
       pixels.fill(heat[level], token * stripes, (token + 1) * stripes);
     });
-    strongest.textContent = most.toPrecision(3);
+    strongest.textContent = told(most);
   }
 
   function outline(token, dash) {
@@ -363,11 +378,10 @@ function render({ model, el }) {
       const row = learnedRow(query), { name, heads } = layers[layer()], head = model.get("head");
       const which = `${name}, ${head < 0 ? (heads > 1 ? `mean of ${heads} heads` : "its head") : `head ${head}`}`;
       if (row) {
-        const { members, weights } = weightsOf(row);
+        const { members, weights, sum, told } = weightsOf(row);
         const best = Array.from(weights.keys()).sort((a, b) => weights[b] - weights[a]).slice(0, 3);
-        const sum = weights.reduce((a, b) => a + b, 0);
-        said.push(`Strongest in ${which}: ${best.map(i => `${weights[i].toFixed(3)} at ${place(members[i])}`).join("; ")}.`,
-          `In this layer it may attend ${outOf(weights.length)}; their weights add up to ${sum.toFixed(3)}.`);
+        said.push(`Strongest in ${which}: ${best.map(i => `${told(weights[i])} at ${place(members[i])}`).join("; ")}.`,
+          `In this layer it may attend ${outOf(weights.length)}; their weights add up to ${sum.toFixed(2)}.`);
       } else if (unanswered === rowKey(name, query)) {
         said.push(`The kernel did not answer within ${GIVE_UP / 1000} s (is a cell running?). Enter asks again.`);
       } else said.push(`Waiting for the kernel: weights of ${which} …`);
@@ -395,11 +409,12 @@ function render({ model, el }) {
     if (!painted) return;
     const start = performance.now();
     draw();
-    const milliseconds = performance.now() - start;
+    const milliseconds = performance.now() - start, complete = canvas.dataset.waiting === "0";
+    ask();
     describe();
     for (const name of ["scheme", "view", "step", "layer", "head", "pinned"]) canvas.dataset[name] = model.get(name);
     canvas.dataset.query = shown();
-    root.dispatchEvent(new CustomEvent("explorer-drawn", { detail: { cause, milliseconds, since } }));
+    root.dispatchEvent(new CustomEvent("explorer-drawn", { detail: { cause, complete, milliseconds, since } }));
     clearTimeout(settle);
     settle = setTimeout(tell, SETTLE);
   }
