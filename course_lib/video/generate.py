@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 
 from course_lib.video.render import CLASSES, PARTNER, SPLITS, check, render
 
-VERSION = 1  # raise it when the same seed gives other files: folders made before are then made anew
+VERSION = 2  # raise it when the same seed gives other files: folders made before are then made anew
 FPS = 16
 COLUMNS = ("path", "label", "name", "split", "pair", "sha256")
 

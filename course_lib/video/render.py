@@ -108,7 +108,7 @@ def ring(x: Plane, y: Plane) -> Plane:
 
 
 def triangle(x: Plane, y: Plane) -> Plane:
-    return np.maximum(np.abs(x) * math.cos(math.pi / 6) - y * 0.5, y) - 0.52
+    return np.maximum(np.abs(x) * math.cos(math.pi / 6) - y * 0.5, y) - 0.6
 
 
 def cross(x: Plane, y: Plane) -> Plane:
@@ -117,11 +117,11 @@ def cross(x: Plane, y: Plane) -> Plane:
 
 
 def star(x: Plane, y: Plane) -> Plane:
-    return np.hypot(x, y) - 0.76 - 0.28 * np.cos(5 * np.arctan2(x, -y))
+    return np.hypot(x, y) - 0.8 - 0.2 * np.cos(5 * np.arctan2(x, -y))
 
 
 def bar(x: Plane, y: Plane) -> Plane:
-    return np.maximum(np.abs(x) - 1, np.abs(y) - 0.42)
+    return np.maximum(np.abs(x) - 1, np.abs(y) - 0.5)
 
 
 def dome(x: Plane, y: Plane) -> Plane:
@@ -132,10 +132,10 @@ KINDS = (
     Kind("striped disc", disc, lambda x, y: np.sin(7 * x)),
     Kind("checked square", square, lambda x, y: np.sin(5 * x) * np.sin(5 * y)),
     Kind("plain ring", ring, lambda x, y: np.full_like(x, -1)),
-    Kind("dotted triangle", triangle, lambda x, y: np.cos(7 * x) + np.cos(7 * y) - 0.7),
+    Kind("dotted triangle", triangle, lambda x, y: np.cos(9 * x) + np.cos(9 * y) - 0.5),
     Kind("shaded cross", cross, lambda x, y: y),
     Kind("rayed star", star, lambda x, y: np.sin(5 * np.arctan2(x, -y))),
-    Kind("banded bar", bar, lambda x, y: np.cos(9 * x)),
+    Kind("banded bar", bar, lambda x, y: np.cos(9 * y)),
     Kind("ringed dome", dome, lambda x, y: np.sin(9 * np.hypot(x, y - 0.4))),
 )
 

@@ -123,7 +123,7 @@ class AttentionExplorer(anywidget.AnyWidget):
                 **shown,
             },
         )
-        self.on_msg(lambda _, message, buffers: message.get('kind')=='hurry' or self.send(*self._answer(message)))
+        self.on_msg(lambda _, message, buffers: self.send(*self._answer(message)))
 
     @traitlets.validate("scheme", "view", "step", "layer", "head", "hover", "pinned")
     def _known(self, proposal: Any) -> Any:

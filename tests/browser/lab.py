@@ -58,9 +58,11 @@ class Seen(NamedTuple):
 
 
 def chromium_path() -> str | None:
-    """Chromium or Chrome on this machine: $COURSE_CHROMIUM, else where packages put it, else on the path."""
-    names = (os.environ.get("COURSE_CHROMIUM"), "/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
+    """Chromium or Chrome on this machine: the one that $COURSE_CHROMIUM names, else one that packages install."""
+    if named := os.environ.get("COURSE_CHROMIUM"):
+        return shutil.which(named)
+    names = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 def launch(playwright: Any) -> Any:

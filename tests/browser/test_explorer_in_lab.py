@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
 import pytest
-from lab import Seen, kernel_eval, lab_server, open_notebook, run_all, watch
+from lab import Lab, Seen, kernel_eval, lab_server, open_notebook, run_all, watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -56,11 +57,14 @@ CELLS = [
     "base = explorer(8, 14, 14, 16)\nbase",
     "large = explorer(16, 28, 28, 8)\nlarge",
 ]
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
 class Open(NamedTuple):
     page: Any
     seen: Seen
+    server: Lab
+    folder: Path
 
     def canvas(self, number: int) -> Any:
         return self.page.locator(".attention-explorer canvas").nth(number)
@@ -111,12 +115,12 @@ def lab(browser, tmp_path_factory) -> Iterator[Open]:
     folder = tmp_path_factory.mktemp("notebooks")
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in CELLS],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata=KERNEL,
     )
     nbformat.write(notebook, folder / "explorer.ipynb")
     with lab_server(folder) as server:
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
-        opened = Open(page, watch(page))
+        opened = Open(page, watch(page), server, folder)
         open_notebook(page, server, "explorer.ipynb")
         run_all(page)
         for number in range(len(CELLS) - 1):
@@ -391,6 +395,26 @@ def test_a_kernel_that_does_not_answer_is_given_up_and_its_late_answer_still_sho
     lab.ask("delattr(large, '_answer')")
 
 
+def test_after_an_answer_that_never_came_the_next_patch_is_asked_for_and_enter_asks_again(lab):
+    lab.page.mouse.move(1, 1)
+    lab.set("large", view="learned", layer="block 1 space")
+    lose, answer = "setattr(large, '_answer', lambda m: ({'kind': 'lost'}, []))", "delattr(large, '_answer')"
+    lab.ask(lose)
+    lab.ask("setattr(large, 'pinned', 12000)")
+    lab.says(2, "did not answer within 0.5 s")
+    lab.ask(answer)
+    lab.canvas(2).focus()
+    lab.page.keyboard.press("Enter")
+    lab.says(2, "Strongest in block 1 space")
+    lab.ask(lose)
+    lab.ask("setattr(large, 'pinned', 9000)")
+    lab.says(2, "did not answer within 0.5 s")
+    lab.ask(answer)
+    lab.ask("setattr(large, 'pinned', 6000)")
+    lab.wait(lab.canvas(2), waiting=0, query=6000)
+    lab.says(2, "Strongest in block 1 space")
+
+
 def test_the_lecture_page_works_from_a_file_without_kernel_and_network(lab, browser, tmp_path):
     lab.set("base", scheme="divided", view="one layer", step="", pinned=100)
     lab.ask(f"str(base.save_html({str(tmp_path / 'lecture.html')!r}))")
@@ -403,6 +427,22 @@ def test_the_lecture_page_works_from_a_file_without_kernel_and_network(lab, brow
     page.keyboard.press("v")
     assert canvas.get_attribute("data-pinned") == "1000" and canvas.get_attribute("data-view") == "learned"
     assert "Strongest in block 1 time" in page.locator(".readout").inner_text()
+    assert not seen.errors and not seen.outside
+    page.close()
+
+
+def test_a_stored_notebook_shows_the_picture_and_its_alt_text_before_anything_has_run(lab, browser):
+    data, metadata = lab.ask("drawn._repr_mimebundle_()")
+    output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)
+    cell = nbformat.v4.new_code_cell("drawn", outputs=[output], execution_count=1)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), lab.folder / "stored.ipynb")
+    page = browser.new_page()
+    seen = watch(page)
+    open_notebook(page, lab.server, "stored.ipynb")
+    picture = page.locator(".jp-OutputArea-output img")
+    picture.wait_for()
+    assert picture.get_attribute("alt") == metadata["image/png"]["alt"]
+    assert picture.evaluate("picture => picture.complete && picture.naturalWidth > 100")
     assert not seen.errors and not seen.outside
     page.close()
 

@@ -324,7 +324,6 @@ function render({ model, el }) {
     const row = learnedRow(query);
     canvas.dataset.waiting = row ? "0" : "1";
     pixels.fill(0);
-    strongest.textContent = "";
     if (!row) return;
     const { members, weights, most, told } = weightsOf(row);
     members.forEach((token, i) => {
@@ -353,6 +352,7 @@ function render({ model, el }) {
   function draw() {
     const query = shown(), view = model.get("view"), pinned = model.get("pinned");
     canvas.dataset.waiting = "0";
+    strongest.textContent = "";
     if (query < 0) pen.drawImage(plain.canvas, 0, 0, width, height);
     else {
       pen.drawImage(grey.canvas, 0, 0, width, height);
