@@ -26,6 +26,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "widgets": CORE,
     "experiments": CORE | {"profiles", "video", "layers", "models", "training", "analysis"},
     "grading": CORE | {"profiles", "video", "layers", "models", "official", "training", "analysis", "experiments"},
+    "notebooks": {"experiments", "profiles"},
     "doctor": {"video", "profiles"},
     "cli": None,  # anything; and nothing imports it
 }

@@ -91,6 +91,7 @@ def test_explain_names_the_frames_that_are_shown(source):
 
 def test_a_clip_and_its_reverse_hold_the_same_pictures_by_default(source):
     dataset = ClipDataset(source, split="test")
+    assert dataset.explain(0).indices[[0, -1]].tolist() == [0, FRAMES - 1]
     assert np.array_equal(dataset.read(0), dataset.read(1)[::-1])
     assert not np.array_equal(dataset.read(0), dataset.read(1))
 
@@ -105,6 +106,7 @@ def test_chance_depends_on_seed_item_and_epoch_alone(source):
     for i, (one, _) in enumerate(shown):
         for another, _ in shown[:i]:
             assert not torch.equal(one, another)
+    assert not np.array_equal(dataset.explain(0).indices, dataset.explain(2).indices)
 
 
 def test_nothing_is_random_outside_training(source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -19,11 +20,11 @@ from course_lib.video import VideoError, check, decode, probe, read_frames
 
 OPEN = "open-gop=1"
 REFRESH = "intra-refresh=1:bframes=0"
-HEVC = {"codec": "libx265", "x265-params": "keyint=10:min-keyint=10:scenecut=0:bframes=3:log-level=none:open-gop="}
 
 
 def hevc(open_gop: int) -> dict[str, str]:
-    return {"codec": "libx265", "x265-params": HEVC["x265-params"] + str(open_gop)}
+    settings = f"keyint=10:min-keyint=10:scenecut=0:bframes=3:log-level=none:open-gop={open_gop}"
+    return {"codec": "libx265", "x265-params": settings}
 
 
 PLAIN = {  # decord's counting is exact here
@@ -47,6 +48,7 @@ TRICKY = {  # decord alone returns other frames here
     "mpeg4.mp4": {"codec": "mpeg4", "bf": "2", "g": "10"},
     "mpeg2.mpg": {"codec": "mpeg2video", "bf": "2", "g": "10"},
     "stream.ts": {"bf": "3"},
+    "hevc stream.ts": hevc(0),
 }
 OTHERS = {  # read by PyAV because decord cannot, or rounds colours otherwise, or has not been shown to be exact
     "av1.mp4": {"codec": "libsvtav1", "svtav1-params": "lp=1"},
@@ -109,7 +111,10 @@ def test_frames_do_not_depend_on_which_decoder_is_installed(name, video, monkeyp
     assert np.array_equal(read_frames(video(name), SHUFFLED), with_decord)
 
 
-def test_pixels_are_those_that_were_written(tmp_path):
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_pixels_are_those_that_were_written(decoder, tmp_path, monkeypatch):
+    if decoder == "pyav":
+        monkeypatch.setitem(sys.modules, "decord", None)
     clip = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     path = write(tmp_path / "lossless.mp4", clip, codec="libx264rgb", pixels="rgb24", qp="0")
     assert np.array_equal(read_frames(path, [4, 0, 4]), clip[[4, 0, 4]])
@@ -175,6 +180,47 @@ def test_a_colon_in_a_name_does_not_make_it_an_address(video, tmp_path, monkeypa
     (tmp_path / "clip:1.mp4").write_bytes(video("closed.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
     assert numbers(read_frames("clip:1.mp4", [3])) == [3]
+
+
+def test_of_two_video_tracks_one_is_shown_throughout(tmp_path):
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for scale, stream in zip((1, 2), streams, strict=True):
+            stream.height, stream.width, stream.pix_fmt = scale * HEIGHT, scale * WIDTH, "yuv420p"
+        for scale, stream in zip((1, 2), streams, strict=True):
+            for frame in numbered(FRAMES, scale * HEIGHT, scale * WIDTH):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+    info, frames = probe(path), read_frames(path, SHUFFLED)
+    assert (info.decoder, info.frames, info.height, info.width) == ("pyav", FRAMES, HEIGHT, WIDTH)
+    assert frames.shape[1:3] == (HEIGHT, WIDTH)  # FFmpeg's rule: the default track, here the first
+    assert numbers(frames) == SHUFFLED
+
+
+def test_a_title_in_an_unknown_alphabet_is_no_obstacle(tmp_path):
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "plain title"
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        for frame in numbered(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"plain title", b"\xff\xfeain title"))
+    assert numbers(read_frames(path, [1])) == [1]
+
+
+def test_a_list_of_addresses_does_not_reach_the_network(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        path = tmp_path / "far.m3u8"
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/clip.ts"
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{address}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(VideoError, match="not a video"):
+            read_frames(path, [0], seconds=2.0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 @pytest.mark.parametrize("name", ["closed.mp4", "mpeg4.avi"])
@@ -279,6 +325,15 @@ def test_a_file_cut_short_is_refused(name, percent, video, tmp_path):
     for call in (lambda: read_frames(path, [0]), lambda: probe(path)):
         with pytest.raises(VideoError, match="cut short or damaged"):
             call()
+
+
+@pytest.mark.parametrize("name", ["mpeg4.avi", "mjpeg.avi"])
+def test_a_file_that_ends_within_a_picture_is_refused(name, video, tmp_path):
+    place = packets(video(name))[20]
+    path = tmp_path / name
+    path.write_bytes(video(name).read_bytes()[: (place.start + place.stop) // 2])
+    with pytest.raises(VideoError, match="cut short or damaged after 20 frames"):
+        read_frames(path, [0])
 
 
 def test_an_avi_that_lost_only_its_index_is_whole(video, tmp_path):

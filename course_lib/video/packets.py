@@ -71,7 +71,7 @@ def list_packets(path: Path) -> Listing:
                 plain = plain and (codec != "h264" or _has_idr(bytes(packet), context.extradata))
             times.append(packet.pts)
             plain = plain and packet.size > 0 and not packet.is_discard  # an edit list hides frames
-        if (kind == MP4 and len(times) < stream.frames) or _ends_early(path, kind):
+        if _ends_early(path, kind):
             raise VideoError(path, f"cut short or damaged after {len(times)} frames; {ANEW}")
         if first is None:
             raise VideoError(path, f"no frame can be decoded; {ANEW}")
@@ -111,9 +111,8 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
     if path.stat().st_size == 0:
         raise VideoError(path, f"empty file; {ANEW}")
     try:
-        # An absolute path cannot be taken for an address ("clip:1.mp4"), nor can a file send us to the network.
-        options = {"protocol_whitelist": "file"}
-        with av.open(str(path.absolute()), options=options, metadata_errors="ignore") as container:
+        # Only an absolute path cannot be taken for an address ("clip:1.mp4").
+        with av.open(str(path.absolute()), metadata_errors="ignore") as container:
             if container.format.name in NOT_VIDEO:
                 raise VideoError(path, f"not a video but text or a list of other files ({container.format.name})")
             stream = container.streams.best("video")
