@@ -124,7 +124,7 @@ def train(
 
     def save() -> None:
         if path is not None:
-            columns = torch.tensor(records, dtype=torch.float64).reshape(len(records), len(Step._fields)).unbind(1)
+            columns = torch.tensor(records, dtype=torch.float64).reshape(-1, len(Step._fields)).unbind(1)
             past = dict(zip(Step._fields, columns, strict=True))
             state = files.optimizer_state(net, optimizer)
             weights = net.state_dict()
