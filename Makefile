@@ -37,7 +37,7 @@ notebooks: data
 	$(BIN)/course notebooks --profile $(PROFILE) $(NOTEBOOKS)
 
 bench: data
-	$(BIN)/python -m pytest tests/benchmarks -s --timeout 3600 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -q --timeout 3600 $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv *.egg-info .pytest_cache .ruff_cache data/generated data/runs

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
@@ -60,6 +61,19 @@ def to_clips(frames: UInt8[Tensor, "b T H W 3"]) -> Float[Tensor, "b 3 T H W"]:
     return (frames.permute(0, 4, 1, 2, 3).float() / 255 - 0.45) / 0.225
 
 
+def varied(frames: UInt8[Tensor, "b T H W 3"], shift: int = 4) -> Float[Tensor, "b 3 T H W"]:
+    """`to_clips` for training: each clip moved by up to `shift` pixels and its colours swapped, all frames alike.
+
+    Both leave the label and the order of frames as they are. A left-right flip would not: it turns "moves right" into
+    "moves left".
+    """
+    clips = F.pad(to_clips(frames), (shift, shift, shift, shift, 0, 0), mode="replicate")
+    height, width = frames.shape[2:4]
+    corners = torch.randint(0, 2 * shift + 1, (len(clips), 2)).tolist()
+    moved = [clip[:, :, y : y + height, x : x + width] for clip, (y, x) in zip(clips, corners, strict=True)]
+    return torch.stack([clip[torch.randperm(3)] for clip in moved])
+
+
 def recipe(profile: Profile, seed: int = 0) -> TrainConfig:
     return TrainConfig(steps=profile.steps, peak_rate=profile.peak_rate, warmup=min(50, profile.steps // 3), seed=seed)
 
@@ -87,7 +101,7 @@ def learn(
     net: nn.Module, data: Data, profile: Profile, seed: int = 0, checkpoint: Path | None = None
 ) -> Iterator[Step]:
     """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them."""
-    batches = shuffled(data.train, data.train_labels, profile.batch, seed, to_clips)
+    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied)
     return train(net, batches, recipe(profile, seed), checkpoint)
 
 

@@ -30,7 +30,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("smoke", "does it run?", clips=80, size=64, steps=6, batch=8, peak_rate=1e-3),
-        Profile("cpu", "a laptop", clips=2000, size=64, steps=600, batch=32, peak_rate=2e-3),
+        Profile("cpu", "a laptop", clips=2000, size=64, steps=800, batch=32, peak_rate=1e-3),
         Profile("gpu", "one GPU, the full network", clips=3200, size=224, steps=3000, batch=32, peak_rate=1e-4),
     )
 }

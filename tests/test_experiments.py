@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from course_lib import experiments
-from course_lib.experiments import C1, Arm, learn, load_set, run, score, to_clips
+from course_lib.experiments import C1, Arm, learn, load_set, run, score, to_clips, varied
 from course_lib.profiles import DATA, PROFILES
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import predict
@@ -41,6 +41,21 @@ def test_the_test_clips_of_m_are_closed_under_reversal_as_the_network_sees_them(
     data = load_set("M", TINY, workers=1, progress=False)
     assert torch.equal(data.test[0::2], data.test[1::2].flip(1))
     assert torch.equal(data.train[0::2], data.train[1::2].flip(1))
+
+
+def test_variation_moves_and_recolours_a_whole_clip_alike_and_nothing_else():
+    frames = torch.zeros(32, 4, 16, 16, 3, dtype=torch.uint8)
+    for colour, value in enumerate((50, 100, 150)):
+        frames[:, :, 7, 8, colour] = value  # one dot, standing still
+    torch.manual_seed(0)
+    clips = varied(frames, shift=2)
+    assert torch.equal(clips, clips[:, :, :1].expand_as(clips)), "a still clip stays still"
+    dots = (clips[:, :, 0] > clips.min()).any(1)  # b H W
+    places = {tuple(place) for dot in dots for place in dot.nonzero().tolist()}
+    assert places <= {(y, x) for y in range(5, 10) for x in range(6, 11)} and len(places) > 10
+    dot_colours = {tuple(clip[:, 0].amax((1, 2)).argsort().tolist()) for clip in clips}
+    assert len(dot_colours) == 6, "all orders of the three colours occur"
+    assert clips.amax((1, 2, 3, 4)).unique().numel() == 1, "no value is changed"
 
 
 def test_the_same_seed_gives_the_same_start_whatever_was_drawn_before():

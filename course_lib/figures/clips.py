@@ -1,21 +1,32 @@
-"""Clips as rows of frames."""
+"""Clips as rows of frames, and which frames of a video a clip takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from course_lib.figures import COLOURS, LINES
+
+MARKERS = "os^Dv"  # a clip is known by its mark as well as by its colour
 
 
 def strips(
-    clips: Sequence[UInt8[np.ndarray, "T H W 3"]], titles: Sequence[str] = (), numbers: Sequence[object] = ()
+    clips: Sequence[UInt8[np.ndarray, "T H W 3"]],
+    titles: Sequence[str] = (),
+    numbers: Sequence[object] = (),
+    side: float = 1.3,
 ) -> Figure:
-    """One row a clip, its frames from left to right; `titles` name the rows, `numbers` the columns."""
+    """One row a clip, its frames from left to right; `titles` name the rows, `numbers` the columns.
+
+    A frame is `side` inches wide, less where they would not fit on the page.
+    """
     frames = max(len(clip) for clip in clips)
     height, width = clips[0].shape[1:3]
-    side = min(1.3, 10.5 / frames)
+    side = min(side, 10.5 / frames)
     figure = Figure(figsize=(side * frames + 1.4, len(clips) * side * height / width + 0.3), layout="constrained")
     axes = figure.subplots(len(clips), frames, squeeze=False)
     for row, clip in enumerate(clips):
@@ -30,4 +41,45 @@ def strips(
                 axis.set_title(str(numbers[column]), fontsize=9)
         if len(titles) > row:
             axes[row][0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=10)
+    return figure
+
+
+def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "T"]]], available: int) -> Figure:
+    """A row a rule: which of the `available` frames of a video it takes, one line of marks for each of its clips."""
+    lines = sum(len(clips) for clips in rules.values())
+    figure = Figure(figsize=(10, 0.2 * lines + 0.28 * len(rules) + 0.5), layout="constrained")
+    axis = figure.subplots()
+    depth, middles = 0.0, []
+    for clips in rules.values():
+        middles.append(depth + 0.2 * (len(clips) - 1) / 2)
+        for i, frames in enumerate(clips):
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+            axis.plot([0, available - 1], [depth] * 2, color="0.88", linewidth=1, zorder=1)
+            axis.plot(frames, [depth] * len(frames), marker, color=colour, markersize=5.5, clip_on=False, zorder=2)
+            depth += 0.2
+        depth += 0.28
+    axis.set_yticks(middles, list(rules), fontsize=10)
+    axis.set_ylim(depth - 0.28, -0.2)
+    axis.set_xlim(0, available - 1)
+    axis.set_xlabel(f"frame number, 0 to {available - 1}")
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def boxes(frame: UInt8[np.ndarray, "H W 3"], crops: Mapping[str, tuple[int, int, int, int]]) -> Figure:
+    """A frame and the windows cut out of it; `crops` gives each as top, left, height, width in pixels."""
+    height, width = frame.shape[:2]
+    figure = Figure(figsize=(5.5, 5.5 * height / width + 0.4), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(frame)
+    axis.axis("off")
+    for i, (name, (top, left, tall, wide)) in enumerate(crops.items()):
+        style = dict(edgecolor=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)])
+        corner = (left - 0.5, top - 0.5)
+        axis.add_patch(Rectangle(corner, wide, tall, facecolor="none", linewidth=5, edgecolor="white", clip_on=False))
+        axis.add_patch(Rectangle(corner, wide, tall, facecolor="none", linewidth=3, clip_on=False, **style))
+        axis.text(
+            left + wide / 2, top - 0.03 * height, name, ha="center", va="bottom", fontsize=10, color=style["edgecolor"]
+        )
     return figure
