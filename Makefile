@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: lab test data notebooks bench clean check
+.PHONY: lab test data notebooks bench clean check format
 .DEFAULT_GOAL := lab
 
 # A half-made environment is thrown away: .venv/installing stands while packages are being installed.
@@ -30,6 +30,9 @@ test: .venv/ready
 
 check: .venv/ready
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+format: .venv/ready
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 # Execute every notebook in a profile (PROFILE=cpu by default) and store it with its outputs.
 PROFILE ?= cpu

@@ -18,8 +18,8 @@ from course_lib.analysis.reach import reach
 from course_lib.grid import Grid
 from course_lib.layers.schemes import Scheme
 
-WORDS = {"b": "batch", "t": "time", "n": "space", "h": "height", "w": "width", "d": "features", "T": "time", "c": "colours",
-         "H": "height", "W": "width", "m": "keys", "head": "heads", "3": "colours"}  # fmt: skip
+WORDS = {"b": "batch", "t": "time", "T": "time", "n": "space", "h": "height", "H": "height", "w": "width", "W": "width",
+         "m": "keys", "d": "features", "c": "colours", "3": "colours", "head": "heads"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -176,9 +176,7 @@ def ease(t: Progress, rng: np.random.Generator) -> Progress:
     return t + swing * np.sin(math.tau * t) / math.tau + lean * np.sin(math.pi * t) / math.pi
 
 
-def draw(
-    track: Track, kind: Kind, rng: np.random.Generator, size: int, split: str
-) -> UInt8[np.ndarray, "T H W 3"]:
+def draw(track: Track, kind: Kind, rng: np.random.Generator, size: int, split: str) -> UInt8[np.ndarray, "T H W 3"]:
     """Bright objects, edges softened over one pixel, before a backdrop that stands still."""
     steps = track.x.shape[1]
     picture = np.repeat(backdrop(rng, size, split)[None], steps, axis=0).astype(np.float32)  # T H W 3
@@ -202,9 +200,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "A": tuple(kind.name for kind in KINDS),
     "M": tuple(name for law in LAWS for name in (law.forwards, law.backwards)),
 }
-PARTNER = tuple(
-    label ^ 1 for label in range(len(CLASSES["M"]))
-)  # 1 0 3 2 ...: the class that plays M's backwards
+PARTNER = tuple(label ^ 1 for label in range(len(CLASSES["M"])))  # 1 0 3 2 ...: the class that plays M's backwards
 
 
 def check(set: str, frames: int, size: int) -> None:
@@ -213,9 +209,7 @@ def check(set: str, frames: int, size: int) -> None:
     if frames < 2:
         raise ValueError(f"frames={frames} cannot show a motion: use 2 or more")
     if size < 16 or size % 2:
-        raise ValueError(
-            f"size={size} does not fit H.264's halved colour planes: use an even size from 16 up"
-        )
+        raise ValueError(f"size={size} does not fit H.264's halved colour planes: use an even size from 16 up")
 
 
 def render(
