@@ -4,6 +4,7 @@ LAB_ARGS ?=
 PYTEST_ARGS ?=
 PIP_ARGS ?=
 BIN := .venv/bin
+ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)  # in a container one is often root
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: lab test data notebooks bench clean check format
@@ -23,7 +24,7 @@ data: .venv/ready
 	@$(BIN)/course data small
 
 lab: data
-	$(BIN)/python -m jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/notebooks" $(LAB_ARGS)
+	$(BIN)/python -m jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/notebooks" $(ROOT_MAY) $(LAB_ARGS)
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

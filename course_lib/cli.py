@@ -108,7 +108,7 @@ def experiment(
     except ValueError as error:
         raise fail(error) from None
     for seed in range(seeds):
-        for arm in EXPERIMENTS[name]:
+        for arm in EXPERIMENTS[name](chosen):
             with tqdm(total=chosen.steps, desc=f"{arm.name} seed {seed}", unit="step") as bar:
                 result = run(arm, chosen, seed, DATA / "results" / name, each=lambda step, bar=bar: bar.update())
             scores = ", ".join(f"{key} {value:.3f}" for key, value in result["scores"].items())

@@ -88,7 +88,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        return "-".join([self.network, self.set, *(f"{value}" for _, value in self.changes)])
+        return "-".join([self.network, self.set, *(value for _, value in self.changes if isinstance(value, str))])
 
     def build(self, classes: int, seed: int) -> nn.Module:
         """The same start for the same seed, whatever was drawn before."""
@@ -176,12 +176,17 @@ def write_json(path: Path, content: object) -> None:
     os.replace(part, path)
 
 
-C1 = tuple(  # attention in single frames is enough where looks decide, and not where motion does
-    Arm("timesformer_tiny", set, (("attention", attention),))
-    for set in ("A", "M")
-    for attention in ("space", "divided", "joint")
-)
-EXPERIMENTS: dict[str, tuple[Arm, ...]] = {"C1": C1}
+def c1(profile: Profile) -> tuple[Arm, ...]:
+    """Attention inside single frames is enough where looks decide, and not where motion does."""
+    network = "timesformer_b_8x224" if profile.full else "timesformer_tiny"
+    return tuple(
+        Arm(network, set, (("attention", attention), ("scratch", True)))
+        for set in ("A", "M")
+        for attention in ("space", "divided", "joint")
+    )
+
+
+EXPERIMENTS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1}
 
 
 def records(name: str, profile: str, folder: Path = DATA / "results") -> list[dict]:

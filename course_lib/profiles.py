@@ -15,10 +15,11 @@ DATA = Path(__file__).resolve().parents[1] / "data"  # the checkout's, since the
 
 @dataclass(frozen=True)
 class Profile:
-    """What the experiments of a notebook take from a profile; each notebook says which network it builds."""
+    """What a notebook and its experiments take from a profile."""
 
     name: str
     purpose: str
+    full: bool  # the network of the paper, or the tiny one
     clips: int  # in each generated set, training and test together
     size: int  # pixels of the square clip that the network sees
     steps: int
@@ -29,9 +30,9 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "does it run?", clips=80, size=64, steps=6, batch=8, peak_rate=1e-3),
-        Profile("cpu", "a laptop", clips=2000, size=64, steps=800, batch=32, peak_rate=1e-3),
-        Profile("gpu", "one GPU, the full network", clips=3200, size=224, steps=3000, batch=32, peak_rate=1e-4),
+        Profile("smoke", "does it run?", full=False, clips=80, size=64, steps=6, batch=8, peak_rate=1e-3),
+        Profile("cpu", "a laptop", full=False, clips=2000, size=64, steps=800, batch=32, peak_rate=1e-3),
+        Profile("gpu", "one GPU", full=True, clips=3200, size=224, steps=3000, batch=32, peak_rate=1e-4),
     )
 }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from course_lib import experiments
-from course_lib.experiments import C1, Arm, learn, load_set, run, score, to_clips, varied
+from course_lib.experiments import Arm, c1, learn, load_set, run, score, to_clips, varied
 from course_lib.profiles import DATA, PROFILES
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import predict
@@ -98,7 +98,7 @@ def test_recorded_on_appearance_both_are_above_nine_tenths():
 
 def test_every_record_says_where_and_how_it_was_measured():
     paths = sorted((DATA / "results" / "C1").glob("*.json"))
-    assert len(paths) == 3 * len(C1)
+    assert len(paths) == 3 * len(c1(PROFILES["cpu"]))
     for path in paths:
         record = json.loads(path.read_text())
         assert record["machine"]["device"] and record["machine"]["commit"] != "unknown"

@@ -57,6 +57,13 @@ def test_at_8x224_divided_costs_more_operations_than_joint(attention, gmacs):
     assert cost(net, (1, 3, *net.config.clip)).macs / 1e9 == pytest.approx(gmacs, abs=0.6)
 
 
+def test_multiply_adds_include_the_attention_products():
+    """One layer by hand: q k v and out, D^2 each; up and down, 4 D^2 each; each pair D for q k^T and D for weights v."""
+    net, dim, n = on_paper("timesformer_b_8x224", attention="joint", depth=1), 768, 1 + 8 * 196
+    patches, head = 8 * 196 * dim * 16 * 16 * 3, dim * 400
+    assert cost(net, (1, 3, 8, 224, 224)).macs == patches + n * 12 * dim**2 + 2 * n**2 * dim + head
+
+
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_clip_in_logits_out(attention):
     net = tiny(attention=attention)

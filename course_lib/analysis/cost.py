@@ -10,16 +10,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-ATTENTION_PRODUCTS = ("bmm", "baddbmm", "scaled_dot_product")
-
 
 class Cost(NamedTuple):
-    """`macs` are multiply-adds of one forward pass, the papers' "FLOPs"; `attention_macs`, a part of them, are the
-    products q k^T and weights v, which many published counts leave out."""
+    """`macs` are the multiply-adds of one forward pass, attention products included: the papers' "FLOPs"."""
 
     parameters: int
     macs: int
-    attention_macs: int
 
     def __str__(self) -> str:
         return f"{self.parameters / 1e6:.2f} M parameters, {self.macs / 1e9:.2f} G multiply-adds"
@@ -35,6 +31,5 @@ def cost(net: nn.Module, shape: Sequence[int]) -> Cost:
     with FlopCounterMode(display=False) as counter:
         net(torch.empty(*shape, device="meta"))
     counts = counter.get_flop_counts()["Global"]
-    products = sum(n for op, n in counts.items() if any(word in str(op) for word in ATTENTION_PRODUCTS))
     parameters = sum(p.numel() for p in net.parameters())
-    return Cost(parameters, sum(counts.values()) // 2, products // 2)
+    return Cost(parameters, sum(counts.values()) // 2)

@@ -1,11 +1,13 @@
 """Arrays in, matplotlib figures out; never networks.
 
-`show` puts a figure into a notebook as a PNG with a text for those who cannot see it.
+In a notebook `show` displays a figure with a text for those who cannot see it, `table` displays rows and `source` code.
 """
 
 from __future__ import annotations
 
+import inspect
 import io
+from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.figure import Figure
 
@@ -22,6 +24,21 @@ def show(figure: Figure, alt: str) -> None:
     from IPython.display import Image, display
 
     display(Image(png(figure), format="png", alt=alt))
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> None:
+    """Display rows as a Markdown table."""
+    from IPython.display import Markdown, display
+
+    lines = [header, ["---"] * len(header), *rows]
+    display(Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)))
+
+
+def source(*things: type | Callable) -> None:
+    """Display how the library writes these functions and classes."""
+    from IPython.display import Markdown, display
+
+    display(Markdown("\n".join(f"```python\n{inspect.getsource(thing)}```" for thing in things)))
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:
