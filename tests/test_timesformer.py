@@ -58,7 +58,7 @@ def test_at_8x224_divided_costs_more_operations_than_joint(attention, gmacs):
 
 
 def test_multiply_adds_include_the_attention_products():
-    """One layer by hand: q k v and out, D^2 each; up and down, 4 D^2 each; each pair D for q k^T and D for weights v."""
+    """One layer by hand: q k v and out, D^2 each; up and down, 4 D^2 each; a pair, D for q k^T and D for weights v."""
     net, dim, n = on_paper("timesformer_b_8x224", attention="joint", depth=1), 768, 1 + 8 * 196
     patches, head = 8 * 196 * dim * 16 * 16 * 3, dim * 400
     assert cost(net, (1, 3, 8, 224, 224)).macs == patches + n * 12 * dim**2 + 2 * n**2 * dim + head
