@@ -9,6 +9,7 @@ from torch import nn
 
 from course_lib.grading.checks import (
     Verdict,
+    judge,
     parameter_count,
     reaches_exactly,
     same_numbers,
@@ -92,6 +93,8 @@ def test_a_wrong_reach_names_the_first_wrong_pair():
 
 
 def test_a_function_that_stops_is_an_answer_not_a_crash():
+    assert "stops with ZeroDivisionError" in str(judge(lambda found: same_value(found, 1), lambda x: x / 0, 1))
+    assert judge(lambda found: same_value(found, 3), lambda x, y: x + y, 1, 2)
     assert "stops with ZeroDivisionError" in str(reaches_exactly(lambda x: x / (1 // 0), TIME, GRID))
     assert "stops with AttributeError" in str(reaches_exactly(lambda x: None, TIME, GRID))
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from course_lib.analysis.maps import attention_maps
 from course_lib.figures import BLUE, RED, png
-from course_lib.figures.clips import strips
+from course_lib.figures.clips import boxes, picks, strips
 from course_lib.figures.costs import crossing
 from course_lib.figures.curves import LiveCurve, curves, smooth
 from course_lib.figures.masks import schemes_picture
@@ -96,3 +96,27 @@ def test_maps_of_a_space_only_network_have_a_frame_each():
     net = build("timesformer_tiny", attention="space", depth=1)
     maps = attention_maps(net, torch.randn(1, 3, *net.config.clip))
     assert maps["block 1 space"].members.shape == (8, 16) and maps["block 1 space"].weights.shape[0] == 8
+
+
+def test_picks_marks_every_chosen_frame_one_line_a_clip():
+    rules = {"one": [np.array([0, 3, 9])], "two": [np.array([1, 2]), np.array([4, 5])]}
+    (axis,) = picks(rules, 10).axes
+    marked = [line for line in axis.lines if line.get_marker() not in ("None", "")]
+    assert [line.get_xdata().tolist() for line in marked] == [[0, 3, 9], [1, 2], [4, 5]]
+    assert all(line.get_markevery() is None for line in marked), "every chosen frame has its mark"
+    heights = [line.get_ydata()[0] for line in marked]
+    assert heights == sorted(heights) and len(set(heights)) == 3
+    assert marked[1].get_marker() != marked[2].get_marker() and marked[1].get_color() != marked[2].get_color()
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "two"]
+
+
+def test_boxes_lie_where_the_crop_is_taken():
+    (axis,) = boxes(np.zeros((10, 20, 3), np.uint8), {"left": (0, 0, 10, 10), "right": (0, 10, 10, 10)}).axes
+    drawn = [patch.get_bbox().bounds for patch in axis.patches[1::2]]
+    assert drawn == [(-0.5, -0.5, 10, 10), (9.5, -0.5, 10, 10)]  # pixel i reaches from i - 0.5 to i + 0.5
+
+
+def test_strips_are_as_wide_as_asked_unless_they_would_not_fit():
+    clip = np.zeros((4, 8, 8, 3), np.uint8)
+    assert strips([clip], side=0.5).get_figwidth() == pytest.approx(4 * 0.5 + 1.4)
+    assert strips([clip] * 2, side=9).get_figwidth() == pytest.approx(10.5 + 1.4)

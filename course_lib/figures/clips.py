@@ -44,7 +44,7 @@ def strips(
     return figure
 
 
-def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "T"]]], available: int) -> Figure:
+def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "_"]]], available: int) -> Figure:
     """A row a rule: which of the `available` frames of a video it takes, one line of marks for each of its clips."""
     lines = sum(len(clips) for clips in rules.values())
     figure = Figure(figsize=(10, 0.2 * lines + 0.28 * len(rules) + 0.5), layout="constrained")

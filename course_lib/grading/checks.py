@@ -42,6 +42,18 @@ class Verdict:
         return other if self.passed else self
 
 
+def judge(check: Callable[[object], Verdict], function: Callable[..., object], *inputs: object) -> Verdict:
+    """What `check` says of the learner's function on these inputs; an error in the function becomes a sentence."""
+    try:
+        return check(function(*inputs))
+    except Exception as error:
+        return _stopped(error)
+
+
+def _stopped(error: Exception) -> Verdict:
+    return Verdict(False, f"your function stops with {type(error).__name__}: {error}")
+
+
 def same_shape(found: object, expected: tuple[int, ...], axes: str = "") -> Verdict:
     """Is `found` a tensor or array of shape `expected`? `axes` names them, as in "b t n d"."""
     name = f"{axes} = " if axes else ""
@@ -120,7 +132,7 @@ def reaches_exactly(
     try:
         found = reach(compute, grid, dim)
     except Exception as error:
-        return Verdict(False, f"your function stops with {type(error).__name__}: {error}")
+        return _stopped(error)
     wanted = scheme.mask(grid)
     if found.equal(wanted):
         return Verdict(
