@@ -16,7 +16,6 @@ data = typer.Typer(no_args_is_help=True, help="Make and check the data.")
 app.add_typer(data, name="data")
 
 NOTEBOOKS = DATA.parent / "notebooks"
-SMALL = {"set": ("A", "M"), "clips": 80}  # what the first pages of the notebooks look at
 
 
 def fail(message: object) -> typer.Exit:
@@ -61,12 +60,20 @@ def data_make(
 
 
 @data.command("small")
-def data_small(root: Path = DATA / "generated") -> None:
-    """The small sets that the notebooks begin with; seconds."""
+def data_small(
+    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "smoke",
+    root: Path = DATA / "generated",
+) -> None:
+    """The sets A and M as the notebooks read them in a profile: for smoke seconds, for cpu a minute or two."""
     from course_lib.video.generate import make
 
-    for name in SMALL["set"]:
-        make(root, name, SMALL["clips"], workers=0)
+    try:
+        chosen = active(profile)
+    except ValueError as error:
+        raise fail(error) from None
+    workers = 0 if chosen.clips < 500 else os.cpu_count() or 1
+    for name in ("A", "M"):
+        make(root, name, chosen.clips, size=chosen.size, workers=workers)
 
 
 @data.command("check")

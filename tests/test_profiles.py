@@ -94,6 +94,7 @@ def test_data_make_writes_a_set_that_data_check_finds_whole_or_changed(tmp_path)
     [
         (["data", "make", "--set", "Z", "--clips", "40"], "no set 'Z'"),
         (["data", "make", "--set", "M", "--clips", "41"], "clips=41"),
+        (["data", "small", "--profile", "big"], "unknown profile 'big'"),
         (["experiment", "C99"], "unknown experiment 'C99'"),
         (["experiment", "C1", "--profile", "big"], "unknown profile 'big'"),
         (["notebooks", "no-such-lesson"], "no notebook"),

@@ -20,7 +20,7 @@ def cost_lines(
         axis.plot(at, values, label=name, **style)
     for mark in marks:
         axis.axvline(mark, color="0.45", linewidth=1, linestyle=":")
-        axis.annotate(f"{mark:.3g}", (mark, axis.get_ylim()[0]), xytext=(3, 6), textcoords="offset points", fontsize=9)
+        axis.text(mark, 0.03, f" {mark:.3g}", fontsize=10, transform=axis.get_xaxis_transform())
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xticks(list(at), [f"{x:g}" for x in at], fontsize=8, rotation=45)

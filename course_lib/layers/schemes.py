@@ -104,7 +104,7 @@ def windows(t: int, h: int, w: int) -> Groups:
 def strided(t: int, h: int, w: int) -> Groups:
     """Every t-th frame, h-th row and w-th column, counted from the query itself (the global half of L+G)."""
     pattern = "b (nt t) (nh h) (nw w) d -> (b t h w) (nt nh nw) d"
-    return Groups(f"every {t}x{h}x{w}th token", pattern, (("t", t), ("h", h), ("w", w)))
+    return Groups(f"strides {t}x{h}x{w}", pattern, (("t", t), ("h", h), ("w", w)))
 
 
 @dataclass(frozen=True)
