@@ -58,6 +58,13 @@ def test_variation_moves_and_recolours_a_whole_clip_alike_and_nothing_else():
     assert clips.amax((1, 2, 3, 4)).unique().numel() == 1, "no value is changed"
 
 
+def test_learning_never_touches_the_test_clips(here):
+    data = load_set("M", TINY, workers=1, progress=False)
+    blind = data._replace(test=data.test[:0], test_labels=data.test_labels[:0])
+    net = Arm("timesformer_tiny", "M", SMALL).build(len(data.classes), seed=0)
+    assert len(list(learn(net, blind, TINY))) == TINY.steps
+
+
 def test_the_same_seed_gives_the_same_start_whatever_was_drawn_before():
     first = Arm("timesformer_tiny", "M", SMALL).build(8, seed=1)
     torch.rand(7)

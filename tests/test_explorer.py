@@ -127,6 +127,10 @@ def test_frames_of_14_x_14_patches_lie_where_a_ruler_finds_them():
     assert layout.centre(token) == (12 + 236 + 13.5 * 16, 12 + 22 + 224 + 12 + 22 + 2.5 * 16)
 
 
+def test_lines_of_frames_are_even():
+    assert [stills.Layout.fit(Grid(t, 4, 4), 960).columns for t in (8, 16, 1)] == [4, 6, 1]
+
+
 @pytest.mark.parametrize("grid", [(8, 14, 14), (16, 28, 28), (96, 14, 14), (8, 8, 8), (1, 3, 9), (16, 7, 12)])
 def test_all_patches_fit_into_a_notebook_cell_and_none_lies_on_another(grid):
     layout = stills.Layout.fit(Grid(*grid), 960)

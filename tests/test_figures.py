@@ -16,6 +16,7 @@ from course_lib.figures.costs import crossing
 from course_lib.figures.curves import LiveCurve, curves, smooth
 from course_lib.figures.masks import schemes_picture
 from course_lib.grid import Grid
+from course_lib.layers.attention import record_attention
 from course_lib.layers.schemes import TIME
 from course_lib.models import build
 
@@ -29,6 +30,14 @@ def test_the_drawn_scheme_is_its_mask():
         assert coloured.tolist() == [[False, True], [False, False]]  # the same place in every frame
         assert len(axis.patches) == (frame == 1)  # the query, once
     assert figure.axes[1].patches[0].get_facecolor()[:3] == pytest.approx(to_rgb(BLUE))
+
+
+def test_the_drawn_row_is_what_the_query_attends_to_not_who_attends_to_it():
+    mask = np.eye(4, dtype=bool)
+    mask[2, 0] = True  # token 2 attends to token 0
+    figure = schemes_picture({"one way": [("look back", mask)]}, Grid(1, 2, 2), (0, 1, 0))
+    drawn = figure.axes[0].images[0].get_array()
+    assert (np.abs(drawn - np.array(to_rgb(RED))).max(-1) < 1e-6).tolist() == [[True, False], [True, False]]
 
 
 def test_strips_show_each_frame_once():
@@ -88,6 +97,10 @@ def test_attention_maps_are_laid_out_on_the_grid():
     assert set(np.nonzero(row[0])[0]) == {16 * t + 5 for t in range(8)}
     row = space.row(query)
     assert set(np.nonzero(row[0])[0]) == set(range(48, 64)) and (row.sum(1) < 1).all()  # the class token has its share
+    with record_attention(net.eval()) as recorded, torch.no_grad():
+        net(clip)
+    (weights,) = recorded["blocks.0.attention"]  # frame head 1+n 1+n, class token first
+    np.testing.assert_allclose(row[:, 48:64], weights[3, :, 1 + 5, 1:])
 
 
 def test_maps_of_a_space_only_network_have_a_frame_each():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -40,6 +41,11 @@ def test_the_doctor_finds_python_torch_and_a_decoder_that_decodes():
     assert list(findings) == ["Python", "torch", "GPU", "decoder", "disk", "data", "browser"]
     for name in ("Python", "torch", "decoder"):
         assert findings[name].ok, findings[name]
+
+
+def test_the_doctor_is_not_content_with_a_decoder_that_returns_another_picture(monkeypatch):
+    monkeypatch.setattr("course_lib.video.read_frames", lambda path, indices: np.zeros((2, 32, 32, 3), np.uint8))
+    assert not doctor.decoder().ok
 
 
 def test_the_doctor_has_a_remedy_for_everything_that_is_wrong(tmp_path, monkeypatch):

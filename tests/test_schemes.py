@@ -153,6 +153,13 @@ def test_pairs_allowed_and_pairs_computed(scheme, allowed, computed):
     assert scheme.computed(grid) == computed
 
 
+def test_two_layers_in_a_row_see_what_the_first_one_saw():
+    first = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]]).bool()  # token 1 hears of token 0
+    second = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 1, 1]]).bool()  # then token 2 hears of token 1, and so of 0
+    assert picture(then(first, second)) == ["#..", "##.", "###"]
+    assert picture(then(second, first)) == ["#..", "##.", ".##"]
+
+
 def test_timesformer_divided_attention_reaches_the_whole_clip_in_one_block():
     assert then(TIME.mask(GRID), SPACE.mask(GRID)).all()
     assert not TIME.mask(GRID).all() and not SPACE.mask(GRID).all()

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from course_lib.analysis.cost import cost
+from course_lib.analysis.reach import then
+from course_lib.grid import Grid
 from course_lib.layers.inflate import load_image_weights
 from course_lib.models import build, names
 from course_lib.models.timesformer import ATTENTION, VARIANTS, from_images
@@ -42,6 +44,21 @@ def clip(net, batch: int = 1) -> torch.Tensor:
 def test_parameters_are_those_of_table_1(attention, millions):
     count = sum(p.numel() for p in on_paper("timesformer_b_8x224", attention=attention, classes=174).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_one_block_reaches_the_whole_clip_unless_it_stays_in_its_frame(attention):
+    grid = Grid(2, 4, 4)
+    reached = torch.eye(grid.size, dtype=torch.bool)
+    for scheme in ATTENTION[attention](grid):
+        reached = then(reached, scheme.mask(grid))
+    assert bool(reached.all()) == (attention != "space")
+
+
+def test_every_norm_has_vits_epsilon():
+    """The golden logits cannot tell it in the last norm: there it moves them by less than their tolerance."""
+    norms = [part for part in tiny().modules() if isinstance(part, torch.nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {1e-6}
 
 
 @pytest.mark.parametrize(("name", "gmacs"), PUBLISHED_GMACS.items())

@@ -20,7 +20,7 @@ STEPS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#F0E442")  # ve
 STAGE, INK = "#14181d", "#e6edf3"  # the frames lie on a dark table in light and in dark themes
 TINT = 0.7  # how far a colour covers the picture
 GREY = {"dark": 20, "dim": 0.55}  # under a mask the picture turns grey: brightness -> dark + dim * brightness
-MARGIN, GAP, LABEL, HEIGHT = 12, 12, 22, 560  # screen pixels
+MARGIN, GAP, LABEL, HEIGHT, LARGEST = 12, 12, 22, 560, 48  # screen pixels; LARGEST of a patch
 STILL_WIDTH = 720  # smaller than on the screen, since every notebook stores it
 RAMP = ((72, 30, 120), (58, 84, 160), (30, 146, 140), (96, 202, 100), (253, 231, 60))  # never grey, ever brighter
 
@@ -34,13 +34,17 @@ class Layout(NamedTuple):
 
     @classmethod
     def fit(cls, grid: Grid, width: int) -> Layout:
-        """The largest patches with which all frames fit into `width`, in a height that fits on a screen."""
-        for patch in range(28, 1, -1):
-            columns = min((width - 2 * MARGIN + GAP) // (grid.w * patch + GAP), grid.t)
-            layout = cls(grid, columns, patch)
-            if columns and layout.size[1] <= HEIGHT:
-                return layout
-        return cls(grid, max(1, min((width - 2 * MARGIN + GAP) // (grid.w * 2 + GAP), grid.t)), 2)
+        """The largest patches with which all frames fit into `width`, in a height that fits on a screen.
+
+        Lines are as even as they can be: 8 frames stand as 4 and 4, not as 7 and 1.
+        """
+        for patch in range(LARGEST, 1, -1):
+            room = max(1, min((width - 2 * MARGIN + GAP) // (grid.w * patch + GAP), grid.t))
+            lines = -(-grid.t // room)
+            layout = cls(grid, -(-grid.t // lines), patch)
+            if layout.size[0] <= width and layout.size[1] <= HEIGHT:
+                break
+        return layout
 
     @property
     def size(self) -> tuple[int, int]:
