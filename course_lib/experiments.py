@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from course_lib.models import build
 from course_lib.profiles import DATA, Profile
 from course_lib.training.batches import in_order, shuffled
 from course_lib.training.evaluate import accuracy, pair_accuracy, predict
-from course_lib.training.loop import Step, TrainConfig, train
+from course_lib.training.loop import Step, TrainConfig, history, train
 from course_lib.video import ClipDataset
 from course_lib.video.dataset import preload
 from course_lib.video.generate import make
@@ -142,16 +141,9 @@ def run(
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = DATA / "runs" / f"{record.stem}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    start, steps = time.perf_counter(), []
     for step in learn(net, data, profile, seed, checkpoint):
-        steps.append(step)
         each(step)
-    seconds = time.perf_counter() - start
-    if len(steps) < profile.steps:  # it went on from a checkpoint
-        from course_lib.training.loop import history
-
-        steps = history(checkpoint)
-        seconds = sum(step.seconds for step in steps)
+    steps = history(checkpoint)  # those of before an interruption too
     result = {
         "arm": asdict(arm) | {"changes": dict(arm.changes)},
         "profile": asdict(profile),
@@ -160,7 +152,7 @@ def run(
         "test_clips": len(data.test),
         "parameters": sum(p.numel() for p in net.parameters()),
         "scores": score(net, data),
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(step.seconds for step in steps), 1),
         "loss": [round(step.loss, 4) for step in steps],
         "machine": machine(),
     }
