@@ -27,6 +27,7 @@ from course_lib.training.loop import Step, TrainConfig, history, train
 from course_lib.video import ClipDataset
 from course_lib.video.dataset import preload
 from course_lib.video.generate import make
+from course_lib.video.transforms import KINETICS, normalise, to_clip
 
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
 
@@ -57,7 +58,7 @@ def load_set(name: str, profile: Profile, workers: int | None = None, progress: 
 
 def to_clips(frames: UInt8[Tensor, "b T H W 3"]) -> Float[Tensor, "b 3 T H W"]:
     """Bytes to TimeSformer's numbers: mean 0.45, standard deviation 0.225."""
-    return (frames.permute(0, 4, 1, 2, 3).float() / 255 - 0.45) / 0.225
+    return normalise(to_clip(frames), *KINETICS)
 
 
 def varied(frames: UInt8[Tensor, "b T H W 3"], shift: int = 4) -> Float[Tensor, "b 3 T H W"]:
