@@ -7,9 +7,19 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from course_lib.models import timesformer
+from course_lib.models import i3d, nonlocal_net, r2plus1d, slowfast, timesformer
 
-NETWORKS = {name: (timesformer.TimeSformer, config) for name, config in timesformer.VARIANTS.items()}
+NETWORKS = {
+    name: (network, config)
+    for network, variants in (
+        (i3d.I3D, i3d.VARIANTS),
+        (nonlocal_net.NonLocalNet, nonlocal_net.VARIANTS),
+        (r2plus1d.R2Plus1D, r2plus1d.VARIANTS),
+        (slowfast.SlowFast, slowfast.VARIANTS),
+        (timesformer.TimeSformer, timesformer.VARIANTS),
+    )
+    for name, config in variants.items()
+}
 
 
 def names() -> list[str]:

@@ -6,32 +6,41 @@ and how (None: as it is).
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from course_lib.layers.inflate import LoadReport
-from course_lib.official import huggingface, timesformer
+from course_lib.official import huggingface, i3d, pyslowfast, pytorchvideo, timesformer, torchvision
 
 Entry = tuple[str, str, Callable[[Tensor], Tensor] | None]  # ours, official, how
 SOURCES: dict[str, Callable[[nn.Module], Iterator[Entry]]] = {
+    "piergiaj": i3d.piergiaj,
+    "hassony2": i3d.hassony2,
+    "pyslowfast": pyslowfast.entries,
+    "pytorchvideo": pytorchvideo.entries,
+    "torchvision": torchvision.entries,
     "timesformer": timesformer.entries,
     "huggingface": huggingface.entries,
 }
 
 
 def load(model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source: str) -> LoadReport:
-    """Fill `model` from an official checkpoint, a file (.pyth, .pt, .bin, .safetensors) or its state dict.
+    """Fill `model` from an official checkpoint, a file (.pyth, .pt, .bin, .pkl, .safetensors) or its state dict.
 
     Strict both ways: ValueError names every official tensor that is missing, unexpected or misshapen, and then nothing
-    is loaded. Integer buffers (counters, index tables) may be left over; the report names them.
+    is loaded. Integer buffers (counters, index tables) may be left over; the report names them. Ours stay as built.
     """
     if source not in SOURCES:
         raise ValueError(f"unknown checkpoint format {source!r}: there are {', '.join(SOURCES)}")
     state = dict(checkpoint) if isinstance(checkpoint, Mapping) else read(Path(checkpoint))
+    if source == "pyslowfast":
+        state = pyslowfast.from_caffe2(state)
     ours, filled, used, problems = model.state_dict(), {}, set(), []
     for name, official, how in SOURCES[source](model):
         used.add(official)
@@ -55,9 +64,9 @@ def load(model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source
             f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; build the model "
             f"with the checkpoint's classes, frames, size and attention:\n  " + "\n  ".join(shown)
         )
-    unfilled = [name for name in ours if name not in filled]
+    unfilled = [name for name, tensor in ours.items() if name not in filled and tensor.is_floating_point()]
     assert not unfilled, f"course_lib.official.{source} forgets {unfilled}"
-    model.load_state_dict(filled)
+    model.load_state_dict({**ours, **filled})
     return LoadReport(tuple(filled), left_over=tuple(left))
 
 
@@ -70,6 +79,8 @@ def read(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        if path.suffix == ".pkl":
+            return read_caffe2(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old files warn about their storage format
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -81,3 +92,30 @@ def read(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict of tensors")
     return state
+
+
+class OnlyArrays(pickle.Unpickler):
+    """Reads numpy arrays and plain containers; any other object is refused."""
+
+    ALLOWED = (
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+        ("_codecs", "encode"),
+        ("collections", "OrderedDict"),
+    )
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it holds {module}.{name}, and a checkpoint holds arrays only")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def read_caffe2(path: Path) -> dict[str, Tensor]:
+    """The blobs of a Caffe2 checkpoint, a pickle of {"blobs": {name: array}}; other entries are no weights."""
+    with path.open("rb") as file:
+        blobs = OnlyArrays(file, encoding="latin1").load()["blobs"]
+    return {name: torch.from_numpy(blob.copy()) for name, blob in blobs.items() if isinstance(blob, np.ndarray)}
