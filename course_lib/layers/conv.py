@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Axes = int | tuple[int, int, int]  # one number for time, height and width, or one for each
+Axes = tuple[int, int, int]  # time, height, width
 
 
-def conv_bn(dim: int, out: int, kernel: Axes, stride: Axes = 1, *, relu: bool = True, eps: float = 1e-5):
-    """Convolution without bias, batch norm and, unless told otherwise, a ReLU.
-
-    Zeros pad each side by kernel // 2, so that an odd kernel with stride 1 keeps every length.
-    """
-    kernel = (kernel,) * 3 if isinstance(kernel, int) else kernel
-    parts = OrderedDict(
-        conv=nn.Conv3d(dim, out, kernel, stride, [size // 2 for size in kernel], bias=False),
-        norm=nn.BatchNorm3d(out, eps=eps),
-    )
+def with_norm(conv: nn.Module, out: int, *, relu: bool = True, eps: float = 1e-5) -> nn.Sequential:
+    """`conv`, batch norm of its `out` channels and, unless told otherwise, a ReLU."""
+    parts = OrderedDict(conv=conv, norm=nn.BatchNorm3d(out, eps=eps))
     if relu:
         parts["relu"] = nn.ReLU(inplace=True)
     return nn.Sequential(parts)
+
+
+def conv_bn(
+    dim: int, out: int, kernel: Axes, stride: Axes = (1, 1, 1), *, relu: bool = True, eps: float = 1e-5
+) -> nn.Sequential:
+    """Convolution without bias, with norm and ReLU.
+
+    Zeros pad each side by kernel // 2, so that an odd kernel with stride 1 keeps every length.
+    """
+    conv = nn.Conv3d(dim, out, kernel, stride, [size // 2 for size in kernel], bias=False)
+    return with_norm(conv, out, relu=relu, eps=eps)
 
 
 class Bottleneck(nn.Module):
@@ -37,16 +42,36 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.a = conv_bn(dim, inner, (time_kernel, 1, 1))
         self.b = conv_bn(inner, inner, (1, 3, 3), (1, stride, stride))
-        self.c = conv_bn(inner, out, 1, relu=False)
+        self.c = conv_bn(inner, out, (1, 1, 1), relu=False)
         same = dim == out and stride == 1
-        self.shortcut = nn.Identity() if same else conv_bn(dim, out, 1, (1, stride, stride), relu=False)
+        self.shortcut = nn.Identity() if same else conv_bn(dim, out, (1, 1, 1), (1, stride, stride), relu=False)
         nn.init.zeros_(self.c.norm.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out t v u"]:
         return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x))
 
 
-def sliding_mean(x: Float[Tensor, "b c t h w"], window: tuple[int, int, int]) -> Float[Tensor, "b c p q r"]:
+def stage(
+    dim: int, inner: int, out: int, time_kernels: Sequence[int], stride: int, nonlocals: Mapping[int, nn.Module]
+) -> nn.Sequential:
+    """A stage of a ResNet: one block for each time kernel, the stride in the first; nonlocals[i] follows block i.
+
+    ValueError if there is no block i.
+    """
+    for i in nonlocals:
+        if not 0 <= i < len(time_kernels):
+            raise ValueError(
+                f"no block {i} for a non-local block to follow: this stage has blocks 0 to {len(time_kernels) - 1}"
+            )
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, time_kernel in enumerate(time_kernels):
+        parts[f"block{i}"] = Bottleneck(out if i else dim, inner, out, time_kernel, 1 if i else stride)
+        if i in nonlocals:
+            parts[f"nonlocal{i}"] = nonlocals[i]
+    return nn.Sequential(parts)
+
+
+def sliding_mean(x: Float[Tensor, "b c t h w"], window: Axes) -> Float[Tensor, "b c p q r"]:
     """Means over every box of `window` places, one step apart: one place where the window fits exactly once.
 
     The released heads test on larger crops this way; it is not the mean over all places, since those in the middle

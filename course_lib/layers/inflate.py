@@ -51,8 +51,9 @@ class LoadReport:
 def load_image_weights(net: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str]) -> LoadReport:
     """Fill `net` from an image network of our own names: sources[ours] says which image tensor `ours` starts from.
 
-    Names missing from `sources` start from the tensor of the same name, if there is one. A 4-D kernel is inflated to
-    5-D by the average. ValueError names every tensor whose shape does not fit; nothing is loaded then.
+    Names missing from `sources` start from the tensor of the same name, if there is one. A kernel without a time axis,
+    or with one of length 1, is inflated by the average. ValueError names every tensor whose shape does not fit; nothing
+    is loaded then.
     """
     ours, filled, wrong = net.state_dict(), {}, []
     for name, old in ours.items():
@@ -60,6 +61,8 @@ def load_image_weights(net: nn.Module, weights: Mapping[str, Tensor], sources: M
         if source not in weights:
             continue
         new = weights[source]
+        if new.ndim == old.ndim == 5 and new.shape[2] == 1:
+            new = new[:, :, 0]
         if new.ndim == 4 and old.ndim == 5:
             new = inflate_conv(new, old.shape[2])
         if new.shape == old.shape:

@@ -15,13 +15,11 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.conv import sliding_mean
-
-Axes = tuple[int, int, int]  # time, height, width
+from course_lib.layers.conv import Axes, sliding_mean
 
 
 class Conv(NamedTuple):
-    kernel: Axes
+    kernel: Axes  # time, height, width
     stride: Axes
     out: int  # channels
 
@@ -186,7 +184,5 @@ class TwoStream(nn.Module):
         super().__init__()
         self.rgb, self.flow = rgb, flow
 
-    def forward(
-        self, clip: Float[Tensor, "b 3 T H W"], flow: Float[Tensor, "b 2 T H W"]
-    ) -> Float[Tensor, "b classes"]:
+    def forward(self, clip: Float[Tensor, "b 3 T H W"], flow: Float[Tensor, "b 2 T H W"]) -> Float[Tensor, "b classes"]:
         return self.rgb(clip) + self.flow(flow)

@@ -7,8 +7,6 @@ z output.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers.attention import Watched
-from course_lib.layers.conv import Bottleneck, conv_bn, conv_init, sliding_mean
+from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
 from course_lib.layers.schemes import JOINT, SPACE, TIME
 
 
@@ -51,7 +49,7 @@ SCOPES = {"joint": JOINT, "space": SPACE, "time": TIME}  # table 2d
 
 @dataclass(frozen=True)
 class NonLocalConfig:
-    time: str = "c2d"  # a column of STAGES
+    network: str = "c2d"  # a column of STAGES
     frames: int = 8
     size: int = 224
     depths: tuple[int, ...] = R50
@@ -65,7 +63,7 @@ class NonLocalConfig:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("time", self.time, ("c2d", "i3d")),
+            ("network", self.network, ("c2d", "i3d")),
             ("affinity", self.affinity, AFFINITIES),
             ("scope", self.scope, tuple(SCOPES)),
         ):
@@ -75,7 +73,7 @@ class NonLocalConfig:
             raise ValueError(f"frames={self.frames} is odd: the pool after res2 takes frames in pairs")
 
     @property
-    def window(self) -> tuple[int, int, int]:
+    def window(self) -> Axes:
         """What the head averages over; clips longer or larger than built for have several such windows."""
         return self.frames // 2, self.size // 32, self.size // 32
 
@@ -151,33 +149,18 @@ class NonLocal(Watched):
         return weights @ v
 
 
-def stage(
-    dim: int, inner: int, out: int, time_kernels: Sequence[int], stride: int, nonlocals: dict[int, NonLocal]
-) -> nn.Sequential:
-    """Residual blocks, one a time kernel; nonlocals[i] follows block i."""
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    for i, time_kernel in enumerate(time_kernels):
-        parts[f"block{i}"] = Bottleneck(out if i else dim, inner, out, time_kernel, 1 if i else stride)
-        if i in nonlocals:
-            parts[f"nonlocal{i}"] = nonlocals[i]
-    missing = [i for i in nonlocals if i >= len(time_kernels)]
-    if missing:
-        raise ValueError(f"no block {missing[0]} to put a non-local block after: the stage has {len(time_kernels)}")
-    return nn.Sequential(parts)
-
-
 class NonLocalNet(nn.Module):
     """Clip in, logits out. C2D or I3D, with non-local blocks where the config says."""
 
     def __init__(self, config: NonLocalConfig):
         super().__init__()
         self.config = c = config
-        (stem_kernel,) = getattr(STAGES["stem"], c.time)
+        (stem_kernel,) = getattr(STAGES["stem"], c.network)
         self.stem = conv_bn(3, c.width, (stem_kernel, 7, 7), (1, 2, 2))
         dim = c.width
         for i, (depth, after) in enumerate(zip(c.depths, c.nonlocal_after, strict=True)):
             row, inner = STAGES[f"res{i + 2}"], c.width * 2**i
-            kernels = getattr(row, c.time)
+            kernels = getattr(row, c.network)
             blocks = {j: NonLocal(4 * inner, c.affinity, c.scope, c.pool_keys) for j in after}
             kernels = [kernels[j % len(kernels)] for j in range(depth)]
             setattr(self, f"res{i + 2}", stage(dim, inner, 4 * inner, kernels, row.stride, blocks))

@@ -15,7 +15,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.conv import conv_bn, conv_init, sliding_mean
+from course_lib.layers.conv import conv_bn, conv_init, sliding_mean, with_norm
 
 CONVOLUTIONS = {  # figure 1: what conv1, conv2_x .. conv5_x convolve over
     "r2d": ("all", "2d", "2d", "2d", "2d"),  # conv1 swallows all frames at once
@@ -53,6 +53,10 @@ class R2Plus1DConfig:
     def __post_init__(self) -> None:
         if self.convolutions not in CONVOLUTIONS:
             raise ValueError(f"unknown convolutions {self.convolutions!r}: there are {', '.join(CONVOLUTIONS)}")
+
+    @property
+    def bottleneck(self) -> bool:
+        return self.convolutions == "r2plus1d_bottleneck"
 
 
 VARIANTS = {
@@ -102,11 +106,6 @@ def convolution(
     raise ValueError(f"no convolution is called {kind!r}")
 
 
-def unit(conv: nn.Module, out: int, eps: float, relu: bool = True) -> nn.Sequential:
-    parts = OrderedDict(conv=conv, norm=nn.BatchNorm3d(out, eps=eps))
-    return nn.Sequential(OrderedDict(parts, relu=nn.ReLU(inplace=True)) if relu else parts)
-
-
 class Block(nn.Module):
     """Two convolutions of one kind, added to the input. The strides belong to the first."""
 
@@ -114,8 +113,8 @@ class Block(nn.Module):
         super().__init__()
         first = middle(dim, out)
         second = first if c.shared_middle else middle(out, out)
-        self.first = unit(convolution(kind, dim, out, first, time=time, space=space, eps=c.eps), out, c.eps)
-        self.second = unit(convolution(kind, out, out, second, eps=c.eps), out, c.eps, relu=False)
+        self.first = with_norm(convolution(kind, dim, out, first, time=time, space=space, eps=c.eps), out, eps=c.eps)
+        self.second = with_norm(convolution(kind, out, out, second, eps=c.eps), out, relu=False, eps=c.eps)
         self.shortcut = shortcut(dim, out, time, space, c.eps)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
@@ -128,9 +127,9 @@ class BottleneckBlock(nn.Module):
     def __init__(self, c: R2Plus1DConfig, kind: str, dim: int, out: int, time: int, space: int):
         super().__init__()
         inner = out // 4
-        self.a = conv_bn(dim, inner, 1, eps=c.eps)
-        self.b = unit(convolution(kind, inner, inner, inner, time=time, space=space, eps=c.eps), inner, c.eps)
-        self.c = conv_bn(inner, out, 1, relu=False, eps=c.eps)
+        self.a = conv_bn(dim, inner, (1, 1, 1), eps=c.eps)
+        self.b = with_norm(convolution(kind, inner, inner, inner, time=time, space=space, eps=c.eps), inner, eps=c.eps)
+        self.c = conv_bn(inner, out, (1, 1, 1), relu=False, eps=c.eps)
         self.shortcut = shortcut(dim, out, time, space, c.eps)
         nn.init.zeros_(self.c.norm.weight)
 
@@ -140,7 +139,7 @@ class BottleneckBlock(nn.Module):
 
 def shortcut(dim: int, out: int, time: int, space: int, eps: float) -> nn.Module:
     same = dim == out and time == space == 1
-    return nn.Identity() if same else conv_bn(dim, out, 1, (time, space, space), relu=False, eps=eps)
+    return nn.Identity() if same else conv_bn(dim, out, (1, 1, 1), (time, space, space), relu=False, eps=eps)
 
 
 class R2Plus1D(nn.Module):
@@ -150,14 +149,13 @@ class R2Plus1D(nn.Module):
         super().__init__()
         self.config = c = config
         stem, *groups = CONVOLUTIONS[c.convolutions]
-        self.bottleneck = c.convolutions == "r2plus1d_bottleneck"
         if stem == "all":
             conv = nn.Conv3d(3, c.width, (c.frames, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
         else:  # released: 45 of 64 channels between the halves of conv1, where the formula would give 83
             conv = convolution(stem, 3, c.width, c.width * 45 // 64, kernel=7, space=2, eps=c.eps)
-        self.conv1 = unit(conv, c.width, c.eps)
+        self.conv1 = with_norm(conv, c.width, eps=c.eps)
         block, wider, times, spaces = Block, 1, TIME_STRIDE, SPACE_STRIDE
-        if self.bottleneck:
+        if c.bottleneck:
             block, wider, times, spaces = BottleneckBlock, 4, TIME_STRIDE_BOTTLENECK, SPACE_STRIDE_BOTTLENECK
         dim = c.width
         for i, (kind, depth, time, space) in enumerate(zip(groups, c.depths, times, spaces, strict=True)):
@@ -178,7 +176,7 @@ class R2Plus1D(nn.Module):
         if c.convolutions == "r2d" and clip.shape[2] != c.frames:
             raise ValueError(f"conv1 swallows {c.frames} frames at once, this clip has {clip.shape[2]}: build frames=")
         x = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(clip)))))
-        window = (c.frames // 4, c.size // 32, c.size // 32) if self.bottleneck else tuple(x.shape[2:])
+        window = (c.frames // 4, c.size // 32, c.size // 32) if c.bottleneck else tuple(x.shape[2:])
         return self.head(self.dropout(rearrange(sliding_mean(x, window), "b c t h w -> b t h w c")))
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:

@@ -6,7 +6,6 @@ Symbols: T frames of the slow path, alpha T of the fast one, C channels of the s
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.layers.conv import conv_bn, conv_init, sliding_mean
-from course_lib.models.nonlocal_net import FIVE_BLOCKS, NO_BLOCKS, R50, R101, NonLocal, stage
+from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
+from course_lib.models.nonlocal_net import FIVE_BLOCKS, NO_BLOCKS, R50, R101, NonLocal
 
 
 class Stage(NamedTuple):
@@ -81,7 +80,7 @@ class SlowFastConfig:
             )
         slow_frames(self.frames, self.alpha)
 
-    def window(self, path: str) -> tuple[int, int, int]:
+    def window(self, path: str) -> Axes:
         """What the head averages over; clips longer or larger than built for have several such windows."""
         frames = self.frames // self.alpha if path == "slow" else self.frames
         return frames, self.size // 32, self.size // 32

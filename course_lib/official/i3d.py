@@ -18,7 +18,11 @@ def piergiaj(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Te
     """ours, official, how: Mixed_3b.b1a.conv3d.weight, Mixed_3b.b1a.bn.weight. ValueError for another network."""
     for ours, layer, branch, part, kind in parts(model, "piergiaj"):
         layer = "logits" if layer == "head" else LAYER.get(layer, layer.capitalize())
-        yield ours, ".".join(filter(None, [layer, PIERGIAJ.get(branch), "conv3d" if part == "conv" else "bn", kind])), None
+        yield (
+            ours,
+            ".".join(filter(None, [layer, PIERGIAJ.get(branch), "conv3d" if part == "conv" else "bn", kind])),
+            None,
+        )
 
 
 def hassony2(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:

@@ -26,9 +26,11 @@ def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Ten
     elif isinstance(model, SlowFast):
         c = model.config
         if any(c.nonlocal_after) or c.paths == ("fast",) or (len(c.paths) == 2 and c.join != "t_conv"):
-            raise ValueError("pytorchvideo released Slow, and SlowFast with join='t_conv', both without non-local blocks")
+            raise ValueError(
+                "pytorchvideo released Slow, and SlowFast with join='t_conv', both without non-local blocks"
+            )
         number = {"stem": 0, "res2": 1, "res3": 2, "res4": 3, "res5": 4, "head": 5 if len(c.paths) == 1 else 6}
-    elif isinstance(model, R2Plus1D) and model.bottleneck:
+    elif isinstance(model, R2Plus1D) and model.config.bottleneck:
         number = {"conv1": 0, "conv2": 1, "conv3": 2, "conv4": 3, "conv5": 4, "head": 5}
     else:
         raise ValueError(f"no pytorchvideo format is known for this {type(model).__name__}")

@@ -16,11 +16,12 @@ HALVES = {"space": "0", "norm": "1", "time": "3"}  # of a (2+1)D convolution; 2 
 
 def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
     """ours, official, how. ValueError for a network that this code base does not have."""
-    if not isinstance(model, R2Plus1D) or model.bottleneck:
+    if not isinstance(model, R2Plus1D) or model.config.bottleneck:
         raise ValueError(f"no torchvision format is known for this {type(model).__name__}")
+    factored = model.config.convolutions == "r2plus1d"
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
-            yield name, official_name(name, "+" in model.config.convolutions or "plus" in model.config.convolutions), None
+            yield name, official_name(name, factored), None
 
 
 def official_name(ours: str, factored: bool) -> str:
