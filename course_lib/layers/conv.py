@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.c.norm.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out t v u"]:
-        return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x))
+        return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x), inplace=True)
 
 
 def stage(

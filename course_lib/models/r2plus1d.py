@@ -118,7 +118,7 @@ class Block(nn.Module):
         self.shortcut = shortcut(dim, out, time, space, c.eps)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
-        return F.relu(self.second(self.first(x)) + self.shortcut(x))
+        return F.relu(self.second(self.first(x)) + self.shortcut(x), inplace=True)
 
 
 class BottleneckBlock(nn.Module):
@@ -134,7 +134,7 @@ class BottleneckBlock(nn.Module):
         nn.init.zeros_(self.c.norm.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
-        return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x))
+        return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x), inplace=True)
 
 
 def shortcut(dim: int, out: int, time: int, space: int, eps: float) -> nn.Module:

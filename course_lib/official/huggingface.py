@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.models.timesformer import TimeSformer
 from course_lib.official.timesformer import named
@@ -26,7 +26,7 @@ BLOCK = {  # ours: official
 }
 
 
-def entries(model: TimeSformer) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
     """ours, official, how. ValueError for a network or an attention that this code base computes otherwise."""
     if not isinstance(model, TimeSformer):
         raise ValueError(f"no huggingface format is known for {type(model).__name__}")

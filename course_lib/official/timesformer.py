@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.models.timesformer import TimeSformer
 
@@ -26,8 +26,10 @@ BLOCK = {  # ours: official
 }
 
 
-def entries(model: TimeSformer) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
-    """ours, official, how. ValueError for attention that was never released."""
+def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+    """ours, official, how. ValueError for another network, and for attention that was never released."""
+    if not isinstance(model, TimeSformer):
+        raise ValueError(f"no timesformer format is known for {type(model).__name__}")
     return named(model, embed="model.", patches="model.patch_embed.proj", blocks="model.blocks", head="model.head",
                  norm="model.norm", codes=("pos_embed", "time_embed"), block=BLOCK)  # fmt: skip
 

@@ -1,0 +1,173 @@
+"""Convolutional networks against the released ones, as ratios in one run (above 1: ours is faster).
+
+`make bench` prints them; nothing is asserted about speed, since it depends on the machine. That both networks compute
+the same is asserted. Forward passes on a CPU; training steps (forward, backward, AdamW) on a GPU, in bfloat16 autocast
+and channels_last_3d, eager and compiled. torchvision and pytorchvideo are compared with where they are installed;
+the released layers of SlowFast are always here, laid out from its golden record.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from reference import recipe
+
+from course_lib.models import build
+from course_lib.models.slowfast import slow_frames
+from course_lib.official import load
+
+RECORD = Path(__file__).parents[1] / "reference" / "SLOWFAST_8x8_R50.json"
+GPU = torch.cuda.is_available()
+
+
+class ReleasedSlowFast(nn.Module):
+    """facebookresearch/SlowFast's order of layers for SLOWFAST_8x8_R50, one module for each of its tensors."""
+
+    def __init__(self, record: dict):
+        super().__init__()
+        self.part = nn.ModuleDict()
+        shapes = {name.removesuffix(".weight"): shape for name, shape in record["keys"] if name.endswith(".weight")}
+        for name, shape in shapes.items():
+            if len(shape) == 5:
+                time, space = (4 if "fuse" in name else 1), (2 if self.halves(name) else 1)
+                padding = [k // 2 for k in shape[2:]]
+                part = nn.Conv3d(shape[1], shape[0], shape[2:], (time, space, space), padding, bias=False)
+            else:
+                part = nn.BatchNorm3d(shape[0]) if len(shape) == 1 else nn.Linear(shape[1], shape[0])
+            self.part[name.replace(".", "/")] = part
+
+    @staticmethod
+    def halves(name: str) -> bool:
+        return "stem" in name or (name[1] in "345" and "res0" in name and name.endswith(("branch1", "branch2.b")))
+
+    def run(self, name: str, x: Tensor) -> Tensor:
+        return self.part[name.replace(".", "/")](x)
+
+    def block(self, x: Tensor, name: str) -> Tensor:
+        y = F.relu(self.run(f"{name}.branch2.a_bn", self.run(f"{name}.branch2.a", x)), inplace=True)
+        y = F.relu(self.run(f"{name}.branch2.b_bn", self.run(f"{name}.branch2.b", y)), inplace=True)
+        y = self.run(f"{name}.branch2.c_bn", self.run(f"{name}.branch2.c", y))
+        if name.endswith("res0"):
+            x = self.run(f"{name}.branch1_bn", self.run(f"{name}.branch1", x))
+        return F.relu(x + y, inplace=True)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        paths = [clip.index_select(2, slow_frames(32, 4).to(clip.device)), clip]
+        for stage, depth in enumerate((1, 3, 4, 6, 3), start=1):
+            for p in (0, 1):
+                if stage == 1:
+                    stem = f"s1.pathway{p}_stem"
+                    y = F.relu(self.run(f"{stem}.bn", self.run(f"{stem}.conv", paths[p])), inplace=True)
+                    paths[p] = F.max_pool3d(y, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+                else:
+                    for i in range(depth):
+                        paths[p] = self.block(paths[p], f"s{stage}.pathway{p}_res{i}")
+            if stage < 5:
+                fuse = self.run(f"s{stage}_fuse.bn", self.run(f"s{stage}_fuse.conv_f2s", paths[1]))
+                paths[0] = torch.cat([paths[0], F.relu(fuse, inplace=True)], 1)
+        x = torch.cat([F.avg_pool3d(x, (x.shape[2], 7, 7), stride=1) for x in paths], 1)
+        return self.run("head.projection", F.dropout(x.permute(0, 2, 3, 4, 1), 0.5, self.training)).mean((1, 2, 3))
+
+
+def slowfast_pair() -> tuple[nn.Module, nn.Module]:
+    """Ours and the released layers with the same weights."""
+    record = recipe.record(RECORD)
+    state, theirs, ours = recipe.state_dict(record), ReleasedSlowFast(record), build("slowfast_r50_8x8")
+    for name, tensor in state.items():
+        part, _, kind = name.rpartition(".")
+        theirs.part[part.replace(".", "/")].state_dict()[kind].copy_(tensor)
+    load(ours, state, "pyslowfast")
+    return ours, theirs
+
+
+class TwoInputs(nn.Module):
+    """A network that wants the slow frames and the fast ones, given one clip."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.net([clip.index_select(2, slow_frames(32, 4).to(clip.device)), clip])
+
+
+def ours_and_theirs(name: str) -> tuple[nn.Module, nn.Module, tuple[int, ...]]:
+    """Two networks with the same weights, and the shape of one clip. Skips where the other is not installed."""
+    if name == "slowfast_r50_8x8, released layers":
+        return *slowfast_pair(), (3, 32, 224, 224)
+    if name == "slowfast_r50_8x8, pytorchvideo":
+        released = pytest.importorskip("pytorchvideo.models.slowfast", exc_type=Exception)
+        other = released.create_slowfast(head_activation=None)  # its defaults are the 8x8 R50 of the hub
+        ours = build("slowfast_r50_8x8")
+        load(ours, other.state_dict(), "pytorchvideo")
+        return ours, TwoInputs(other), (3, 32, 224, 224)
+    video = pytest.importorskip("torchvision.models.video", exc_type=Exception)
+    ours, other = build(name), getattr(video, name)(num_classes=400)
+    load(ours, other.state_dict(), "torchvision")
+    return ours, other, (3, 16, 112, 112)
+
+
+def ratio(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+    """Median seconds of each, run by turns, and theirs / ours."""
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for i in range(repeats + 2):
+        for name, run in (("ours", ours), ("theirs", theirs)):
+            start = time.perf_counter()
+            run()
+            if GPU:
+                torch.cuda.synchronize()
+            if i >= 2:
+                times[name].append(time.perf_counter() - start)
+    a, b = (sorted(times[name])[repeats // 2] for name in ("ours", "theirs"))
+    return a, b, b / a
+
+
+NAMES = ["slowfast_r50_8x8, released layers", "slowfast_r50_8x8, pytorchvideo", "r3d_18", "r2plus1d_18"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_on_a_cpu_at_batch_1(name, capsys, all_cores):
+    ours, theirs, shape = ours_and_theirs(name)
+    ours, theirs, clip = ours.eval(), theirs.eval(), torch.randn(1, *shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(clip), theirs(clip), rtol=1e-4, atol=1e-4)
+        a, b, r = ratio(lambda: ours(clip), lambda: theirs(clip), 9)
+    with capsys.disabled():
+        threads = torch.get_num_threads()
+        print(f"\n  {name}, CPU forward, {threads} threads: ours {a:.3f} s, theirs {b:.3f} s, ratio {r:.3f}")
+
+
+@pytest.mark.skipif(not GPU, reason="training steps are compared on a GPU")
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+@pytest.mark.parametrize("name", NAMES)
+def test_training_step_on_a_gpu(name, mode, capsys):
+    ours, theirs, shape = ours_and_theirs(name)
+    layout, batch = torch.channels_last_3d, 16
+    clip = torch.randn(batch, *shape, device="cuda").contiguous(memory_format=layout)
+    labels = torch.arange(batch, device="cuda")
+
+    def stepper(net: nn.Module) -> Callable[[], None]:
+        net = net.train().cuda().to(memory_format=layout)
+        optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4)
+        forward = torch.compile(net) if mode == "compiled" else net
+
+        def step() -> None:
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = F.cross_entropy(forward(clip), labels)
+            optimiser.zero_grad(), loss.backward(), optimiser.step()
+
+        return step
+
+    a, b, r = ratio(stepper(ours), stepper(theirs), 15)
+    with capsys.disabled():
+        print(f"\n  {name}, training step at batch {batch}, {mode}, {torch.cuda.get_device_name()}, torch "
+              f"{torch.__version__}: ours {1000 * a:.1f} ms, theirs {1000 * b:.1f} ms, ratio {r:.3f}")  # fmt: skip

@@ -1,0 +1,172 @@
+"""What every network of the course promises, whatever its paper."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from course_lib.analysis.cost import cost
+from course_lib.models import NETWORKS, build, names
+from course_lib.models.nonlocal_net import AFFINITIES
+from course_lib.models.r2plus1d import CONVOLUTIONS
+from course_lib.models.slowfast import JOINS
+
+CONV_NETWORKS = [
+    "i3d_inception",
+    "i3d_inception_flow",
+    "c2d_r50_8x8",
+    "c2d_r101",
+    "c2d_nl_r50_8x8",
+    "i3d_r50_8x8",
+    "i3d_r101",
+    "i3d_nl_r50_8x8",
+    "r2d_18",
+    "fr2d_18",
+    "r3d_18",
+    "mc2_18",
+    "mc3_18",
+    "mc4_18",
+    "mc5_18",
+    "rmc2_18",
+    "rmc3_18",
+    "rmc4_18",
+    "rmc5_18",
+    "r2plus1d_18",
+    "r2d_34",
+    "r3d_34",
+    "r2plus1d_34",
+    "r2plus1d_r50_16x4",
+    "slow_r50_8x8",
+    "fast_r50",
+    "slowfast_r50_4x16",
+    "slowfast_r50_8x8",
+    "slowfast_r50_16x8_ssv2",
+    "slowfast_r101_8x8_50_50",
+    "slowfast_r101_8x8_101_101",
+    "slowfast_r101_16x8_50_50",
+    "slowfast_nl_r50_8x8",
+    "slowfast_nl_r101_16x8_50_50",
+]
+SMALL = dict(size=32, dropout=0.0, classes=2)
+VARIANTS = [  # every form that a paper compares, small enough to train here
+    *[("i3d_tiny", {"size": 64, **changes}) for changes in ({}, {"edges": "repeat"}, {"image": True})],
+    *[("nonlocal_tiny", {"affinity": affinity}) for affinity in AFFINITIES],
+    ("nonlocal_tiny", {"scope": "space"}),
+    ("nonlocal_tiny", {"scope": "time", "pool_keys": False}),
+    ("nonlocal_tiny", {"network": "i3d"}),
+    *[("r2plus1d_tiny", {"convolutions": row, "width": 8}) for row in CONVOLUTIONS],
+    ("r2plus1d_tiny", {"shared_middle": True, "width": 8}),
+    *[("slowfast_tiny", {"join": join}) for join in JOINS],
+    ("slowfast_tiny", {"paths": ("slow",)}),
+    ("slowfast_tiny", {"paths": ("fast",)}),
+    ("slowfast_tiny", {"nonlocal_after": ((), (0,), (0,), ())}),
+]
+each_variant = pytest.mark.parametrize(("name", "changes"), VARIANTS, ids=lambda part: str(part).replace(" ", ""))
+
+
+def clip_shape(net: nn.Module, batch: int) -> tuple[int, ...]:
+    c = net.config
+    return batch, getattr(c, "colours", 3), c.frames, c.size, c.size
+
+
+def small(name: str, **changes: object) -> nn.Module:
+    torch.manual_seed(0)
+    return build(name, **{**SMALL, **changes})
+
+
+@functools.cache
+def learnt(name: str, changes: tuple) -> tuple[nn.Module, torch.Tensor, float]:
+    """A small network after 40 steps on two clips, in evaluation mode; the clips; its last training loss.
+
+    A little noise keeps the two answers well apart.
+    """
+    net = small(name, **dict(changes))
+    clips = torch.randn(clip_shape(net, 2), generator=torch.Generator().manual_seed(1))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    for _ in range(40):
+        loss = F.cross_entropy(net(clips + 0.1 * torch.randn(clips.shape)), torch.tensor([0, 1]))
+        optimiser.zero_grad(), loss.backward(), optimiser.step()
+    return net.eval(), clips, loss.item()
+
+
+@pytest.mark.parametrize("name", CONV_NETWORKS)
+def test_every_network_that_the_papers_compare_has_a_name(name):
+    assert name in names()
+
+
+@pytest.mark.parametrize("name", names())
+def test_full_networks_are_built_and_run_on_the_meta_device(name):
+    with torch.device("meta"):
+        net = build(name).eval()
+        logits = net(torch.empty(clip_shape(net, 2)))
+    assert logits.is_meta and logits.shape == (2, net.config.classes)
+    assert cost(net, clip_shape(net, 1)).macs > 0
+
+
+@each_variant
+def test_every_variant_learns_two_clips_by_heart(name, changes):
+    net, clips, loss = learnt(name, tuple(changes.items()))
+    assert loss < 0.1
+    with torch.no_grad():
+        assert net(clips).argmax(1).tolist() == [0, 1]
+
+
+@each_variant
+def test_every_parameter_gets_a_gradient(name, changes):
+    net = small(name, **changes)
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm3d):
+            nn.init.ones_(part.weight)  # where a norm starts at zero, nothing passes
+    net(torch.randn(clip_shape(net, 2))).square().sum().backward()
+    assert [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@each_variant
+def test_evaluation_is_deterministic_and_does_not_mix_clips(name, changes):
+    net, clips, _ = learnt(name, tuple(changes.items()))
+    with torch.no_grad():
+        logits = net(clips)
+        assert net(clips).equal(logits)
+        torch.testing.assert_close(net(clips[1:]), logits[1:], rtol=1e-4, atol=1e-5)
+
+
+def crowd(clips: torch.Tensor) -> torch.Tensor:
+    """64 clips: each of the two 32 times, each time under other noise."""
+    noise = torch.randn(64, *clips.shape[1:], generator=torch.Generator().manual_seed(2))
+    return clips.repeat_interleave(32, 0) + 0.05 * noise
+
+
+@each_variant
+def test_bf16_and_channels_last_give_the_same_top_1_on_64_clips(name, changes):
+    net, clips, _ = learnt(name, tuple(changes.items()))
+    clips = crowd(clips)
+    with torch.no_grad():
+        wanted = net(clips).argmax(1)
+        assert wanted.bincount().tolist() == [32, 32]  # a constant would prove nothing
+        with torch.autocast("cpu", torch.bfloat16):
+            assert net(clips).argmax(1).equal(wanted)
+        last = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
+        assert last(clips.contiguous(memory_format=torch.channels_last_3d)).argmax(1).equal(wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["slow_r50_8x8", "r2plus1d_r50_16x4", "nonlocal_tiny", "r2plus1d_tiny", "slowfast_tiny"]
+)
+def test_dropout_acts_in_training_only(name):
+    torch.manual_seed(0)
+    net = build(name, width=8, size=32, dropout=0.5, **({"depths": (1, 1, 1, 1)} if "r50" in name else {}))
+    clip = torch.randn(clip_shape(net, 2))
+    with torch.no_grad():
+        assert not net.train()(clip).equal(net(clip))
+        assert net.eval()(clip).equal(net(clip))
+
+
+def test_every_config_is_frozen():
+    for _, config in NETWORKS.values():
+        with pytest.raises(AttributeError):
+            config.classes = 3
