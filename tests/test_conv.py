@@ -33,6 +33,7 @@ def test_a_bottleneck_convolves_over_time_first_and_strides_in_its_3x3():
     assert found == [((3, 1, 1), (1, 1, 1)), ((1, 3, 3), (1, 2, 2)), ((1, 1, 1), (1, 1, 1))]
     assert block.shortcut.conv.stride == (1, 2, 2)
     assert isinstance(Bottleneck(16, 4, 16).shortcut, nn.Identity)
+    assert Bottleneck(16, 4, 16, stride=2)(torch.randn(1, 16, 2, 8, 8)).shape == (1, 16, 2, 4, 4)
 
 
 def test_a_fresh_bottleneck_is_its_shortcut():
@@ -51,6 +52,8 @@ def test_sliding_mean_weighs_middle_places_more_than_border_ones():
 def test_a_clip_too_small_for_the_head_is_refused_with_both_sizes():
     with pytest.raises(ValueError, match=r"averages over 8x7x7 places .* leaves 4x7x7: give a longer"):
         sliding_mean(torch.ones(1, 1, 4, 7, 7), (8, 7, 7))
+    with pytest.raises(ValueError, match="nothing is left for the head: a window of 8x0x0 places"):
+        sliding_mean(torch.ones(1, 1, 8, 1, 1), (8, 0, 0))
 
 
 def test_a_non_local_block_needs_a_block_to_follow():

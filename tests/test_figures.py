@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -80,6 +81,11 @@ def test_a_live_curve_draws_itself_and_says_so_in_words(monkeypatch):
 
 def test_a_figure_becomes_a_png():
     assert png(curves({"one": [1.0]}, "loss")).startswith(b"\x89PNG")
+
+
+def test_maps_of_a_network_without_one_token_grid_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r"NonLocalNet has no single token grid .*: use record_attention\(net\)"):
+        attention_maps(build("nonlocal_tiny"), torch.zeros(1, 3, 8, 64, 64))
 
 
 def test_attention_maps_are_laid_out_on_the_grid():

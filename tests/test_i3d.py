@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from course_lib.analysis.cost import cost
 from course_lib.layers.inflate import load_image_weights
 from course_lib.models import build
-from course_lib.models.i3d import TwoStream, same_padding
+from course_lib.models.i3d import TwoStream, pad, same_padding
 
 
 def lively(name: str, **changes: object) -> torch.nn.Module:
@@ -72,6 +72,13 @@ def inflated(edges: str):
     report = load_image_weights(video, image.state_dict(), {})
     assert not report.fresh and not report.left_over
     return image, video
+
+
+def test_what_lies_around_a_clip_is_zeros_or_its_end_frames():
+    clip = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 4, 1, 1)
+    kernel, stride = (7, 1, 1), (2, 1, 1)
+    assert pad(clip, kernel, stride, "zeros").flatten().tolist() == [0, 0, 1, 2, 3, 4, 0, 0, 0]
+    assert pad(clip, kernel, stride, "repeat").flatten().tolist() == [1, 1, 1, 2, 3, 4, 4, 4, 4]
 
 
 def test_i3d_a_still_video_gives_the_answer_of_the_image_exactly():

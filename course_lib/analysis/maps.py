@@ -31,8 +31,11 @@ class AttentionMap(NamedTuple):
 def attention_maps(net: nn.Module, clip: Float[Tensor, "1 3 T H W"]) -> dict[str, AttentionMap]:
     """One map for every attention layer of `net`, named like "block 2 time", recorded in evaluation mode.
 
-    For networks whose layers fold the grid into groups. The class token's row and column are left out.
+    For networks whose layers fold one token grid into groups; ValueError for others. The class token's row and column
+    are left out.
     """
+    if not hasattr(net.config, "grid"):
+        raise ValueError(f"{type(net).__name__} has no single token grid to lay maps out on: use record_attention(net)")
     training = net.training
     try:
         with record_attention(net.eval()) as recorded, torch.inference_mode():

@@ -77,6 +77,10 @@ def sliding_mean(x: Float[Tensor, "b c t h w"], window: Axes) -> Float[Tensor, "
     The released heads test on larger crops this way; it is not the mean over all places, since those in the middle
     lie in more windows. ValueError if the window does not fit.
     """
+    if min(window) < 1:
+        raise ValueError(
+            f"nothing is left for the head: a window of {'x'.join(map(str, window))} places; build with size=32 or more"
+        )
     if any(size < length for size, length in zip(x.shape[2:], window, strict=True)):
         raise ValueError(
             f"the head averages over {'x'.join(map(str, window))} places (time, height, width) and this clip leaves "

@@ -42,7 +42,7 @@ NO_BLOCKS = ((), (), (), ())
 ONE_BLOCK = ((), (), (4,), ())  # right before the last block of res4, in R50
 FIVE_BLOCKS = ((), (1, 3), (1, 3, 5), ())
 TEN_BLOCKS = ((), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5), ())
-FIVE_BLOCKS_R101 = ((), (1, 3), (6, 13, 20), ())
+FIVE_BLOCKS_R101 = ((), (1, 3), (6, 13, 20), ())  # the authors'; PySlowFast's recipe keeps FIVE_BLOCKS for R101
 AFFINITIES = ("gaussian", "softmax", "dot_product", "concatenation")  # section 3.2; softmax: the embedded Gaussian
 SCOPES = {"joint": JOINT, "space": SPACE, "time": TIME}  # table 2d
 
@@ -155,8 +155,8 @@ class NonLocalNet(nn.Module):
     def __init__(self, config: NonLocalConfig):
         super().__init__()
         self.config = c = config
-        (stem_kernel,) = getattr(STAGES["stem"], c.network)
-        self.stem = conv_bn(3, c.width, (stem_kernel, 7, 7), (1, 2, 2))
+        row = STAGES["stem"]
+        self.stem = conv_bn(3, c.width, (*getattr(row, c.network), 7, 7), (1, row.stride, row.stride))
         dim = c.width
         for i, (depth, after) in enumerate(zip(c.depths, c.nonlocal_after, strict=True)):
             row, inner = STAGES[f"res{i + 2}"], c.width * 2**i

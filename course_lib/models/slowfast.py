@@ -78,6 +78,10 @@ class SlowFastConfig:
                 f"join='ttoc_sum' adds alpha frames, packed into channels, to the slow path: alpha={self.alpha} must "
                 f"equal beta={self.beta}"
             )
+        if self.width < self.beta:
+            raise ValueError(
+                f"width={self.width} over beta={self.beta} leaves the fast path no channel: use a smaller beta"
+            )
         slow_frames(self.frames, self.alpha)
 
     def window(self, path: str) -> Axes:
@@ -144,7 +148,8 @@ class Pathway(nn.Module):
 
     def __init__(self, c: SlowFastConfig, path: str, ins: list[int], outs: list[int]):
         super().__init__()
-        self.stem = conv_bn(ins[0], outs[0], (getattr(STAGES["stem"], path), 7, 7), (1, 2, 2))
+        row = STAGES["stem"]
+        self.stem = conv_bn(ins[0], outs[0], (getattr(row, path), 7, 7), (1, row.stride, row.stride))
         self.stem.append(nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)))
         for i, depth in enumerate(c.depths, start=1):
             name, row = list(STAGES.items())[i]
