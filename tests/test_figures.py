@@ -89,8 +89,6 @@ def test_maps_of_a_network_without_one_token_grid_are_refused_with_the_way_out()
 
 
 def test_attention_maps_are_laid_out_on_the_grid():
-    import torch
-
     net = build("timesformer_tiny", depth=2).train()
     clip = torch.randn(1, 3, *net.config.clip)
     maps = attention_maps(net, clip)
@@ -110,8 +108,6 @@ def test_attention_maps_are_laid_out_on_the_grid():
 
 
 def test_maps_of_a_space_only_network_have_a_frame_each():
-    import torch
-
     net = build("timesformer_tiny", attention="space", depth=1)
     maps = attention_maps(net, torch.randn(1, 3, *net.config.clip))
     assert maps["block 1 space"].members.shape == (8, 16) and maps["block 1 space"].weights.shape[0] == 8

@@ -130,6 +130,7 @@ def test_f2_shuffled_frames_give_shuffled_output(affinity):
     block, x, order = awake(NonLocal(8, affinity)), torch.randn(2, 8, 5, 4, 4), [3, 0, 4, 1, 2]
     with torch.no_grad():
         torch.testing.assert_close(block(x[:, :, order]), block(x)[:, :, order])
+        torch.testing.assert_close(block(x[:, :, order]).mean((2, 3, 4)), block(x).mean((2, 3, 4)))  # blind, pooled
 
 
 def test_f2_on_c2d_order_gets_in_through_the_pool_of_time_alone():
