@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from lively import lively
 
 from course_lib.analysis.cost import cost
 from course_lib.layers.inflate import load_image_weights
@@ -12,20 +13,10 @@ from course_lib.models import build
 from course_lib.models.i3d import TwoStream, pad, same_padding
 
 
-def lively(name: str, **changes: object) -> torch.nn.Module:
-    """A network in evaluation mode whose norms are random and fit its activations, so that its logits hang on the clip.
-
-    With fresh norms the signal fades layer by layer: two clips then differ by less than the rounding.
-    """
+def tiny(**changes: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    net = build(name, **changes)
-    for part in net.modules():
-        if isinstance(part, torch.nn.BatchNorm3d):
-            part.momentum = 1.0
-            part.weight.data.uniform_(0.8, 1.2), part.bias.data.normal_(std=0.2)
-    with torch.no_grad():
-        net.train()(torch.randn(4, net.config.colours, 8, 64, 64))
-    return net.eval()
+    net = build("i3d_tiny", **changes)
+    return lively(net, 4, net.config.colours, 8, 64, 64)
 
 
 @pytest.mark.parametrize(  # drawn by hand from TensorFlow's rule: as many outputs as ceil(length / stride)
@@ -60,14 +51,14 @@ def test_two_streams_have_the_papers_25_million_parameters():
 
 
 def test_two_streams_are_fused_at_the_very_end():
-    rgb, flow = (lively("i3d_tiny", colours=colours) for colours in (3, 2))
+    rgb, flow = (tiny(colours=colours) for colours in (3, 2))
     clip, motion = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 2, 8, 64, 64)
     with torch.inference_mode():
         assert TwoStream(rgb, flow)(clip, motion).equal(rgb(clip) + flow(motion))
 
 
 def inflated(edges: str):
-    image = lively("i3d_tiny", image=True).double()  # 1/7 of a kernel, seven times, is the kernel but for rounding
+    image = tiny(image=True).double()  # 1/7 of a kernel, seven times, is the kernel but for rounding
     video = build("i3d_tiny", edges=edges).double().eval()
     report = load_image_weights(video, image.state_dict(), {})
     assert not report.fresh and not report.left_over
@@ -102,7 +93,7 @@ def test_with_the_released_zeros_around_the_clip_it_holds_only_far_from_its_ends
 
 
 def test_f1_the_image_network_is_blind_to_the_order_of_frames():
-    image, clip = lively("i3d_tiny", image=True), torch.randn(2, 3, 8, 64, 64)
+    image, clip = tiny(image=True), torch.randn(2, 3, 8, 64, 64)
     with torch.inference_mode():
         for order in (torch.arange(8).flip(0), torch.tensor([3, 1, 4, 0, 5, 2, 6, 7])):
             torch.testing.assert_close(image(clip[:, :, order]), image(clip))
@@ -118,7 +109,7 @@ def test_f5_inflated_i3d_still_tells_a_clip_from_its_reverse():
 
 
 def test_the_head_slides_over_larger_and_longer_clips():
-    net = lively("i3d_tiny")
+    net = tiny()
     with torch.inference_mode():
         assert net(torch.randn(1, 3, 19, 70, 96)).shape == (1, 8)
     with pytest.raises(ValueError, match="this clip leaves 1x1x1"):

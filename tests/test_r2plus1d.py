@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lively import lively
 from torch import nn
 
 from course_lib.analysis.cost import cost
@@ -77,23 +78,15 @@ REACH = {  # by hand, one block a group: how many frames a frame sees after conv
 }
 
 
-def lively(row: str, **changes: object) -> R2Plus1D:
-    """Small, in double precision, its norms fitted to what flows through, in evaluation mode."""
+def small(row: str, **changes: object) -> R2Plus1D:
     torch.manual_seed(0)
     settings = dict(convolutions=row, frames=8, size=32, depths=(1, 1, 1, 1), width=8, dropout=0.0, classes=5)
-    net = R2Plus1D(R2Plus1DConfig(**{**settings, **changes})).double()
-    for part in net.modules():
-        if isinstance(part, nn.BatchNorm3d):
-            part.momentum = 1.0
-            part.weight.data.uniform_(0.8, 1.2), part.bias.data.normal_(std=0.2)
-    with torch.no_grad():
-        net.train()(torch.randn(4, 3, net.config.frames, 32, 32).double())
-    return net.eval()
+    return lively(R2Plus1D(R2Plus1DConfig(**{**settings, **changes})).double(), 4, 3, 8, 32, 32)
 
 
 @pytest.mark.parametrize(("row", "frames"), REACH.items())
 def test_reach_in_time_grows_exactly_where_the_table_says_3d(row, frames):
-    net, found = lively(row), []
+    net, found = small(row), []
     clip = torch.randn(1, 3, 64, 32, 32).double().requires_grad_()
     x = clip
     for group in (net.conv1, net.conv2, net.conv3, net.conv4, net.conv5):
@@ -105,7 +98,7 @@ def test_reach_in_time_grows_exactly_where_the_table_says_3d(row, frames):
 
 
 def test_r2d_loses_time_in_conv1():
-    net = lively("r2d")
+    net = small("r2d")
     assert net.conv1(torch.randn(1, 3, 8, 32, 32).double()).shape[2] == 1
     with pytest.raises(ValueError, match="conv1 swallows 8 frames at once, this clip has 16"):
         net(torch.randn(1, 3, 16, 32, 32).double())
@@ -115,14 +108,14 @@ SHUFFLE = [3, 1, 4, 0, 5, 2, 6, 7]
 
 
 def test_f1_frame_by_frame_r2d_is_blind_to_order():
-    net, clip = lively("fr2d"), torch.randn(3, 3, 8, 32, 32).double()
+    net, clip = small("fr2d"), torch.randn(3, 3, 8, 32, 32).double()
     with torch.no_grad():
         torch.testing.assert_close(net(clip[:, :, SHUFFLE]), net(clip))
         torch.testing.assert_close(net(clip.flip(2)), net(clip))
 
 
 def test_f1_on_clips_and_their_reverses_it_is_right_within_the_pair_exactly_half_the_time():
-    net, clips = lively("fr2d", classes=2), torch.randn(40, 3, 8, 32, 32).double()
+    net, clips = small("fr2d", classes=2), torch.randn(40, 3, 8, 32, 32).double()
     with torch.no_grad():
         forward, backward = net(clips).argmax(1), net(clips.flip(2)).argmax(1)
     assert ((forward == 0).sum() + (backward == 1).sum()) / 80 == 0.5
@@ -130,7 +123,7 @@ def test_f1_on_clips_and_their_reverses_it_is_right_within_the_pair_exactly_half
 
 @pytest.mark.parametrize("row", [row for row in CONVOLUTIONS if row != "fr2d"])
 def test_every_other_network_of_the_table_sees_the_order(row):
-    net, clip = lively(row), torch.randn(1, 3, 8, 32, 32).double()
+    net, clip = small(row), torch.randn(1, 3, 8, 32, 32).double()
     with torch.no_grad():
         assert (net(clip[:, :, SHUFFLE]) - net(clip)).abs().max() > 1e-4 * net(clip).std()
 
@@ -159,6 +152,12 @@ def test_the_r50_form_convolves_over_time_first_and_matches_no_parameters():
     assert list(block.b.conv._modules) == ["time", "norm", "relu", "space"]
     assert (block.b.conv.time.stride, block.b.conv.space.stride) == ((2, 1, 1), (1, 2, 2))
     assert block.b.conv.time.out_channels == block.b.conv.time.in_channels
+
+
+def test_the_r50_forms_blocks_start_as_their_shortcuts_and_the_others_do_not():
+    for name, count in (("r2plus1d_r50_16x4", 16), ("r2plus1d_18", 0)):
+        norms = [m for m in build(name, width=8).modules() if isinstance(m, nn.BatchNorm3d)]
+        assert sum(not m.weight.any() for m in norms) == count, name
 
 
 def test_norms_have_the_epsilon_of_whoever_released_them():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lively import lively
 from torch import nn
 
 from course_lib.analysis.cost import cost
@@ -17,17 +18,10 @@ def counted(name: str, shape: tuple[int, ...], **changes: object):
         return cost(build(name, **changes), shape)
 
 
-def lively(**changes: object) -> nn.Module:
-    """The tiny network in double precision, its norms fitted to what flows through, in evaluation mode."""
+def tiny(**changes: object) -> nn.Module:
     torch.manual_seed(0)
     net = build("slowfast_tiny", **changes).double()
-    for part in net.modules():
-        if isinstance(part, nn.BatchNorm3d):
-            part.momentum = 1.0
-            part.weight.data.uniform_(0.8, 1.2), part.bias.data.normal_(std=0.2)
-    with torch.no_grad():
-        net.train()(torch.randn(4, 3, net.config.frames, 64, 64).double())
-    return net.eval()
+    return lively(net, 4, 3, net.config.frames, 64, 64)
 
 
 @pytest.mark.parametrize(  # from the released sampler
@@ -59,12 +53,12 @@ def seen(net: nn.Module, frames: int) -> list[int]:
 
 
 def test_a_slow_path_is_blind_to_all_but_its_frames():
-    assert seen(lively(paths=("slow",), frames=32), 32) == [0, 4, 8, 13, 17, 22, 26, 31]
+    assert seen(tiny(paths=("slow",), frames=32), 32) == [0, 4, 8, 13, 17, 22, 26, 31]
 
 
 def test_with_the_fast_path_every_frame_is_seen():
-    assert seen(lively(frames=32), 32) == list(range(32))
-    assert seen(lively(paths=("fast",), frames=32), 32) == list(range(32))
+    assert seen(tiny(frames=32), 32) == list(range(32))
+    assert seen(tiny(paths=("fast",), frames=32), 32) == list(range(32))
 
 
 @pytest.mark.parametrize(  # table 5a, at the 256 test crop
@@ -144,7 +138,7 @@ def test_t_conv_reads_a_window_of_frames_around_every_alpha_th():
 
 @pytest.mark.parametrize("join", JOINS)
 def test_information_flows_from_fast_to_slow_where_the_table_says_and_never_back(join):
-    net = lively(join=join)
+    net = tiny(join=join)
     assert list(net.joins) == ["stem", "res2", "res3", "res4"]
     clip = torch.randn(1, 3, 16, 64, 64).double()
     with torch.no_grad():
@@ -201,7 +195,7 @@ def test_32_plus_5_norms_start_at_zero():
 
 
 def test_the_released_test_averages_probabilities_over_places():
-    net, clip = lively(), torch.randn(1, 3, 16, 96, 128).double()
+    net, clip = tiny(), torch.randn(1, 3, 16, 96, 128).double()
     with torch.no_grad():
         places = net.places(clip)
         assert places.shape == (1, 1, 2, 3, 8)
