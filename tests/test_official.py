@@ -36,6 +36,7 @@ GOLDEN = [  # record, network, changes, source
     ("r2plus1d_18_9x120x101", "r2plus1d_18", {}, "torchvision"),
     ("vmz_r2plus1d_34", "r2plus1d_34", {}, "torchvision"),
     ("ptv_r2plus1d_r50", "r2plus1d_r50_16x4", {}, "pytorchvideo"),
+    ("ptv_r2plus1d_r50_256x288", "r2plus1d_r50_16x4", {}, "pytorchvideo"),
     ("SLOW_8x8_R50", "slow_r50_8x8", {}, "pyslowfast"),
     ("SLOW_8x8_R50_256x320", "slow_r50_8x8", {}, "pyslowfast"),
     ("ptv_slow_r50", "slow_r50_8x8", {}, "pytorchvideo"),

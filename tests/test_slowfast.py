@@ -103,24 +103,24 @@ def test_multiply_adds_are_the_published_ones(name, frames, gmacs):
     assert counted(name, (1, 3, frames, 256, 256)).macs / 1e9 == pytest.approx(gmacs, rel=0.04)
 
 
-def by_hand(kind: str, alpha: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """slow 1 x C=2 x T=2, fast 1 x 1 x 4 with frames 1 2 3 4; and what a join without weights makes of them."""
-    slow = torch.tensor([[10.0, 20.0], [30.0, 40.0]]).view(1, 2, 2, 1, 1)
-    fast = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 4, 1, 1)
-    rows = {
-        "none": [[10, 20], [30, 40]],
-        "ttoc_sum": [[11, 23], [32, 44]],  # channel 0 gets the first of each pair of frames, channel 1 the second
-        "ttoc_concat": [[10, 20], [30, 40], [1, 3], [2, 4]],
-        "t_sample": [[10, 20], [30, 40], [1, 3]],
-    }
-    return slow, fast, torch.tensor(rows[kind], dtype=torch.float)
+SLOW = [[10, 20], [30, 40], [50, 60], [70, 80]]  # channel, frame: C = 4, T = 2
+FAST = [[1, 2, 3, 4], [5, 6, 7, 8]]  # beta C = 2, alpha T = 4
+FIRST, SECOND = [[1, 3], [5, 7]], [[2, 4], [6, 8]]  # the channels of the first and of the second frame of each pair
 
 
-@pytest.mark.parametrize("kind", ["none", "ttoc_sum", "ttoc_concat", "t_sample"])
-def test_joins_drawn_by_hand(kind):
-    slow, fast, wanted = by_hand(kind, 2)
-    join = Join(kind, slow=2, fast=1, alpha=2, kernel=5)
-    assert join(slow, fast)[0, :, :, 0, 0].equal(wanted) and join.out == len(wanted)
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("none", SLOW),
+        ("ttoc_sum", [[11, 23], [35, 47], [52, 64], [76, 88]]),
+        ("ttoc_concat", SLOW + FIRST + SECOND),
+        ("t_sample", SLOW + FIRST),
+    ],
+)
+def test_joins_drawn_by_hand(kind, wanted):
+    slow, fast = (torch.tensor(rows, dtype=torch.float)[None, :, :, None, None] for rows in (SLOW, FAST))
+    join = Join(kind, slow=4, fast=2, alpha=2, kernel=5)
+    assert join(slow, fast)[0, :, :, 0, 0].tolist() == wanted and join.out == len(wanted)
 
 
 def test_t_conv_reads_a_window_of_frames_around_every_alpha_th():
