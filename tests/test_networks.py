@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,12 +13,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib.analysis.cost import cost
+from course_lib.layers.attention import Watched, record_attention
+from course_lib.layers.blocks import recompute
 from course_lib.models import NETWORKS, build, names
 from course_lib.models.nonlocal_net import AFFINITIES
 from course_lib.models.r2plus1d import CONVOLUTIONS
 from course_lib.models.slowfast import JOINS
+from course_lib.models.video_swin import ATTENTION as SWIN_ATTENTION
+from course_lib.models.vidtr import POOL
+from course_lib.models.vtn import POSITIONS
 
-CONV_NETWORKS = [
+THE_PAPERS = [
     "i3d_inception",
     "i3d_inception_flow",
     "c2d_r50_8x8",
@@ -51,8 +58,32 @@ CONV_NETWORKS = [
     "slowfast_r101_16x8_50_50",
     "slowfast_nl_r50_8x8",
     "slowfast_nl_r101_16x8_50_50",
+    "vtn_vit_b",
+    "vtn_r50",
+    "vtn_r101",
+    "vtn_deit_b",
+    "vivit_b_16x2_model1",
+    "vivit_b_16x2_model2",
+    "vivit_b_16x2_model3",
+    "vivit_b_16x2_model4",
+    "vivit_l_16x2_model1",
+    "vivit_l_16x2_model2",
+    "video_swin_t_32x224",
+    "video_swin_s_32x224",
+    "video_swin_b_32x224",
+    "video_swin_b_ssv2_32x224",
+    "video_swin_l_32x224",
+    "vidtr_joint_8x224",
+    "vidtr_s_8x224",
+    "vidtr_m_16x224",
+    "vidtr_l_32x224",
+    "cvidtr_s_8x224",
+    "cvidtr_m_16x224",
 ]
-SMALL = dict(size=32, dropout=0.0, classes=2)
+SMALL = dict(size=32, dropout=0.0, head_dropout=0.0, drop_path=0.0, classes=2)  # as far as a network has them
+IDLE = {  # what cannot change the logits, by the released design
+    "vtn_tiny": ("layers.1.attention.qkv",)  # of the last layer the class token alone is read
+}
 VARIANTS = [  # every form that a paper compares, small enough to train here
     *[("i3d_tiny", {"size": 64, **changes}) for changes in ({}, {"edges": "repeat"}, {"image": True})],
     *[("nonlocal_tiny", {"affinity": affinity}) for affinity in AFFINITIES],
@@ -65,6 +96,17 @@ VARIANTS = [  # every form that a paper compares, small enough to train here
     ("slowfast_tiny", {"paths": ("slow",)}),
     ("slowfast_tiny", {"paths": ("fast",)}),
     ("slowfast_tiny", {"nonlocal_after": ((), (0,), (0,), ())}),
+    *[("mvit_tiny", {"positions": positions}) for positions in ("none", "space", "joint", "separate")],
+    *[("mvit_tiny", {"pooling": pooling}) for pooling in ("max", "average")],
+    ("mvit_tiny", {"kernel": None}),
+    *[("vtn_tiny", {"positions": positions}) for positions in POSITIONS],
+    *[("vivit_tiny", {"model": model, "pool": pool}) for model in (1, 2) for pool in ("cls", "gap")],
+    *[("vivit_tiny", {"model": model, "pool": "gap"}) for model in (3, 4)],
+    ("vivit_tiny", {"embed": "uniform"}),
+    *[("video_swin_tiny", {"attention": attention}) for attention in SWIN_ATTENTION],
+    *[("vidtr_tiny", changes) for changes in ({}, {"separate": True}, {"attention": "joint"})],
+    ("vidtr_tiny", {"codes_in_every_block": True}),
+    *[("cvidtr_tiny", {"pool": pool}) for pool in POOL],
 ]
 each_variant = pytest.mark.parametrize(("name", "changes"), VARIANTS, ids=lambda part: str(part).replace(" ", ""))
 
@@ -76,7 +118,8 @@ def clip_shape(net: nn.Module, batch: int) -> tuple[int, ...]:
 
 def small(name: str, **changes: object) -> nn.Module:
     torch.manual_seed(0)
-    return build(name, **{**SMALL, **changes})
+    settings = {field: value for field, value in SMALL.items() if hasattr(NETWORKS[name][1], field)}
+    return build(name, **{**settings, **changes})
 
 
 @functools.cache
@@ -94,7 +137,7 @@ def learnt(name: str, changes: tuple) -> tuple[nn.Module, torch.Tensor, float]:
     return net.eval(), clips, loss.item()
 
 
-@pytest.mark.parametrize("name", CONV_NETWORKS)
+@pytest.mark.parametrize("name", THE_PAPERS)
 def test_every_network_that_the_papers_compare_has_a_name(name):
     assert name in names()
 
@@ -119,11 +162,83 @@ def test_every_variant_learns_two_clips_by_heart(name, changes):
 @each_variant
 def test_every_parameter_gets_a_gradient(name, changes):
     net = small(name, **changes)
-    for part in net.modules():
-        if isinstance(part, nn.BatchNorm3d):
-            nn.init.ones_(part.weight)  # where a norm starts at zero, nothing passes
+    for p in net.parameters():
+        if not p.any():
+            nn.init.normal_(p, std=0.5)  # through what starts at zero nothing passes
     net(torch.randn(clip_shape(net, 2))).square().sum().backward()
-    assert [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+    learning = {key: p for key, p in net.named_parameters() if p.requires_grad}
+    idle = [key for key, p in learning.items() if p.grad is None or not p.grad.any()]
+    assert [key for key in idle if not key.startswith(IDLE.get(name, ()))] == []
+
+
+@each_variant
+def test_recorded_attention_gives_the_same_logits(name, changes):
+    net, clips, _ = learnt(name, tuple(changes.items()))
+    if not any(isinstance(part, Watched) for part in net.modules()):
+        return
+    with torch.no_grad():
+        logits = net(clips)
+        with record_attention(net) as recorded:
+            watched = net(clips)
+    torch.testing.assert_close(watched, logits, rtol=1e-4, atol=1e-4)
+    assert all(recorded.values())
+
+
+@each_variant
+def test_computing_blocks_twice_changes_no_gradient(name, changes):
+    net = small(name, **changes)
+    if any(isinstance(part, nn.BatchNorm3d) for part in net.modules()):
+        with pytest.raises(ValueError, match="no blocks that can be computed twice: theirs have batch norm"):
+            recompute(net)
+        return
+    for p in net.parameters():
+        if not p.any():
+            nn.init.normal_(p, std=0.5)
+    clip = torch.randn(clip_shape(net, 2))
+    gradients = []
+    for again in (net, recompute(copy.deepcopy(net))):
+        again(clip).square().sum().backward()
+        gradients.append([p.grad for p in again.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1])
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+def test_computing_blocks_twice_holds_less():
+    held = []
+    for again in (small("timesformer_tiny"), recompute(small("timesformer_tiny"))):
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x):
+            again(torch.randn(clip_shape(again, 2)))
+        held.append(sum(saved))
+    assert held[1] < held[0] / 3
+
+
+BREAKS = """
+import sys, torch
+from torch import _dynamo
+from course_lib.models import build
+for name, changes in eval(sys.stdin.read()):
+    _dynamo.reset()
+    net = build(name, **changes).eval()
+    explained = _dynamo.explain(net)(torch.randn(1, 3, net.config.frames, net.config.size, net.config.size))
+    if explained.graph_count != 1 or explained.graph_break_count:
+        print(name, changes, explained.graph_count, explained.break_reasons)
+"""
+TRANSFORMERS = [  # MViT and Video Swin are compiled in tests of their own
+    ("timesformer_tiny", {}),
+    ("vtn_tiny", {}),
+    ("vidtr_tiny", {}),
+    ("cvidtr_tiny", {}),
+    *[("vivit_tiny", {"model": model, "pool": "gap"}) for model in (1, 2, 3, 4)],
+]
+
+
+def test_transformers_compile_into_one_graph_without_breaks():
+    """In a process of its own: the checks of shapes, here woven into every function, would break the graph."""
+    run = subprocess.run(
+        [sys.executable, "-c", BREAKS], input=repr(TRANSFORMERS), capture_output=True, text=True, check=True
+    )
+    assert run.stdout == ""
 
 
 @each_variant

@@ -51,6 +51,12 @@ GOLDEN = [  # record, network, changes, source
     ("SLOWFAST_8x8_R101_101_101", "slowfast_r101_8x8_101_101", {}, "pyslowfast"),
     ("ptv_slowfast_r101_16x8", "slowfast_r101_16x8_50_50", {}, "pytorchvideo"),
     ("SLOWFAST_NLN_16x8_R101_50_50", "slowfast_nl_r101_16x8_50_50", {}, "pyslowfast"),
+    ("vtn_vit_b", "vtn_vit_b", {}, "vtn"),
+    ("vtn_vit_b_window4", "vtn_vit_b", {"window": 4}, "vtn"),
+    ("hf_vivit_b_16x2", "vivit_b_16x2_model1", {}, "huggingface"),
+    ("scenic_vivit_model1_gap_b_16x2", "vivit_b_16x2_model1", {"pool": "gap"}, "scenic"),
+    ("scenic_vivit_model2_fe_b_16x2", "vivit_b_16x2_model2", {}, "scenic"),
+    ("scenic_vivit_model4_fdp_b_16x2", "vivit_b_16x2_model4", {}, "scenic"),
     ("timesformer_divided_8x224", "timesformer_b_8x224", {}, "timesformer"),
     ("timesformer_space_only_8x224", "timesformer_b_8x224", {"attention": "space"}, "timesformer"),
     ("hf_timesformer_divided", "timesformer_b_8x224", {}, "huggingface"),
@@ -66,8 +72,9 @@ def test_official_weights_give_the_official_logits(record, name, changes, source
     report = load(net, recipe.state_dict(golden), source)
     assert set(report.loaded) == {key for key, tensor in net.state_dict().items() if tensor.is_floating_point()}
     assert not report.left_over
+    clip, indices = recipe.clip(golden["input_shape"]), golden.get("config", {}).get("frame_indices")
     with torch.inference_mode():
-        logits = net(recipe.clip(golden["input_shape"]))
+        logits = net(clip) if indices is None else net(clip, torch.tensor([indices]))
     assert recipe.distance(logits, golden) <= 2e-5
     counted = cost(net, golden["input_shape"])
     gmacs = golden["gmacs"]["conv_linear_matmul"] if "gmacs" in golden else golden["cost"]["gmacs"]

@@ -18,6 +18,7 @@ from course_lib.layers.schemes import (
     Band,
     Scheme,
     ShiftedWindows,
+    SplitHeads,
     local_global,
     strided,
     windows,
@@ -36,6 +37,8 @@ SCHEMES = [
     windows(2, 2, 3),
     ShiftedWindows((2, 2, 3), (1, 1, 1)),
     ShiftedWindows((2, 4, 3), (1, 0, 2)),
+    ShiftedWindows((2, 2, 3)),
+    ShiftedWindows((8, 4, 3), (4, 2, 1)),  # longer than time, as long as the height
     Band(0),
     Band(5),
 ]
@@ -114,6 +117,13 @@ DRAWINGS = [  # scheme, grid, its mask drawn by hand
     (ShiftedWindows((1, 1, 2), (0, 0, 1)), (1, 1, 4), ["#...", ".##.", ".##.", "...#"]),
     (ShiftedWindows((2, 1, 1), (1, 0, 0)), (4, 1, 1), ["#...", ".##.", ".##.", "...#"]),
     (ShiftedWindows((1, 1, 3), (0, 0, 1)), (1, 1, 6), ["#.....", ".###..", ".###..", ".###..", "....##", "....##"]),
+    (ShiftedWindows((1, 1, 2)), (1, 1, 4), ["##..", "##..", "..##", "..##"]),
+    (ShiftedWindows((1, 1, 3)), (1, 1, 5), ["###..", "###..", "###..", "...##", "...##"]),
+    (ShiftedWindows((1, 1, 3), (0, 0, 1)), (1, 1, 5), ["#....", ".###.", ".###.", ".###.", "....#"]),
+    (ShiftedWindows((1, 3, 1), (0, 2, 0)), (1, 5, 1), ["##...", "##...", "..###", "..###", "..###"]),
+    (ShiftedWindows((1, 1, 4), (0, 0, 2)), (1, 1, 4), ["####", "####", "####", "####"]),
+    (ShiftedWindows((5, 1, 1), (2, 0, 0)), (3, 1, 1), ["###", "###", "###"]),
+    (ShiftedWindows((2, 1, 2), (1, 0, 1)), (3, 1, 2), ["##....", "##....", "..####", "..####", "..####", "..####"]),
     (Band(1), (4,), ["##..", "###.", ".###", "..##"]),
     (Band(2), (1, 1, 4), ["###.", "####", "####", ".###"]),
 ]
@@ -142,6 +152,8 @@ PAIRS = [
     (strided(2, 2, 2), 8 * 196**2, 8 * 196**2),
     (windows(2, 7, 7), 153_664, 153_664),
     (ShiftedWindows((2, 7, 7), (1, 3, 3)), 76_664, 153_664),
+    (ShiftedWindows((16, 7, 7), (8, 3, 3)), 8**2 * (9 + 49 + 16) ** 2, 4 * 392**2),
+    (ShiftedWindows((8, 5, 5)), 8**2 * (25 + 25 + 16) ** 2, 9 * 200**2),
     (Band(49), 1568 * 99 - 2 * sum(range(1, 50)), 1568**2),
 ]
 
@@ -178,6 +190,54 @@ def test_swin_windows_stay_closed_until_they_shift():
 
 def test_swin_shift_never_joins_opposite_borders():
     assert not ShiftedWindows((2, 2, 3), (1, 1, 1)).mask(GRID)[0, -1]
+
+
+def test_swin_windows_see_across_a_border_with_the_shift_and_never_without():
+    """In a row of 8 with windows of 4 the border lies between tokens 3 and 4; the shift moves it by 2."""
+    plain = reach(attention(ShiftedWindows((1, 1, 4))), (1, 1, 8))
+    shifted = reach(attention(ShiftedWindows((1, 1, 4), (0, 0, 2))), (1, 1, 8))
+    assert not plain[:4, 4:].any() and not plain[4:, :4].any()
+    assert shifted[2:6, 2:6].all() and not shifted[:2, 2:].any() and not shifted[6:, :6].any()
+
+
+RAGGED = [  # scheme, a grid that its windows do not tile
+    (ShiftedWindows((2, 2, 3)), Grid(3, 4, 5)),
+    (ShiftedWindows((2, 3, 2), (1, 1, 1)), Grid(3, 4, 5)),
+    (ShiftedWindows((4, 3, 4), (2, 2, 1)), Grid(3, 4, 5)),
+    (ShiftedWindows((1, 4, 4), (0, 2, 2)), Grid(2, 5, 3)),
+]
+each_ragged = pytest.mark.parametrize(("scheme", "grid"), RAGGED, ids=lambda part: getattr(part, "name", ""))
+
+
+@each_ragged
+def test_on_ragged_grids_too_the_mask_is_what_gradients_reach(scheme, grid):
+    assert torch.equal(reach(attention(scheme), grid), scheme.mask(grid))
+
+
+@each_ragged
+def test_zeros_fill_up_the_last_windows_and_take_part_as_keys(scheme, grid):
+    net, x = attention(scheme), tokens(grid)
+    full = scheme.padded(grid)
+    filled = torch.zeros(2, *full, 8, dtype=torch.double)
+    filled[:, : grid.t, : grid.h, : grid.w] = x
+    mask = scheme.mask(full).expand(2, -1, -1)
+    dense = MultiHeadAttention.forward(net, filled.flatten(1, 3), mask=mask).view_as(filled)
+    torch.testing.assert_close(net(x), dense[:, : grid.t, : grid.h, : grid.w])
+
+
+@pytest.mark.parametrize(  # grid, window, shift: Swin-T's stages 1 and 4, SSv2's window, a small clip, a ragged one
+    ("window", "grid", "used", "moved", "padded"),
+    [
+        ((8, 7, 7), (16, 56, 56), (8, 7, 7), (4, 3, 3), (16, 56, 56)),
+        ((8, 7, 7), (16, 7, 7), (8, 7, 7), (4, 0, 0), (16, 7, 7)),
+        ((16, 7, 7), (16, 14, 14), (16, 7, 7), (0, 3, 3), (16, 14, 14)),
+        ((8, 7, 7), (8, 4, 4), (8, 4, 4), (0, 0, 0), (8, 4, 4)),
+        ((8, 7, 7), (10, 32, 4), (8, 7, 4), (4, 3, 0), (16, 35, 4)),
+    ],
+)
+def test_where_one_window_covers_an_axis_it_shrinks_and_does_not_shift_there(window, grid, used, moved, padded):
+    scheme = ShiftedWindows(window, tuple(size // 2 for size in window))
+    assert scheme.fit(grid) == (used, moved) and scheme.padded(grid) == padded
 
 
 def test_class_token_over_joint_attention_is_a_plain_vit():
@@ -219,7 +279,9 @@ def test_tokens_without_a_grid_are_refused():
         SPACE.apply(lambda x: x, torch.zeros(1, 6, 8))
 
 
-@pytest.mark.parametrize("scheme", [ShiftedWindows((2, 2, 3), (1, 1, 1)), Band(1)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "scheme", [ShiftedWindows((2, 2, 3), (1, 1, 1)), SplitHeads(TIME, SPACE)], ids=lambda x: x.name
+)
 def test_schemes_without_a_place_for_a_class_token_say_so(scheme):
     with pytest.raises(ValueError, match="no class token"):
         attention(scheme)(tokens(), torch.zeros(2, 1, 8).double())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from course_lib.grid import Grid
 
@@ -27,13 +30,14 @@ class PatchEmbed(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between, token by token."""
+    """Two linear layers, token by token; between them the exact GELU, unless another activation is given."""
 
-    def __init__(self, dim: int, hidden: int):
+    def __init__(self, dim: int, hidden: int, activation: nn.Module | None = None, out: int | None = None):
         super().__init__()
-        self.up, self.activation, self.down = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
+        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, out or dim)
+        self.activation = activation or nn.GELU()
 
-    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows out"]:
         return self.down(self.activation(self.up(x)))
 
 
@@ -75,3 +79,22 @@ def vit_init(part: nn.Module) -> None:
         nn.init.trunc_normal_(part.weight, std=0.02)
         if part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def recompute(net: nn.Module) -> nn.Module:
+    """Save memory in training: forget what is inside the blocks of `net`, and compute it again on the way back.
+
+    Every part whose class is called Block, or derives from one, is such a block. Those with batch norm are left alone,
+    since they would count each batch twice. ValueError if there is none.
+    """
+    blocks = [
+        part
+        for part in net.modules()
+        if any(kind.__name__ == "Block" for kind in type(part).__mro__)
+        and not any(isinstance(inner, nn.modules.batchnorm._BatchNorm) for inner in part.modules())
+    ]
+    if not blocks:
+        raise ValueError(f"{type(net).__name__} has no blocks that can be computed twice: theirs have batch norm")
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    return net

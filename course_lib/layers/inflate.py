@@ -48,12 +48,17 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_image_weights(net: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str]) -> LoadReport:
+def load_image_weights(
+    net: nn.Module,
+    weights: Mapping[str, Tensor],
+    sources: Mapping[str, str],
+    how: Literal["average", "centre"] = "average",
+) -> LoadReport:
     """Fill `net` from an image network of our own names: sources[ours] says which image tensor `ours` starts from.
 
     Names missing from `sources` start from the tensor of the same name, if there is one. A kernel without a time axis,
-    or with one of length 1, is inflated by the average. ValueError names every tensor whose shape does not fit; nothing
-    is loaded then.
+    or with one of length 1, is inflated, `how` as in `inflate_conv`. ValueError names every tensor whose shape does not
+    fit; nothing is loaded then.
     """
     ours, filled, wrong = net.state_dict(), {}, []
     for name, old in ours.items():
@@ -64,7 +69,7 @@ def load_image_weights(net: nn.Module, weights: Mapping[str, Tensor], sources: M
         if new.ndim == old.ndim == 5 and new.shape[2] == 1:
             new = new[:, :, 0]
         if new.ndim == 4 and old.ndim == 5:
-            new = inflate_conv(new, old.shape[2])
+            new = inflate_conv(new, old.shape[2], how)
         if new.shape == old.shape:
             filled[name] = new
         else:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -50,13 +51,14 @@ class Groups:
 
     def apply(
         self, attend: Attend, x: Float[Tensor, "b *grid d"], cls: Float[Tensor, "b 1 d"] | None = None
-    ) -> Float[Tensor, "b *grid d"] | tuple[Float[Tensor, "b *grid d"], Float[Tensor, "b 1 d"]]:
+    ) -> Float[Tensor, "b *grid c"] | tuple[Float[Tensor, "b *grid c"], Float[Tensor, "b 1 c"]]:
         """Run `attend` in every group. A class token visits every group and takes the mean of the answers.
 
         ValueError if the grid does not tile.
         """
         grid, groups = self.pattern.split(" -> ")
         lengths = axis_lengths(grid, x.shape, dict(self.sizes))
+        del lengths["d"]  # what `attend` returns may have other features
         x = rearrange(x, self.pattern, **dict(self.sizes))  # (b group) member d
         if cls is None:
             return rearrange(attend(x), f"{groups} -> {grid}", **lengths)
@@ -109,10 +111,14 @@ def strided(t: int, h: int, w: int) -> Groups:
 
 @dataclass(frozen=True)
 class ShiftedWindows:
-    """Windows displaced by `shift` tokens. What sticks out at a border stays a smaller window (Swin, figure 4)."""
+    """Windows displaced by `shift` tokens; what sticks out at a border stays a smaller window (Video Swin, figure 3).
+
+    Takes any grid, as released: a window longer than the grid shrinks to it, and along an axis where one window covers
+    everything nothing shifts; elsewhere zeros fill up the last windows, and these do take part as keys.
+    """
 
     window: tuple[int, int, int]
-    shift: tuple[int, int, int]
+    shift: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         for axis, size, step in zip("thw", self.window, self.shift, strict=True):
@@ -123,16 +129,29 @@ class ShiftedWindows:
 
     @property
     def name(self) -> str:
-        return f"{'x'.join(map(str, self.window))} windows shifted by {'x'.join(map(str, self.shift))}"
+        shifted = f" shifted by {'x'.join(map(str, self.shift))}" if any(self.shift) else ""
+        return f"{'x'.join(map(str, self.window))} windows{shifted}"
+
+    def fit(self, grid: tuple[int, ...]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """The window and the shift that `grid` really gets."""
+        axes = list(zip(grid, self.window, self.shift, strict=True))
+        return tuple(min(n, size) for n, size, _ in axes), tuple(step if n > size else 0 for n, size, step in axes)
+
+    def padded(self, grid: tuple[int, ...]) -> tuple[int, int, int]:
+        """The next grid that whole windows tile."""
+        return tuple(-(-n // size) * size for n, size in zip(grid, self.fit(grid)[0], strict=True))
+
+    def numbers(self, grid: tuple[int, ...], device: torch.device | None = None) -> Int[Tensor, "t h w"]:
+        """The number of the displaced window that every token falls in; some numbers may have no token."""
+        number = torch.zeros((), dtype=torch.long, device=device)
+        for n, size, step in zip(grid, *self.fit(grid), strict=True):
+            place = (torch.arange(n, device=device) + size - step) // size
+            number = number[..., None] * (n // size + 2) + place
+        return number
 
     def group_of(self, grid: tuple[int, ...]) -> Int[Tensor, " n"]:
-        """The number of the displaced window that every token falls in."""
-        places = [
-            (torch.arange(n) + size - step) // size for n, size, step in zip(grid, self.window, self.shift, strict=True)
-        ]
-        t, h, w = torch.meshgrid(*places, indexing="ij")
-        window = (t * (int(h.max()) + 1) + h) * (int(w.max()) + 1) + w
-        return window.flatten().unique(return_inverse=True)[1]
+        """The same without gaps."""
+        return self.numbers(grid).flatten().unique(return_inverse=True)[1]
 
     def mask(self, grid: tuple[int, ...]) -> Bool[Tensor, "n n"]:
         group = self.group_of(grid)
@@ -144,17 +163,23 @@ class ShiftedWindows:
         """Roll the leftovers of opposite borders into one window, and mask them from each other."""
         if cls is not None:
             raise ValueError("shifted windows take no class token: average the tokens instead, as Video Swin does")
-        grid, box, back = x.shape[1:4], windows(*self.window), [-step for step in self.shift]
-        rolled = self.group_of(grid).view(*grid).roll(back, (0, 1, 2)).flatten()
-        group = rolled[box.members(grid)].to(x.device)  # window member
+        grid = t, h, w = tuple(x.shape[1:4])
+        window, shift = self.fit(grid)
+        box, full, back = windows(*window), self.padded(grid), [-step for step in shift]
+        if full != grid:
+            x = F.pad(x, (0, 0, 0, full[2] - w, 0, full[1] - h, 0, full[0] - t))
+        if not any(shift):
+            return box.apply(attend, x)[:, :t, :h, :w]
+        numbers = self.numbers(full, x.device).roll(back, (0, 1, 2))
+        group = rearrange(numbers[None, ..., None], box.pattern, **dict(box.sizes)).squeeze(-1)  # window member
         mask = group[:, :, None] == group[:, None, :]
         mask = repeat(mask, "window i j -> (b window) i j", b=len(x))
         y = box.apply(lambda z: attend(z, mask=mask), x.roll(back, (1, 2, 3)))
-        return y.roll(self.shift, (1, 2, 3))
+        return y.roll(shift, (1, 2, 3))[:, :t, :h, :w]
 
     def computed(self, grid: tuple[int, ...]) -> int:
-        """All pairs of the rolled windows; what the mask hides is computed all the same."""
-        return windows(*self.window).computed(grid)
+        """All pairs of the filled-up windows; what the mask hides is computed all the same."""
+        return windows(*self.fit(grid)[0]).computed(self.padded(grid))
 
 
 @dataclass(frozen=True)
@@ -179,15 +204,48 @@ class Band:
         return (place[:, None] - place[None, :]).abs() <= self.radius
 
     def apply(
-        self, attend: Attend, x: Float[Tensor, "b *grid d"], cls: Tensor | None = None
-    ) -> Float[Tensor, "b *grid d"]:
-        if cls is not None:
-            raise ValueError("a band takes no class token: put it in the row of tokens, or average the tokens")
-        mask = self.mask(tuple(x.shape[1:-1])).to(x.device)
-        return attend(x.flatten(1, -2), mask=mask.expand(len(x), -1, -1)).view_as(x)
+        self, attend: Attend, x: Float[Tensor, "b *grid d"], cls: Float[Tensor, "b 1 d"] | None = None
+    ) -> Float[Tensor, "b *grid d"] | tuple[Float[Tensor, "b *grid d"], Float[Tensor, "b 1 d"]]:
+        """A class token stands first in the row, sees every token and is seen by every token (Longformer)."""
+        row, mask = x.flatten(1, -2), self.mask(tuple(x.shape[1:-1])).to(x.device)
+        if cls is None:
+            return attend(row, mask=mask.expand(len(x), -1, -1)).view_as(x)
+        mask = F.pad(mask, (1, 0, 1, 0), value=True)
+        y = attend(torch.cat([cls, row], dim=1), mask=mask.expand(len(x), -1, -1))
+        return y[:, 1:].reshape(x.shape), y[:, :1]
 
     def computed(self, grid: tuple[int, ...]) -> int:
         return math.prod(grid) ** 2
+
+
+@dataclass(frozen=True)
+class SplitHeads:
+    """One half of the features under one scheme, the other under another (the heads of ViViT's model 4).
+
+    `attend` gets each half by itself. The picture is that of the layer, whose output mixes the halves.
+    """
+
+    first: Groups
+    second: Groups
+
+    @property
+    def name(self) -> str:
+        return f"half {self.first.name}, half {self.second.name}"
+
+    def mask(self, grid: tuple[int, ...]) -> Bool[Tensor, "n n"]:
+        return self.first.mask(grid) | self.second.mask(grid)
+
+    def apply(
+        self, attend: Attend, x: Float[Tensor, "b *grid d"], cls: Tensor | None = None
+    ) -> Float[Tensor, "b *grid c"]:
+        if cls is not None:
+            raise ValueError("split heads take no class token: average the tokens instead, as ViViT does")
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([self.first.apply(attend, first), self.second.apply(attend, second)], dim=-1)
+
+    def computed(self, grid: tuple[int, ...]) -> int:
+        """Query-key pairs of one head, on the average."""
+        return (self.first.computed(grid) + self.second.computed(grid)) // 2
 
 
 def axis_lengths(side: str, shape: tuple[int, ...], known: dict[str, int]) -> dict[str, int]:
@@ -206,7 +264,7 @@ def axis_lengths(side: str, shape: tuple[int, ...], known: dict[str, int]) -> di
         raise ValueError(f"{side!r} names {len(axes)} axes, the tokens have {len(shape)}: shape {tuple(shape)}")
     lengths = dict(known)
     for axis, length in zip(axes, shape, strict=True):
-        rest = math.prod(known[name] for name in axis if name in known)
+        rest = math.prod([known[name] for name in axis if name in known])  # a list, for torch.compile
         if length % rest:
             raise ValueError(
                 f"axis ({' '.join(axis)}) of {side!r} has length {length}, not a multiple of {rest}: "
@@ -227,3 +285,80 @@ def local_global(grid: Grid) -> tuple[Groups, Groups]:
         if length % 2:
             raise ValueError(f"local + global attention halves the grid: {axis}={length} of {tuple(grid)} is odd")
     return windows(grid.t, grid.h // 2, grid.w // 2), strided(2, 2, 2)
+
+
+class Pooling(NamedTuple):
+    """Boxes of `kernel` tokens, `stride` apart, the first centred on the first token; borders are padded."""
+
+    kernel: Grid
+    stride: Grid
+
+    @property
+    def acts(self) -> bool:
+        return math.prod(self.kernel) * math.prod(self.stride) > 1
+
+    def shrink(self, grid: tuple[int, ...]) -> Grid:
+        """The grid of boxes."""
+        return Grid(*((n + k // 2 * 2 - k) // s + 1 for n, k, s in zip(grid, self.kernel, self.stride, strict=True)))
+
+    def reads(self, grid: tuple[int, ...]) -> Bool[Tensor, "m n"]:
+        """Which tokens every box holds."""
+        held = torch.ones(1, 1, dtype=torch.int)
+        for n, m, k, s in zip(grid, self.shrink(grid), self.kernel, self.stride, strict=True):
+            place = torch.arange(n)[None, :] - s * torch.arange(m)[:, None] + k // 2
+            held = torch.kron(held, ((place >= 0) & (place < k)).int())
+        return held.bool()
+
+
+@dataclass(frozen=True)
+class PooledKeys:
+    """Queries pooled a little, keys and values a lot, then every query with every key (MViT).
+
+    A picture of fewer rows than columns: queries and tokens. Where the stride is longer than the kernel, most tokens
+    are in no key. What pools is learned, so the other face is `models.mvit.PooledAttention`.
+    """
+
+    queries: Pooling
+    keys: Pooling
+
+    @property
+    def name(self) -> str:
+        q, k = ("x".join(map(str, pooling.stride)) for pooling in (self.queries, self.keys))
+        return f"queries pooled by {q}, keys by {k}"
+
+    def mask(self, grid: tuple[int, ...]) -> Bool[Tensor, "m n"]:
+        return self.queries.reads(grid) | self.keys.reads(grid).any(0)
+
+    def computed(self, grid: tuple[int, ...]) -> int:
+        return self.queries.shrink(grid).size * self.keys.shrink(grid).size
+
+
+# One place axis for all patches of a frame, class tokens among them: VidTr's (T+1) x (N+1) tokens
+FLAT_TIME = Groups("time", "b t n d -> (b n) t d")
+FLAT_SPACE = Groups("space", "b t n d -> (b t) n d")
+FLAT_JOINT = Groups("joint", "b n d -> b n d")
+
+
+def most_varied(weights: Float[Tensor, "*rows n m"], keep: int) -> Int[Tensor, "*rows keep"]:
+    """The `keep` queries whose attention weights have the largest standard deviation, in their old order (C-VidTr).
+
+    Who looks at everyone alike has nothing of its own to say. ValueError if there are fewer queries.
+    """
+    if not 1 <= keep <= weights.shape[-2]:
+        raise ValueError(f"cannot keep {keep} of {weights.shape[-2]} rows of attention weights")
+    return weights.float().std(dim=-1).topk(keep, dim=-1).indices.sort(dim=-1).values
+
+
+def take(x: Float[Tensor, "*rows n d"], kept: Int[Tensor, "*rows keep"]) -> Float[Tensor, "*rows keep d"]:
+    return x.gather(-2, kept[..., None].expand(*kept.shape, x.shape[-1]))
+
+
+def kept_mask(kept: Int[Tensor, "place keep"], frames: int) -> Bool[Tensor, "m n"]:
+    """The picture of frames kept in one head: which token (t place) each of the fewer tokens (keep place) continues.
+
+    It hangs on the clip, place by place. What attention adds to a kept token still comes from all frames of its place.
+    """
+    source = torch.zeros(*kept.T.shape, frames, len(kept), dtype=torch.bool)  # keep place t place
+    slot, place = torch.meshgrid(*map(torch.arange, kept.T.shape), indexing="ij")
+    source[slot, place, kept.T.cpu(), place] = True
+    return rearrange(source, "keep place t p -> (keep place) (t p)")

@@ -7,16 +7,22 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from course_lib.models import i3d, nonlocal_net, r2plus1d, slowfast, timesformer
+from course_lib.models import i3d, mvit, nonlocal_net, r2plus1d, slowfast, timesformer, video_swin, vidtr, vivit, vtn
 
 NETWORKS = {
     name: (network, config)
     for network, variants in (
         (i3d.I3D, i3d.VARIANTS),
+        (mvit.MViT, mvit.VARIANTS),
         (nonlocal_net.NonLocalNet, nonlocal_net.VARIANTS),
         (r2plus1d.R2Plus1D, r2plus1d.VARIANTS),
         (slowfast.SlowFast, slowfast.VARIANTS),
+        (vtn.VTN, vtn.VARIANTS),
         (timesformer.TimeSformer, timesformer.VARIANTS),
+        (video_swin.VideoSwin, video_swin.VARIANTS),
+        (vidtr.VidTr, vidtr.VARIANTS),
+        (vidtr.CVidTr, vidtr.COMPACT_VARIANTS),
+        (vivit.ViViT, vivit.VARIANTS),
     )
     for name, config in variants.items()
 }

@@ -1,7 +1,7 @@
 """Released checkpoints: their names and layouts, and how they become ours.
 
 One file a code base. Each gives `entries(model)`: for every tensor of ours, the official tensor that it is made from
-and how (None: as it is).
+and how (None: as it is), or the several that `how` puts together.
 """
 
 from __future__ import annotations
@@ -16,47 +16,59 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.layers.inflate import LoadReport
-from course_lib.official import huggingface, i3d, pyslowfast, pytorchvideo, timesformer, torchvision
+from course_lib.official import (
+    gluonmm,
+    huggingface,
+    i3d,
+    mvit,
+    pyslowfast,
+    pytorchvideo,
+    scenic,
+    timesformer,
+    torchvision,
+    videoswin,
+    vtn,
+)
 
-Entry = tuple[str, str, Callable[[Tensor], Tensor] | None]  # ours, official, how
+Entry = tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]  # ours, official, how
 SOURCES: dict[str, Callable[[nn.Module], Iterator[Entry]]] = {
     "piergiaj": i3d.piergiaj,
     "hassony2": i3d.hassony2,
     "pyslowfast": pyslowfast.entries,
     "pytorchvideo": pytorchvideo.entries,
     "torchvision": torchvision.entries,
+    "vtn": vtn.entries,
     "timesformer": timesformer.entries,
+    "videoswin": videoswin.entries,
+    "scenic": scenic.entries,
+    "gluonmm": gluonmm.entries,
     "huggingface": huggingface.entries,
 }
+OLDER = {  # other layouts of the same release, and what brings them into the form that its entries name
+    "pyslowfast": pyslowfast.from_caffe2,
+    "scenic": scenic.from_flax,
+    "huggingface": huggingface.from_v4,
+}
+COPIES = {"pytorchvideo": mvit.first_name}  # the first name of a tensor that a release holds under two
 
 
-def load(model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source: str) -> LoadReport:
-    """Fill `model` from an official checkpoint, a file (.pyth, .pt, .bin, .pkl, .safetensors) or its state dict.
+def load(model: nn.Module, checkpoint: str | Path | Mapping[str, object], source: str) -> LoadReport:
+    """Fill `model` from an official checkpoint, a file (.pyth, .pt, .bin, .pkl, .npz, .safetensors) or its state dict.
 
     Strict both ways: ValueError names every official tensor that is missing, unexpected or misshapen, and then nothing
-    is loaded. Integer buffers (counters, index tables) may be left over; the report names them. Ours stay as built.
+    is loaded. Integer buffers (counters, index tables) may be left over, and so may second copies of a tensor, if they
+    equal the first; the report names them. Ours stay as built.
     """
     if source not in SOURCES:
         raise ValueError(f"unknown checkpoint format {source!r}: there are {', '.join(SOURCES)}")
     state = dict(checkpoint) if isinstance(checkpoint, Mapping) else read(Path(checkpoint))
-    if source == "pyslowfast":
-        state = pyslowfast.from_caffe2(state)
-    ours, filled, used, problems = model.state_dict(), {}, set(), []
-    for name, official, how in SOURCES[source](model):
-        used.add(official)
-        if official not in state:
-            problems.append(f"missing: {official}")
-            continue
-        wanted = ours[name].shape
-        try:
-            filled[name] = state[official] if how is None else how(state[official])
-            found = filled[name].shape
-        except (RuntimeError, ValueError, IndexError):  # the official tensor does not even have the right axes
-            found = state[official].shape
-        if found != wanted:
-            problems.append(f"misshapen: {official} {tuple(state[official].shape)} for {name} {tuple(wanted)}")
+    state = OLDER.get(source, dict)(state)
+    ours = model.state_dict()
+    filled, used, problems = gather(ours, state, SOURCES[source](model))
     left = [name for name in state if name not in used]
-    problems += [f"unexpected: {name}" for name in left if state[name].is_floating_point()]
+    first = COPIES.get(source, lambda name: None)
+    copies = {name for name in left if first(name) in state and same(state[name], state[first(name)])}
+    problems += [f"unexpected: {name}" for name in left if name not in copies and state[name].is_floating_point()]
     if problems:
         problems = list(dict.fromkeys(problems))
         shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
@@ -70,6 +82,34 @@ def load(model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source
     return LoadReport(tuple(filled), left_over=tuple(left))
 
 
+def same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.equal(b)
+
+
+def gather(
+    ours: Mapping[str, Tensor], state: Mapping[str, Tensor], entries: Iterator[Entry]
+) -> tuple[dict[str, Tensor], set[str], list[str]]:
+    """Our tensors made from official ones, the names of those, and what is missing or misshapen, in words."""
+    filled, used, problems = {}, set(), []
+    for name, official, how in entries:
+        parts = (official,) if isinstance(official, str) else official
+        used.update(parts)
+        missing = [part for part in parts if part not in state]
+        if missing:
+            problems += [f"missing: {part}" for part in missing]
+            continue
+        wanted, given = ours[name].shape, [state[part] for part in parts]
+        try:
+            filled[name] = given[0] if how is None else how(*given)
+            found = filled[name].shape
+        except (RuntimeError, ValueError, IndexError):  # the official tensor does not even have the right axes
+            found = given[0].shape
+        if found != wanted:
+            shapes = ", ".join(f"{part} {tuple(state[part].shape)}" for part in parts)
+            problems.append(f"misshapen: {shapes} for {name} {tuple(wanted)}")
+    return filled, used, problems
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint file; code in it is never run. ValueError says why a file cannot be read."""
     if not path.is_file():
@@ -81,6 +121,9 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if path.suffix == ".pkl":
             return read_caffe2(path)
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:  # pickled objects are refused
+                return {name: torch.from_numpy(arrays[name]) for name in arrays}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old files warn about their storage format
             state = torch.load(path, map_location="cpu", weights_only=True)

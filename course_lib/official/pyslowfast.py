@@ -1,4 +1,4 @@
-"""facebookresearch/SlowFast (slowfast/models at 287ec00768): C2D, I3D, Slow, SlowFast, with and without non-local.
+"""facebookresearch/SlowFast (slowfast/models at 287ec00768): MViT; C2D, I3D, Slow and SlowFast, also with non-local.
 
 Checkpoints are .pyth files, or .pkl files from Caffe2, whose names `from_caffe2` turns into these.
 """
@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor, nn
 
+from course_lib.models.mvit import MViT
 from course_lib.models.nonlocal_net import NonLocalNet
 from course_lib.models.slowfast import SlowFast
+from course_lib.official import mvit
 
 STAGE = {"stem": 1, "res2": 2, "res3": 3, "res4": 4, "res5": 5}
 BLOCK = {"shortcut": "branch1", "a": "branch2.a", "b": "branch2.b", "c": "branch2.c"}  # their norm: the same and _bn
@@ -19,6 +21,9 @@ BLOCK = {"shortcut": "branch1", "a": "branch2.a", "b": "branch2.b", "c": "branch
 
 def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
     """ours, official, how. ValueError for a network that this code base does not have."""
+    if isinstance(model, MViT):
+        yield from mvit.pyslowfast(model)
+        return
     if not isinstance(model, NonLocalNet | SlowFast):
         raise ValueError(f"no pyslowfast format is known for {type(model).__name__}")
     slowfast = isinstance(model, SlowFast)

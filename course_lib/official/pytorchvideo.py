@@ -1,4 +1,4 @@
-"""facebookresearch/pytorchvideo (pytorchvideo/models at f3142bb05c): C2D, I3D, Slow, SlowFast and R(2+1)D, all R50.
+"""facebookresearch/pytorchvideo (pytorchvideo/models at f3142bb05c): MViT; C2D, I3D, Slow, SlowFast and R(2+1)D, R50.
 
 It numbers everything: blocks.0 is the stem, the last one the head, and a max-pool between stages counts as a block.
 """
@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
+from course_lib.models.mvit import MViT
 from course_lib.models.nonlocal_net import NonLocalNet
 from course_lib.models.r2plus1d import R2Plus1D
 from course_lib.models.slowfast import SlowFast
+from course_lib.official import mvit
 
 BOTTLENECK = {"a": ("conv_a", "norm_a"), "b": ("conv_b", "norm_b"), "c": ("conv_c", "norm_c")}
 FACTORED = {"time": "conv_t", "norm": "norm", "space": "conv_xy"}  # the halves of R(2+1)D's conv_b
@@ -19,6 +21,9 @@ FACTORED = {"time": "conv_t", "norm": "norm", "space": "conv_xy"}  # the halves 
 
 def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
     """ours, official, how. ValueError for a network that this code base does not have."""
+    if isinstance(model, MViT):
+        yield from mvit.pytorchvideo(model)
+        return
     if isinstance(model, NonLocalNet):
         if any(model.config.nonlocal_after):
             raise ValueError("no pytorchvideo checkpoint has non-local blocks")

@@ -1,4 +1,5 @@
-"""torchvision (torchvision/models/video/resnet.py, 0.28): r3d_18, mc3_18, r2plus1d_18.
+"""torchvision (torchvision/models/video, 0.28): r3d_18, mc3_18, r2plus1d_18, swin3d_t, swin3d_s, swin3d_b,
+mvit_v1_b, mvit_v2_s.
 
 The authors' PyTorch release (facebookresearch/VMZ, pt/vmz) gives R(2+1)D-34 the same names.
 """
@@ -9,13 +10,25 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
+from course_lib.models.mvit import MViT
 from course_lib.models.r2plus1d import R2Plus1D
+from course_lib.models.video_swin import VideoSwin
+from course_lib.official import mvit, videoswin
 
 HALVES = {"space": "0", "norm": "1", "time": "3"}  # of a (2+1)D convolution; 2 is its ReLU
+SWIN_BLOCK = {**videoswin.BLOCK, "mlp.up": "mlp.0", "mlp.down": "mlp.3"}
+SWIN_OUTSIDE = {"patches.project": "patch_embed.proj", "norm_patches": "patch_embed.norm", "norm": "norm",
+                "head": "head"}  # fmt: skip
 
 
 def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
     """ours, official, how. ValueError for a network that this code base does not have."""
+    if isinstance(model, VideoSwin):
+        yield from videoswin.named(model, "torchvision", SWIN_OUTSIDE, SWIN_BLOCK, swin_layer)
+        return
+    if isinstance(model, MViT):
+        yield from mvit.torchvision(model)
+        return
     if not isinstance(model, R2Plus1D) or model.config.bottleneck:
         raise ValueError(f"no torchvision format is known for this {type(model).__name__}")
     factored = model.config.convolutions == "r2plus1d"
@@ -42,3 +55,8 @@ def official_name(ours: str, factored: bool) -> str:
             half = "".join(f".{HALVES[h]}" for h in half)
             return f"layer{int(group[-1]) - 1}.{block}.{'conv1' if which == 'first' else 'conv2'}.0{half}.{kind}"
     raise AssertionError(f"course_lib.official.torchvision does not know {ours}")
+
+
+def swin_layer(stage: int, block: str | None) -> str:
+    """Where block `block` of stage `stage` stands, counted from 0, or (None) the merging after that stage."""
+    return f"features.{2 * stage + 1}" if block is None else f"features.{2 * stage}.{block}"

@@ -8,25 +8,20 @@ the released layers of SlowFast are always here, laid out from its golden record
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from pairs import GPU, ratio, stepper
 from reference import recipe
+from torch import Tensor, nn
 
 from course_lib.models import build
 from course_lib.models.slowfast import slow_frames
 from course_lib.official import load
 
 RECORD = Path(__file__).parents[1] / "reference" / "SLOWFAST_8x8_R50.json"
-GPU = torch.cuda.is_available()
 
 
 class ReleasedSlowFast(nn.Module):
@@ -116,22 +111,6 @@ def ours_and_theirs(name: str) -> tuple[nn.Module, nn.Module, tuple[int, ...]]:
     return ours, other, (3, 16, 112, 112)
 
 
-def ratio(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Median seconds of each, and theirs / ours. They take turns, and turns at going first."""
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
-    turns = [("ours", ours), ("theirs", theirs)]
-    for i in range(repeats + 2):
-        for name, run in turns[:: 1 if i % 2 else -1]:
-            start = time.perf_counter()
-            run()
-            if GPU:
-                torch.cuda.synchronize()
-            if i >= 2:
-                times[name].append(time.perf_counter() - start)
-    a, b = (sorted(times[name])[repeats // 2] for name in ("ours", "theirs"))
-    return a, b, b / a
-
-
 NAMES = ["slowfast_r50_8x8, released layers", "slowfast_r50_8x8, pytorchvideo", "r3d_18", "r2plus1d_18"]
 
 
@@ -152,23 +131,10 @@ def test_forward_on_a_cpu_at_batch_1(name, capsys, all_cores):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_step_on_a_gpu(name, mode, capsys):
     ours, theirs, shape = ours_and_theirs(name)
-    layout, batch = torch.channels_last_3d, 16
-    clip = torch.randn(batch, *shape, device="cuda").contiguous(memory_format=layout)
-    labels = torch.arange(batch, device="cuda")
-
-    def stepper(net: nn.Module) -> Callable[[], None]:
-        net = net.train().cuda().to(memory_format=layout)
-        optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4)
-        forward = torch.compile(net) if mode == "compiled" else net
-
-        def step() -> None:
-            with torch.autocast("cuda", torch.bfloat16):
-                loss = F.cross_entropy(forward(clip), labels)
-            optimiser.zero_grad(), loss.backward(), optimiser.step()
-
-        return step
-
-    a, b, r = ratio(stepper(ours), stepper(theirs), 15)
+    batch = 16
+    clip = torch.randn(batch, *shape, device="cuda").contiguous(memory_format=torch.channels_last_3d)
+    nets = [net.cuda().to(memory_format=torch.channels_last_3d) for net in (ours, theirs)]
+    a, b, r = ratio(*(stepper(net, clip, compiled=mode == "compiled") for net in nets), 15)
     with capsys.disabled():
         print(f"\n  {name}, training step at batch {batch}, {mode}, {torch.cuda.get_device_name()}, torch "
               f"{torch.__version__}: ours {1000 * a:.1f} ms, theirs {1000 * b:.1f} ms, ratio {r:.3f}")  # fmt: skip

@@ -1,0 +1,194 @@
+"""ViViT: A Video Vision Transformer. Tubelets for tokens, and four ways to attend to them.
+
+Arnab, Dehghani, Heigold, Sun, Lucic, Schmid, ICCV 2021, https://arxiv.org/abs/2103.15691. Notebook 07.
+Symbols: t, h, w size of a tubelet, n_t, n_h, n_w tokens along each axis, d features, L layers, z tokens, z_cls class
+token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange, reduce, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.grid import Grid
+from course_lib.layers.attention import GridAttention, MultiHeadAttention
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, xavier_init
+from course_lib.layers.inflate import LoadReport, load_image_weights
+from course_lib.layers.positions import check_grid
+from course_lib.layers.schemes import JOINT, SPACE, TIME, SplitHeads
+
+MODELS = {  # section 3.3: the attention layers of one block, in order
+    1: (JOINT,),  # spatio-temporal attention
+    2: (SPACE,),  # factorised encoder: a second encoder attends along time, over one vector a step
+    3: (TIME, SPACE),  # factorised self-attention. The paper has space first and says that it does not matter
+    4: (SplitHeads(TIME, SPACE),),  # factorised dot-product: the first half of the heads along time
+}
+
+
+@dataclass(frozen=True)
+class ViViTConfig:
+    model: int = 1
+    frames: int = 32
+    size: int = 224
+    tubelet: tuple[int, int, int] = (2, 16, 16)  # t, h, w
+    embed: str = "tubelet"  # or "uniform": of each t frames the first alone, patch by patch (section 3.2)
+    dim: int = 768  # d
+    depth: int = 12  # L
+    heads: int = 12
+    mlp_ratio: int = 4
+    time_depth: int = 4  # L_t, of model 2's second encoder
+    pool: str = "cls"  # or "gap": the mean of all tokens
+    drop_path: float = 0.0
+    code_std: float = 0.02  # of the position codes; loud ones help a net that starts from nothing
+    classes: int = 400
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("model", self.model, tuple(MODELS)),
+            ("embed", self.embed, ("tubelet", "uniform")),
+            ("pool", self.pool, ("cls", "gap")),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}: there are {', '.join(map(str, known))}")
+        if self.model > 2 and self.pool == "cls":
+            raise ValueError(f"model {self.model} has no class token (released): use pool='gap'")
+        _ = self.grid
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.frames, self.size, self.size).divide(Grid(*self.tubelet))
+
+
+L = dict(dim=1024, depth=24, heads=16)
+VARIANTS = {
+    "vivit_b_16x2_model1": ViViTConfig(1),
+    "vivit_b_16x2_model2": ViViTConfig(2),
+    "vivit_b_16x2_model3": ViViTConfig(3, pool="gap"),
+    "vivit_b_16x2_model4": ViViTConfig(4, pool="gap"),
+    "vivit_l_16x2_model1": ViViTConfig(1, **L),
+    "vivit_l_16x2_model2": ViViTConfig(2, time_depth=24, **L),  # released for Kinetics; 4 for SSv2
+    "vivit_tiny": ViViTConfig(  # ours: learns the generated clips on a laptop
+        frames=8, size=64, dim=64, depth=3, heads=4, time_depth=1, code_std=0.5, classes=8
+    ),
+}
+
+
+class HalfHeads(MultiHeadAttention):
+    """Model 4's attention: one half of the heads under one scheme, the other under another, one output projection."""
+
+    def __init__(self, dim: int, heads: int, scheme: SplitHeads):
+        super().__init__(dim, heads)
+        if heads % 2:
+            raise ValueError(f"heads={heads} do not split into halves: use an even number")
+        self.scheme = scheme
+
+    def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
+        halves = rearrange(self.qkv(x), "b t h w (qkv half d) -> b t h w (half qkv d)", qkv=3, half=2)
+        return self.out(self.scheme.apply(self.core, halves))
+
+    def core(self, x: Float[Tensor, "rows n qkvd"]) -> Float[Tensor, "rows n d"]:
+        heads = self.heads // 2
+        q, k, v = rearrange(x, "rows n (qkv head d) -> qkv rows head n d", qkv=3, head=heads).unbind()
+        return rearrange(self.mix(q, k, v), "rows head n d -> rows n (head d)")
+
+
+class Block(nn.Module):
+    """Attention layers one after another, then the MLP; each normed before and added (eqs. 2-6)."""
+
+    def __init__(self, c: ViViTConfig, schemes: Sequence, drop_path: float):
+        super().__init__()
+        kinds = [HalfHeads if isinstance(scheme, SplitHeads) else GridAttention for scheme in schemes]
+        self.norms = nn.ModuleList(nn.LayerNorm(c.dim, eps=1e-6) for _ in schemes)
+        self.attentions = nn.ModuleList(
+            kind(c.dim, c.heads, scheme) for kind, scheme in zip(kinds, schemes, strict=True)
+        )
+        self.norm_mlp = nn.LayerNorm(c.dim, eps=1e-6)
+        self.mlp = Mlp(c.dim, c.mlp_ratio * c.dim, nn.GELU(approximate="tanh"))  # flax's GELU, not the exact one
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, *tokens: Float[Tensor, "b ... d"]) -> tuple[Float[Tensor, "b ... d"], ...]:
+        """The grid of patches, and the class token where there is one."""
+        for norm, attention in zip(self.norms, self.attentions, strict=True):
+            change = attention(*map(norm, tokens))
+            change = (change,) if isinstance(change, Tensor) else change
+            tokens = tuple(z + self.drop_path(dz) for z, dz in zip(tokens, change, strict=True))
+        return tuple(z + self.drop_path(self.mlp(self.norm_mlp(z))) for z in tokens)
+
+
+class Encoder(nn.Module):
+    """Position codes, blocks and a norm: tokens of one grid in, one vector out."""
+
+    def __init__(self, c: ViViTConfig, grid: Grid, depth: int, schemes: Sequence):
+        super().__init__()
+        self.grid = grid
+        self.code = nn.Parameter(torch.empty(grid.t, grid.h * grid.w, c.dim).normal_(std=c.code_std))  # p, eq. 1
+        self.cls = nn.Parameter(torch.zeros(c.dim)) if c.pool == "cls" else None  # z_cls
+        self.cls_code = nn.Parameter(torch.empty(c.dim).normal_(std=0.02)) if c.pool == "cls" else None
+        self.blocks = nn.ModuleList(Block(c, schemes, rate) for rate in drop_path_rates(c.drop_path, depth))
+        self.norm = nn.LayerNorm(c.dim, eps=1e-6)
+
+    def forward(self, z: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b d"]:
+        check_grid(z, self.grid)
+        tokens: tuple[Tensor, ...] = (z + self.code.view(*self.grid, -1),)
+        if self.cls is not None:
+            tokens += (repeat(self.cls + self.cls_code, "d -> b 1 d", b=len(z)),)
+        for block in self.blocks:
+            tokens = block(*tokens)
+        return (
+            self.norm(tokens[-1])[:, 0] if len(tokens) == 2 else reduce(self.norm(*tokens), "b t h w d -> b d", "mean")
+        )
+
+
+class ViViT(nn.Module):
+    """Clip in, logits out."""
+
+    def __init__(self, config: ViViTConfig):
+        super().__init__()
+        self.config = c = config
+        t, h, w = c.grid
+        self.patches = PatchEmbed(c.dim, Grid(*c.tubelet) if c.embed == "tubelet" else Grid(1, *c.tubelet[1:]))
+        if c.model == 2:
+            self.encoder = Encoder(c, Grid(1, h, w), c.depth, MODELS[2])  # step by step, the same weights for all
+            self.time_encoder = Encoder(c, Grid(t, 1, 1), c.time_depth, (TIME,))
+        else:
+            self.encoder = Encoder(c, c.grid, c.depth, MODELS[c.model])
+        self.head = nn.Linear(c.dim, c.classes)
+        self.apply(xavier_init)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
+        c = self.config
+        if c.embed == "uniform":
+            clip = clip[:, :, :: c.tubelet[0]]
+        z = self.patches(clip)
+        if c.model == 2:
+            steps = self.encoder(rearrange(z, "b t h w d -> (b t) 1 h w d"))
+            return self.head(self.time_encoder(rearrange(steps, "(b t) d -> b t 1 1 d", b=len(z))))
+        return self.head(self.encoder(z))
+
+
+def start_from_images(
+    net: ViViT, image: Mapping[str, Tensor], how: Literal["average", "centre"] = "centre"
+) -> LoadReport:
+    """Fill `net` from an image ViT: a ViViT of model 1 with frames=1 and tubelet (1, h, w), by our names (section 3.4).
+
+    The patch kernel goes to the middle frame of a tubelet, or is averaged over all; the position codes repeat at every
+    step; model 3 copies the attention to space and time, as released (the paper starts the time attention at zero).
+    """
+    weights = dict(image)
+    if net.config.model != 2:
+        weights["encoder.code"] = weights["encoder.code"].expand(net.config.grid.t, -1, -1)
+    sources = {
+        f"encoder.blocks.{i}.{part}.1.{name}": f"encoder.blocks.{i}.{part}.0.{name}"
+        for i, block in enumerate(net.encoder.blocks)
+        for part in ("norms", "attentions")
+        if len(block.attentions) == 2
+        for name in getattr(block, part)[1].state_dict()
+    }
+    return load_image_weights(net, weights, sources, how)

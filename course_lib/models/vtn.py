@@ -1,0 +1,189 @@
+"""Video Transformer Network: an image network frame by frame, then a Longformer over the frames of the whole video.
+
+Neimark, Bar, Zohar, Asselmann, ICCV workshops 2021, https://arxiv.org/abs/2102.00719. Notebook 05.
+Symbols: f(x) spatial backbone, g temporal encoder, h head, w attention window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from course_lib.layers.attention import Watched
+from course_lib.layers.blocks import Mlp, vit_init
+from course_lib.layers.conv import conv_bn, conv_init, stage
+from course_lib.layers.schemes import Band
+from course_lib.models.timesformer import TimeSformer, TimeSformerConfig
+
+VIT_B = TimeSformerConfig(frames=1, attention="space", drop_path=0.0)  # on one frame: an image ViT
+BACKBONES = {  # f(x), and the hidden features of the encoder's MLPs, which the paper's parameter counts imply
+    "vit_b": (VIT_B, 3072),
+    "deit_b": (VIT_B, 3072),  # the same network under other weights
+    "r50": ((3, 4, 6, 3), 4096),
+    "r101": ((3, 4, 23, 3), 4096),
+    "vit_tiny": (replace(VIT_B, dim=64, depth=3, heads=4, scratch=True), 256),
+}
+POSITIONS = ("learned", "fixed", "none")  # table 3
+MOMENTS = 286  # frame numbers beyond start again from 0; then follow the class token's code and that of padding
+
+
+@dataclass(frozen=True)
+class VTNConfig:
+    backbone: str = "vit_b"
+    frames: int = 16  # of a training clip; the network takes any number
+    size: int = 224
+    window: int = 18  # w: half to each side. Released: 18, in the paper: 32
+    depth: int = 3
+    heads: int = 12
+    positions: str = "learned"
+    dropout: float = 0.1
+    head_dropout: float = 0.5
+    classes: int = 400
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("backbone", self.backbone, tuple(BACKBONES)),
+            ("positions", self.positions, POSITIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}: there are {', '.join(known)}")
+
+
+VARIANTS = {
+    "vtn_vit_b": VTNConfig(),
+    "vtn_deit_b": VTNConfig("deit_b"),
+    "vtn_r50": VTNConfig("r50", heads=16),
+    "vtn_r101": VTNConfig("r101", heads=16),
+    "vtn_tiny": VTNConfig(  # ours: learns the generated clips on a laptop
+        "vit_tiny", frames=8, size=64, window=8, depth=2, heads=4, dropout=0.0, head_dropout=0.0, classes=8
+    ),
+}
+
+
+class FrameViT(TimeSformer):
+    """f(x): the class token of each frame after the last norm."""
+
+    def __init__(self, config: TimeSformerConfig):
+        super().__init__(config)
+        self.dim, self.head = config.dim, nn.Identity()
+
+    def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T d"]:
+        features = super().forward(rearrange(clip, "b c t h w -> (b t) c 1 h w"))
+        return rearrange(features, "(b t) d -> b t d", b=len(clip))
+
+
+class FrameResNet(nn.Module):
+    """f(x): the mean over the places of each frame. No kernel sees two frames."""
+
+    dim = 2048
+
+    def __init__(self, depths: tuple[int, ...]):
+        super().__init__()
+        self.stem, dim = conv_bn(3, 64, (1, 7, 7), (1, 2, 2)), 64
+        for i, depth in enumerate(depths):
+            inner = 64 * 2**i
+            self.add_module(f"res{i + 2}", stage(dim, inner, 4 * inner, [1] * depth, 1 if i == 0 else 2, {}))
+            dim = 4 * inner
+        self.apply(conv_init)
+
+    def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T d"]:
+        x = F.max_pool3d(self.stem(clip), (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return reduce(self.res5(self.res4(self.res3(self.res2(x)))), "b d t h w -> b t d", "mean")
+
+
+class LongformerAttention(Watched):
+    """A band over the frames; the class token sees all and is seen by all, and looks with projections of its own."""
+
+    def __init__(self, dim: int, heads: int, scheme: Band, dropout: float):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim={dim} does not split into heads={heads} equal parts: use a multiple of {heads}")
+        self.heads, self.scheme, self.dropout = heads, scheme, dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_global, self.kv_global = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], cls: Float[Tensor, "b 1 d"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b 1 d"]]:
+        return self.scheme.apply(self.row, x, cls)
+
+    def row(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n n"]) -> Float[Tensor, "b n d"]:
+        """The class token is the first of the row. Frames see it by its ordinary key and value."""
+
+        def split(projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+            return rearrange(projected, "b n (p head d) -> p b head n d", p=parts, head=self.heads).unbind()
+
+        rate = self.dropout if self.training else 0.0
+        q, k, v = split(self.qkv(x), 3)
+        frames = self.mix(q[:, :, 1:], k, v, mask[:, None, 1:], dropout=rate)
+        (q,), (k, v) = split(self.q_global(x[:, :1]), 1), split(self.kv_global(x), 2)
+        cls = self.mix(q, k, v, dropout=rate)
+        return self.out(rearrange(torch.cat([cls, frames], dim=2), "b head n d -> b n (head d)"))
+
+
+class Block(nn.Module):
+    """Attention, then MLP; each added, then normed (BERT's order)."""
+
+    def __init__(self, dim: int, hidden: int, c: VTNConfig):
+        super().__init__()
+        self.attention = LongformerAttention(dim, c.heads, Band(c.window // 2), c.dropout)
+        self.norm, self.mlp = nn.LayerNorm(dim, eps=1e-12), Mlp(dim, hidden)
+        self.norm_mlp, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], cls: Float[Tensor, "b 1 d"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b 1 d"]]:
+        dx, dcls = self.attention(x, cls)
+        x, cls = self.norm(x + self.dropout(dx)), self.norm(cls + self.dropout(dcls))
+        x, cls = (self.norm_mlp(z + self.dropout(self.mlp(z))) for z in (x, cls))
+        return x, cls
+
+
+class VTN(nn.Module):
+    """Clip in, logits out. Give the frames' numbers in their video where they do not count 0, 1, 2, ..."""
+
+    def __init__(self, config: VTNConfig):
+        super().__init__()
+        self.config = c = config
+        backbone, hidden = BACKBONES[c.backbone]
+        self.backbone = (
+            FrameResNet(backbone) if isinstance(backbone, tuple) else FrameViT(replace(backbone, size=c.size))
+        )
+        dim = self.backbone.dim
+        self.cls = nn.Parameter(torch.empty(dim).normal_(std=0.02))
+        table = torch.empty(MOMENTS + 2, dim).normal_(std=0.02) if c.positions == "learned" else sines(MOMENTS + 2, dim)
+        if c.positions == "none":
+            table = torch.zeros_like(table)
+        self.moments = nn.Parameter(table, requires_grad=c.positions == "learned")
+        self.types = nn.Parameter(torch.empty(2, dim).normal_(std=0.02))  # of frames, of the class token
+        self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
+        self.layers = nn.ModuleList(Block(dim, hidden, c) for _ in range(c.depth))
+        self.head = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(c.head_dropout), nn.Linear(dim, c.classes)
+        )
+        self.layers.apply(vit_init), self.head.apply(vit_init)
+
+    def forward(
+        self, clip: Float[Tensor, "b 3 T H W"], frames: Int[Tensor, "b T"] | None = None
+    ) -> Float[Tensor, "b classes"]:
+        x = self.backbone(clip)
+        if frames is None:
+            frames = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        x = x + self.moments[frames % MOMENTS] + self.types[0]
+        cls = repeat(self.cls + self.moments[MOMENTS] + self.types[1], "d -> b 1 d", b=len(x))
+        x, cls = self.dropout(self.norm(x)), self.dropout(self.norm(cls))
+        for layer in self.layers:
+            x, cls = layer(x, cls)
+        return self.head(cls[:, 0])
+
+
+def sines(moments: int, dim: int) -> Float[Tensor, "moments dim"]:
+    """The fixed code of "Attention Is All You Need": sines and cosines of falling frequency."""
+    angle = torch.arange(moments)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)

@@ -1,0 +1,273 @@
+"""Image checkpoints as the start of video networks: ViT, DeiT, Swin, ResNet and Inception (GoogLeNet).
+
+    start_from_images(build("vivit_b_16x2_model2"), "vit_base_patch16_224.safetensors", "timm")
+
+The checkpoint first fills the image network that the video network grew from, its twin, whose kernels see one frame;
+then the video network's own paper says how its tensors start from those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from course_lib.grid import Grid
+from course_lib.layers.inflate import LoadReport, load_image_weights
+from course_lib.models import timesformer, video_swin, vidtr, vivit
+from course_lib.models.i3d import I3D
+from course_lib.models.nonlocal_net import NO_BLOCKS, NonLocalConfig, NonLocalNet
+from course_lib.models.timesformer import TimeSformer
+from course_lib.models.video_swin import VideoSwin
+from course_lib.models.vidtr import CVidTr, VidTr, VidTrConfig
+from course_lib.models.vivit import ViViT
+from course_lib.models.vtn import BACKBONES, VTN, FrameViT
+from course_lib.official import gather, read
+from course_lib.official.scenic import from_flax
+from course_lib.official.videoswin import named as named_swin
+
+Entries = Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]  # ours, official, how
+
+
+def start_from_images(
+    net: nn.Module,
+    checkpoint: str | Path | Mapping[str, Tensor],
+    source: Literal["timm", "official", "torchvision"] = "timm",
+    how: Literal["average", "centre"] | None = None,
+) -> LoadReport:
+    """Start `net` from an image checkpoint, a local file or its state dict; the report says what stays fresh.
+
+    `source` names the checkpoint's naming: timm's, the authors' own ("official"; ViT, DeiT and ResNet have timm's
+    names there), torchvision's. `how` a kernel grows its time axis: as in the network's paper, unless given. The
+    classifier is left over. ValueError names what is missing or misshapen; nothing is loaded then.
+    """
+    state = dict(checkpoint) if isinstance(checkpoint, Mapping) else read(Path(checkpoint))
+    twin = image_twin(net)
+    weights, left = fill(twin, state, source)
+    report = grow(net, twin, weights, how)
+    return replace(report, left_over=(*report.left_over, *left))
+
+
+def image_twin(net: nn.Module) -> nn.Module:
+    """The image network that `net` starts from, unfilled. ValueError if its paper starts from nothing."""
+    match net:
+        case FrameViT() | TimeSformer():
+            return TimeSformer(replace(net.config, frames=1, attention="space"))
+        case VTN():
+            depths, _ = BACKBONES[net.config.backbone]
+            return NonLocalNet(NonLocalConfig(depths=depths)) if isinstance(depths, tuple) else image_twin(net.backbone)
+        case ViViT():
+            small = replace(
+                net.config, model=1, frames=1, tubelet=(1, *net.config.tubelet[1:]), embed="tubelet", pool="cls"
+            )
+            return ViViT(small)
+        case VidTr() | CVidTr():
+            c = net.config
+            return VidTr(VidTrConfig(1, c.size, c.patch, c.dim, c.depth, c.heads, c.mlp_ratio, attention="joint"))
+        case VideoSwin():
+            patch, window = net.config.patch, net.config.window
+            return VideoSwin(
+                replace(net.config, patch=Grid(1, *patch[1:]), window=Grid(1, *window[1:]), attention="joint")
+            )
+        case I3D():
+            return I3D(replace(net.config, image=True))
+        case NonLocalNet():
+            return NonLocalNet(replace(net.config, network="c2d", nonlocal_after=NO_BLOCKS))
+    raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
+
+
+def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of `twin` out of an image checkpoint, but for its head; and the official tensors left over."""
+    match twin:
+        case TimeSformer() | ViViT() | VidTr():
+            state, plan = vit_in_timms_names(state, source), vit(twin)
+        case VideoSwin():
+            plan = swin(twin, source)
+        case I3D():
+            plan = inception(twin)
+        case _:
+            plan = resnet(twin)
+    filled, used, problems = gather(twin.state_dict(), state, plan)
+    left = [name for name in state if name not in used]
+    problems += [f"unexpected: {name}" for name in left if state[name].is_floating_point() and not NOT_USED.match(name)]
+    if problems:
+        raise ValueError(
+            f"this {source} checkpoint is not the image network that {type(twin).__name__} starts from, or has another "
+            f"size (build with size=...):\n  " + "\n  ".join(problems[:40])
+        )
+    return filled, left
+
+
+NOT_USED = re.compile(r"heads?\.|head$|fc\.|fc_norm\.|classifier\.|pre_logits|aux\d\.|output_projection|.*attn_mask")
+VIT = {  # ours: timm's
+    "norm": "norm1",
+    "attention.qkv": "attn.qkv",
+    "attention.out": "attn.proj",
+    "norm_mlp": "norm2",
+    "mlp.up": "mlp.fc1",
+    "mlp.down": "mlp.fc2",
+}
+VIVIT = {"norm": "norms.0", "attention.qkv": "attentions.0.qkv", "attention.out": "attentions.0.out"}
+
+
+def vit(twin: TimeSformer | ViViT | VidTr) -> Entries:
+    blocks, codes, place = "blocks", "pos_embed", twin.config.size // vit_patch(twin)
+    embed, norm = "embed" if isinstance(twin, VidTr) else "patches", "norm"
+    if isinstance(twin, ViViT):
+        blocks, norm = "encoder.blocks", "encoder.norm"
+        yield "encoder.cls", "cls_token", lambda x: x[0, 0]
+        yield "encoder.cls_code", codes, lambda x: x[0, 0]
+        yield "encoder.code", codes, lambda x: x[:, 1:]
+    elif isinstance(twin, VidTr):
+        yield "cls", "cls_token", lambda x: x[0, 0]
+        yield "code", codes, lambda x: x[0]
+    else:
+        yield "cls", "cls_token", None
+        yield "space_code.cls", codes, lambda x: x[0, 0]
+        yield "space_code.place", codes, lambda x: rearrange(x[0, 1:], "(h w) d -> h w d", h=place)
+    for kind in ("weight", "bias"):
+        for ours, official in ((embed + ".project", "patch_embed.proj"), (norm, "norm")):
+            yield f"{ours}.{kind}", f"{official}.{kind}", one_frame
+        for i in range(twin.config.depth):
+            for ours, official in VIT.items():
+                ours = VIVIT.get(ours, ours) if isinstance(twin, ViViT) else ours
+                yield f"{blocks}.{i}.{ours}.{kind}", f"blocks.{i}.{official}.{kind}", None
+
+
+def vit_patch(twin: TimeSformer | ViViT | VidTr) -> int:
+    return twin.config.tubelet[1] if isinstance(twin, ViViT) else twin.config.patch
+
+
+def one_frame(kernel: Tensor) -> Tensor:
+    """A 2-D kernel with a time axis of length 1; other tensors pass unchanged."""
+    return kernel[:, :, None] if kernel.ndim == 4 else kernel
+
+
+VIT_TORCHVISION = [  # torchvision's, timm's
+    (r"class_token", "cls_token"),
+    (r"encoder\.pos_embedding", "pos_embed"),
+    (r"conv_proj", "patch_embed.proj"),
+    (r"encoder\.layers\.encoder_layer_", "blocks."),
+    (r"encoder\.ln\.", "norm."),
+    (r"\.ln_", ".norm"),
+    (r"self_attention\.in_proj_", "attn.qkv."),
+    (r"self_attention\.out_proj", "attn.proj"),
+    (r"mlp\.(0|linear_1)", "mlp.fc1"),
+    (r"mlp\.(3|linear_2)", "mlp.fc2"),
+]
+VIT_FLAX = [  # google-research/vision_transformer's, timm's; each block counts its parts from 0 to 3
+    (r"cls$", "cls_token"),
+    (r"Transformer/posembed_input/pos_embedding", "pos_embed"),
+    (r"embedding/", "patch_embed/proj/"),
+    (r"Transformer/encoder_norm", "norm"),
+    (r"Transformer/encoderblock_", "blocks/"),
+    (r"LayerNorm_0", "norm1"),
+    (r"LayerNorm_[12]", "norm2"),
+    (r"MlpBlock_\d/Dense_0", "mlp/fc1"),
+    (r"MlpBlock_\d/Dense_1", "mlp/fc2"),
+    (r"MultiHeadDotProductAttention_\d", "attn"),
+    (r"attn/out", "attn/proj"),
+    (r"/", "."),
+]
+
+
+def vit_in_timms_names(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    rules, renamed = {"torchvision": VIT_TORCHVISION, "official": VIT_FLAX}.get(source, []), {}
+    if source == "official" and "cls_token" in state:  # DeiT, whose authors use timm
+        rules = []
+    for name, tensor in (from_flax(state) if rules is VIT_FLAX else state).items():
+        for rule, timms in rules:
+            name = re.sub(rule, timms, name)
+        renamed[name] = tensor
+    for name in [name for name in renamed if ".attn.query." in name]:
+        parts = [renamed.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+        renamed[name.replace("query", "qkv")] = torch.cat(parts)
+    return renamed
+
+
+SWIN = {"norm": "norm1", "attention.qkv": "attn.qkv", "attention.out": "attn.proj", "norm_mlp": "norm2",
+        "mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}  # fmt: skip
+SWIN_OUTSIDE = {
+    "patches.project": "patch_embed.proj",
+    "norm_patches": "patch_embed.norm",
+    "norm": "norm",
+    "head": "head",
+}
+
+
+def swin(twin: VideoSwin, source: str) -> Entries:
+    """The authors' names; timm counts a merging with the stage after it, torchvision counts it as a stage."""
+
+    def layer(stage: int, block: str | None) -> str:
+        if source == "torchvision":
+            return f"features.{2 * stage + 2}" if block is None else f"features.{2 * stage + 1}.{block}"
+        if block is None:
+            return f"layers.{stage + (source == 'timm')}.downsample"
+        return f"layers.{stage}.blocks.{block}"
+
+    outside, block = SWIN_OUTSIDE, SWIN
+    if source == "torchvision":
+        outside = {**outside, "patches.project": "features.0.0", "norm_patches": "features.0.2"}
+        block = {**block, "mlp.up": "mlp.0", "mlp.down": "mlp.3"}
+    for ours, official, how in named_swin(twin, source, outside, block, layer):
+        if not ours.startswith("head."):
+            yield ours, official, one_frame if ours == "patches.project.weight" else how
+
+
+def resnet(twin: NonLocalNet) -> Entries:
+    """torchvision's names, which timm and most others share."""
+    for name, tensor in twin.state_dict().items():
+        *path, part, kind = name.split(".")
+        if not tensor.is_floating_point() or name.startswith("head."):
+            continue
+        conv = part == "conv"
+        if path == ["stem"]:
+            yield name, f"{'conv1' if conv else 'bn1'}.{kind}", one_frame
+            continue
+        stage, block, branch = path
+        official = f"layer{int(stage[-1]) - 1}.{block.removeprefix('block')}"
+        if branch == "shortcut":
+            yield name, f"{official}.downsample.{0 if conv else 1}.{kind}", one_frame
+        else:
+            yield name, f"{official}.{'conv' if conv else 'bn'}{'abc'.index(branch) + 1}.{kind}", one_frame
+
+
+INCEPTION = {"conv_1a": "conv1", "conv_2b": "conv2", "conv_2c": "conv3", "single": "branch1", "middle": "branch2",
+             "small": "branch3", "pooled": "branch4"}  # fmt: skip
+
+
+def inception(twin: I3D) -> Entries:
+    """torchvision's GoogLeNet, whose modules are lettered from a, not b; it pads its strides otherwise than I3D."""
+    for name, tensor in twin.state_dict().items():
+        if not tensor.is_floating_point() or name.startswith("head."):
+            continue
+        *path, part, kind = name.removeprefix("layers.").split(".")
+        if path[0].startswith("mixed_"):
+            path[0] = f"inception{path[0][-2]}{chr(ord(path[0][-1]) - 1)}"
+        path = [INCEPTION.get(step, step) for step in path]
+        yield name, ".".join([*path, "conv" if part == "conv" else "bn", kind]), one_frame
+
+
+def grow(net: nn.Module, twin: nn.Module, weights: Mapping[str, Tensor], how: str | None) -> LoadReport:
+    """What each paper makes of the image network's tensors."""
+    match net:
+        case VTN():
+            report = load_image_weights(net.backbone, weights, {})
+            fresh = tuple(name for name in net.state_dict() if not name.startswith("backbone."))
+            return LoadReport(tuple(f"backbone.{name}" for name in report.loaded), fresh)
+        case TimeSformer():
+            return load_image_weights(net, weights, timesformer.from_images(twin))
+        case ViViT():
+            return vivit.start_from_images(net, weights, how or "centre")
+        case VidTr() | CVidTr():
+            return vidtr.start_from_images(net, weights)
+        case VideoSwin():
+            twin.load_state_dict(weights, strict=False)
+            weights = {name: x for name, x in video_swin.from_images(twin, net).items() if name in weights}
+    return load_image_weights(net, weights, {}, how or "average")

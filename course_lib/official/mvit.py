@@ -1,0 +1,120 @@
+"""MViT's names in PySlowFast (both versions), torchvision (both) and pytorchvideo (version 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from course_lib.models.mvit import MViT
+
+PYSLOWFAST = {  # ours: official
+    "tokens": "patch_embed.proj",
+    "cls": "cls_token",
+    "space_code.place": "pos_embed_spatial",
+    "space_code.cls": "pos_embed_class",
+    "time_code.moment": "pos_embed_temporal",
+    "norm": "norm",
+    "head": "head.projection",
+}
+PYTORCHVIDEO = {
+    "tokens": "patch_embed.patch_model",
+    **{name: f"cls_positional_encoding.{PYSLOWFAST[name]}" for name in PYSLOWFAST if name.endswith(("cls", "place"))},
+    "time_code.moment": "cls_positional_encoding.pos_embed_temporal",
+    "norm": "norm_embed",
+    "head": "head.proj",
+}
+TORCHVISION = {
+    "tokens": "conv_proj",
+    "cls": "pos_encoding.class_token",
+    "space_code.place": "pos_encoding.spatial_pos",
+    "space_code.cls": "pos_encoding.class_pos",
+    "time_code.moment": "pos_encoding.temporal_pos",
+    "norm": "norm",
+    "head": "head.1",
+}
+FACEBOOK_BLOCK = {
+    "norm": "norm1",
+    "attention.qkv": "attn.qkv",
+    "attention.out": "attn.proj",
+    **{f"attention.pools.{z}.pool": f"attn.pool_{z}" for z in "qkv"},
+    **{f"attention.pools.{z}.norm": f"attn.norm_{z}" for z in "qkv"},
+    **{f"attention.relative.tables.{axis}": f"attn.rel_pos_{axis}" for axis in "thw"},
+    "norm_mlp": "norm2",
+    "mlp.up": "mlp.fc1",
+    "mlp.down": "mlp.fc2",
+    "widen": "proj",
+}
+TORCHVISION_BLOCK = {
+    **FACEBOOK_BLOCK,
+    "attention.out": "attn.project.0",
+    **{f"attention.pools.{z}.pool": f"attn.pool_{z}.pool" for z in "qkv"},
+    **{f"attention.pools.{z}.norm": f"attn.pool_{z}.norm_act.0" for z in "qkv"},
+    "mlp.up": "mlp.0",
+    "mlp.down": "mlp.3",
+    "widen": "project",
+}
+Entries = Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]
+
+
+def pyslowfast(model: MViT) -> Entries:
+    return named(model, "pyslowfast", PYSLOWFAST, FACEBOOK_BLOCK, ("separate", "relative"))
+
+
+def torchvision(model: MViT) -> Entries:
+    return named(model, "torchvision", TORCHVISION, TORCHVISION_BLOCK, ("separate", "relative"))
+
+
+def pytorchvideo(model: MViT) -> Entries:
+    """Its q, k and v are three linear layers."""
+    c = model.config
+    if c.pool_queries or c.pool_residual or c.widen != "mlp":
+        raise ValueError("pytorchvideo released version 1 of MViT, nothing of version 2")
+    for ours, official, how in named(model, "pytorchvideo", PYTORCHVIDEO, FACEBOOK_BLOCK, ("separate",)):
+        if ".qkv." in official:
+            parts = tuple(official.replace(".qkv.", f".{z}.") for z in "qkv")
+            yield ours, parts, lambda *qkv: torch.stack(qkv).flatten(0, 1)
+        else:
+            yield ours, official, how
+
+
+def named(
+    model: MViT, source: str, outside: Mapping[str, str], block: Mapping[str, str], positions: tuple[str, ...]
+) -> Entries:
+    """ours, official, how. ValueError for settings that were never released."""
+    c = model.config
+    if c.pooling != "conv":
+        raise ValueError(f"no {source} checkpoint with pooling={c.pooling!r} was released: there is conv")
+    if c.positions not in positions:
+        known = " and ".join(positions)
+        raise ValueError(f"no {source} checkpoint with positions={c.positions!r} was released: there is {known}")
+    h, w = c.grid[1:]
+    shapes = {  # whatever axes of length 1 the release has in front
+        "cls": lambda x: x.reshape(1, 1, -1),
+        "space_code.place": lambda x: rearrange(x.reshape(-1, x.shape[-1]), "(h w) d -> h w d", h=h, w=w),
+        "space_code.cls": lambda x: x.flatten(),
+        "time_code.moment": lambda x: x.reshape(-1, x.shape[-1]),
+    }
+    for ours, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        if not ours.startswith("blocks."):
+            path, _, kind = ours.rpartition(".")
+            official = outside[ours] if ours in outside else f"{outside[path]}.{kind}"
+            yield ours, official, shapes.get(ours)
+            continue
+        _, number, part = ours.split(".", 2)
+        path, _, kind = part.rpartition(".")
+        official = block[part] if part in block else f"{block[path]}.{kind}"
+        yield ours, f"blocks.{number}.{official}", None
+
+
+def first_name(name: str) -> str | None:
+    """pytorchvideo registers every pool twice: the other name of a tensor that stands under its second one."""
+    if "._attention_pool_" not in name:
+        return None
+    front, rest = name.split("._attention_pool_")
+    which, part, *kind = rest.split(".")
+    return ".".join([front, f"{part}_{which}", *kind])
