@@ -88,6 +88,14 @@ def test_maps_of_a_network_without_one_token_grid_are_refused_with_the_way_out()
         attention_maps(build("nonlocal_tiny"), torch.zeros(1, 3, 8, 64, 64))
 
 
+def test_maps_of_a_layer_on_a_grid_of_its_own_are_refused():
+    """ViViT's factorised encoder attends along time over one vector a step."""
+    with pytest.raises(ValueError, match=r"time_encoder.blocks.0.attentions.0 attends on another grid"):
+        attention_maps(build("vivit_tiny", model=2), torch.randn(1, 3, 8, 64, 64))
+    maps = attention_maps(build("vivit_tiny", model=3, pool="gap"), torch.randn(1, 3, 8, 64, 64))
+    assert list(maps)[:2] == ["block 1 time", "block 1 space"] and maps["block 1 time"].weights.shape == (16, 4, 4, 4)
+
+
 def test_attention_maps_are_laid_out_on_the_grid():
     net = build("timesformer_tiny", depth=2).train()
     clip = torch.randn(1, 3, *net.config.clip)

@@ -8,9 +8,10 @@ from torch import nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention, attend, attention_weights, record_attention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init, xavier_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, recompute, vit_init, xavier_init
 from course_lib.layers.inflate import inflate_conv, load_image_weights
 from course_lib.layers.positions import SpaceCode, TimeCode, resize_moment, resize_place
+from course_lib.layers.settings import one_of
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -174,3 +175,16 @@ def test_image_weights_that_do_not_fit_are_named_and_nothing_is_loaded():
     with pytest.raises(ValueError, match=r"bias: needs \(2,\), bias has \(3,\)"):
         load_image_weights(net, {"weight": torch.ones(2, 2), "bias": torch.ones(3)}, {})
     assert torch.equal(net.weight, before)
+
+
+def test_a_setting_that_nobody_knows_gets_the_nearest_name_and_the_list():
+    one_of("join", "t_conv", ("none", "t_conv"))
+    with pytest.raises(ValueError, match=r"^unknown join 't_con': did you mean 't_conv'\? There are none, t_conv$"):
+        one_of("join", "t_con", ("none", "t_conv"))
+    with pytest.raises(ValueError, match=r"^unknown model 5: There are 1, 2$"):
+        one_of("model", 5, {1: "a", 2: "b"})
+
+
+def test_what_has_no_blocks_cannot_compute_them_twice():
+    with pytest.raises(ValueError, match="Linear has no blocks that can be computed twice"):
+        recompute(torch.nn.Linear(2, 2))

@@ -206,7 +206,7 @@ def test_the_released_test_averages_probabilities_over_places():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(join="bilinear"), "unknown join 'bilinear': there are none, ttoc_sum, ttoc_concat, t_sample, t_conv"),
+        (dict(join="bilinear"), "unknown join 'bilinear': .*There are none, ttoc_sum, ttoc_concat, t_sample, t_conv"),
         (dict(paths=("fast", "slow")), r"paths must be \('slow', 'fast'\)"),
         (dict(join="ttoc_sum", beta=8), "alpha=4 must equal beta=8"),
         (dict(beta=32), "width=16 over beta=32 leaves the fast path no channel"),

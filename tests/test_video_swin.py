@@ -30,15 +30,13 @@ from course_lib.models.video_swin import (
 from course_lib.official import load
 
 RECORDS = Path(__file__).parent / "reference"
-GOLDEN = [  # record, network, source
-    ("videoswin_t_small_16x112", "video_swin_t_32x224", "videoswin"),
-    ("videoswin_t_k400", "video_swin_t_32x224", "videoswin"),
-    ("videoswin_b_k400", "video_swin_b_32x224", "videoswin"),
-    ("torchvision_swin3d_t", "video_swin_t_32x224", "torchvision"),
-    ("torchvision_swin3d_b", "video_swin_b_32x224", "torchvision"),
-]
-# network, changes, M parameters, G multiply-adds: table 4 of the paper for the changes, else its section 4.2 or the
-# released README, whose counter adds the norms
+RUNS = {  # record: network
+    "videoswin_t_k400": "video_swin_t_32x224",
+    "videoswin_t_small_16x112": "video_swin_t_32x224",
+    "videoswin_b_k400": "video_swin_b_32x224",
+}
+# network, changes, M parameters, G multiply-adds: the paper's table 4, as others quote it, for the changes; else its
+# section 4.2 or the released README, whose counter adds the norms
 PUBLISHED = [
     ("video_swin_t_32x224", {}, 28.2, 88),
     ("video_swin_t_32x224", {"attention": "split"}, 42.0, 83),
@@ -77,20 +75,6 @@ def clip(*shape: int) -> torch.Tensor:
     return torch.randn(shape or (1, 3, 8, 64, 64), generator=torch.Generator().manual_seed(3)).double()
 
 
-@pytest.mark.parametrize(("record", "name", "source"), GOLDEN)
-def test_official_weights_give_the_official_logits(record, name, source, all_cores):
-    golden = recipe.record(RECORDS / f"{record}.json")
-    net = build(name).eval()
-    report = load(net, recipe.state_dict(golden), source)
-    assert set(report.loaded) == set(net.state_dict()) and not report.left_over
-    with torch.inference_mode():
-        logits = net(recipe.clip(golden["input_shape"]))
-    assert recipe.distance(logits, golden) <= 2e-5
-    counted = cost(net, golden["input_shape"])
-    assert counted.parameters == golden["params"]
-    assert counted.macs / 1e9 == pytest.approx(golden["cost"]["gmacs"], rel=0.005)
-
-
 def test_the_integer_buffers_of_a_released_checkpoint_are_left_over():
     net, golden = on_paper("video_swin_t_32x224"), recipe.record(RECORDS / "torchvision_swin3d_t.json")
     state = {name: torch.empty(shape, device="meta") for name, shape in golden["keys"]}
@@ -98,10 +82,10 @@ def test_the_integer_buffers_of_a_released_checkpoint_are_left_over():
     assert load(net, state, "torchvision").left_over == tuple(name for name, _ in golden["integer_buffers"])
 
 
-@pytest.mark.parametrize("record", ["videoswin_t_k400", "videoswin_t_small_16x112", "videoswin_b_k400"])
-def test_every_stage_has_the_grid_window_and_shift_of_the_released_run(record):
+@pytest.mark.parametrize(("record", "name"), RUNS.items())
+def test_every_stage_has_the_grid_window_and_shift_of_the_released_run(record, name):
     rows = recipe.record(RECORDS / f"{record}.json")["config"]["stages"]
-    net = on_paper(next(name for r, name, _ in GOLDEN if r == record))
+    net = on_paper(name)
     found: dict[str, list[tuple[int, ...]]] = {}
     for name, part in net.named_modules():
         if isinstance(part, WindowAttention):

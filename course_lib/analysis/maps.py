@@ -49,6 +49,8 @@ def attention_maps(net: nn.Module, clip: Float[Tensor, "1 3 T H W"]) -> dict[str
             raise ValueError(f"{name} attends by {scheme.name!r}, which is no fold into groups")
         weights = torch.cat(calls).float().cpu().numpy()  # group head n n
         members = scheme.members(net.config.grid).numpy()
+        if len(weights) != len(members):
+            raise ValueError(f"{name} attends on another grid than the network's tokens: use record_attention(net)")
         extra = weights.shape[-1] - members.shape[1]  # the class token, where it takes part
         block = int(re.search(r"blocks\.(\d+)", name)[1]) + 1
         maps[f"block {block} {scheme.name}"] = AttentionMap(members, weights[:, :, extra:, extra:])

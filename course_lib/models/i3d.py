@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers.conv import Axes, sliding_mean
+from course_lib.layers.settings import one_of
 
 
 class Conv(NamedTuple):
@@ -81,8 +82,7 @@ class I3DConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        if self.edges not in ("zeros", "repeat"):
-            raise ValueError(f"edges must be 'zeros' or 'repeat', not {self.edges!r}")
+        one_of("edges", self.edges, ("zeros", "repeat"))
 
     @property
     def window(self) -> Axes:

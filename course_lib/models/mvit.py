@@ -9,7 +9,6 @@ Symbols: D width, T x H x W tokens, P pooling by a kernel k and a stride s, Q K 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from course_lib.layers.attention import Watched
 from course_lib.layers.blocks import DropPath, Mlp, drop_path_rates, xavier_init
 from course_lib.layers.positions import SpaceCode, TimeCode, check_grid
 from course_lib.layers.schemes import PooledKeys, Pooling
+from course_lib.layers.settings import one_of
 
 KERNEL, STRIDE = Grid(3, 7, 7), Grid(2, 4, 4)  # the cubes that become tokens: they overlap
 POOLING = ("conv", "max", "average")  # v1, table 15
@@ -69,11 +69,7 @@ class MViTConfig:
 
     def __post_init__(self) -> None:
         for setting, known in (("pooling", POOLING), ("positions", POSITIONS), ("widen", WIDEN)):
-            value = getattr(self, setting)
-            if value not in known:
-                near = get_close_matches(str(value), known, 1, 0.3)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(f"unknown {setting} {value!r}: {hint}There are {', '.join(known)}")
+            one_of(setting, getattr(self, setting), known)
         if self.dim % self.heads:
             raise ValueError(f"dim={self.dim} does not split into heads={self.heads} equal parts: use a multiple of it")
         if min(self.depths, default=0) < 1:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from course_lib.layers.attention import Watched
 from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
 from course_lib.layers.schemes import JOINT, SPACE, TIME
+from course_lib.layers.settings import one_of
 
 
 class Stage(NamedTuple):
@@ -62,13 +63,9 @@ class NonLocalConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("network", self.network, ("c2d", "i3d")),
-            ("affinity", self.affinity, AFFINITIES),
-            ("scope", self.scope, tuple(SCOPES)),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: there are {', '.join(known)}")
+        one_of("network", self.network, ("c2d", "i3d"))
+        one_of("affinity", self.affinity, AFFINITIES)
+        one_of("scope", self.scope, SCOPES)
         if self.frames % 2:
             raise ValueError(f"frames={self.frames} is odd: the pool after res2 takes frames in pairs")
 

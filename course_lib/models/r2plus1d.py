@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers.conv import conv_bn, conv_init, sliding_mean, with_norm
+from course_lib.layers.settings import one_of
 
 CONVOLUTIONS = {  # figure 1: what conv1, conv2_x .. conv5_x convolve over
     "r2d": ("all", "2d", "2d", "2d", "2d"),  # conv1 swallows all frames at once
@@ -51,8 +52,7 @@ class R2Plus1DConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        if self.convolutions not in CONVOLUTIONS:
-            raise ValueError(f"unknown convolutions {self.convolutions!r}: there are {', '.join(CONVOLUTIONS)}")
+        one_of("convolutions", self.convolutions, CONVOLUTIONS)
 
     @property
     def bottleneck(self) -> bool:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
+from course_lib.layers.settings import one_of
 from course_lib.models.nonlocal_net import FIVE_BLOCKS, NO_BLOCKS, R50, R101, NonLocal
 
 
@@ -69,8 +70,7 @@ class SlowFastConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        if self.join not in JOINS:
-            raise ValueError(f"unknown join {self.join!r}: there are {', '.join(JOINS)}")
+        one_of("join", self.join, JOINS)
         if self.paths not in (PATHS, ("slow",), ("fast",)):
             raise ValueError(f"paths must be ('slow', 'fast'), ('slow',) or ('fast',), not {self.paths}")
         if self.join == "ttoc_sum" and self.alpha != self.beta:

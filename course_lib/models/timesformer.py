@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -21,6 +20,7 @@ from course_lib.layers.attention import GridAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init, xavier_init
 from course_lib.layers.positions import SpaceCode, TimeCode
 from course_lib.layers.schemes import HEIGHT, JOINT, SPACE, TIME, WIDTH, Groups, local_global
+from course_lib.layers.settings import one_of
 
 ATTENTION = {  # figure 2: the attention layers of one block, in order
     "space": lambda grid: (SPACE,),  # S
@@ -46,10 +46,7 @@ class TimeSformerConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        if self.attention not in ATTENTION:
-            near = get_close_matches(str(self.attention), ATTENTION, 1, 0.3)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown attention {self.attention!r}: {hint}There are {', '.join(ATTENTION)}")
+        one_of("attention", self.attention, ATTENTION)
         _ = self.grid, self.schemes
 
     @property

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 
 import torch
@@ -33,6 +32,7 @@ from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init
 from course_lib.layers.schemes import ShiftedWindows
+from course_lib.layers.settings import one_of
 
 # The three of the paper's ablation; only joint was released. Ours where the paper is silent: attention over time sees
 # all frames (this gives the costs that the paper prints) and knows them by a B of its own along time; the new weight of
@@ -60,10 +60,7 @@ class VideoSwinConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        if self.attention not in ATTENTION:
-            near = get_close_matches(str(self.attention), ATTENTION, 1, 0.3)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown attention {self.attention!r}: {hint}There are {', '.join(ATTENTION)}")
+        one_of("attention", self.attention, ATTENTION)
         if len(self.depths) != len(self.heads):
             raise ValueError(f"{len(self.depths)} depths and {len(self.heads)} heads: give one of each for every stage")
         if min(*self.patch, *self.window) < 1:

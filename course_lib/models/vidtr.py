@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 
 import torch
@@ -23,6 +22,7 @@ from course_lib.layers.blocks import Mlp, PatchEmbed, xavier_init
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import FLAT_JOINT, FLAT_SPACE, FLAT_TIME, Groups, most_varied, take
+from course_lib.layers.settings import one_of
 
 ATTENTION = ("separable", "joint")  # joint: the paper's vanilla video transformer
 POOL = ("topk", "average", "conv")  # table 4d
@@ -30,13 +30,6 @@ POOL = ("topk", "average", "conv")  # table 4d
 # for both. Resolution, width and heads change nowhere
 POOLS_S = ((1, 6), (3, 4), (5, 2))
 POOLS_M = ((1, 8), (2, 4), (4, 2))
-
-
-def check_name(setting: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        near = get_close_matches(str(value), known, 1, 0.3)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown {setting} {value!r}: {hint}There are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ class VidTrConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_name("attention", self.attention, ATTENTION)
+        one_of("attention", self.attention, ATTENTION)
         if self.separate and self.attention == "joint":
             raise ValueError("separate=True gives time and space their own projections: joint attention has no two")
 
@@ -94,7 +87,7 @@ class CVidTrConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_name("pool", self.pool, POOL)
+        one_of("pool", self.pool, POOL)
         blocks, taus = [block for block, _ in self.pools], [self.frames, *(tau for _, tau in self.pools)]
         if not blocks or blocks != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < self.depth - 1:
             raise ValueError(

@@ -22,6 +22,7 @@ from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates,
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import JOINT, SPACE, TIME, SplitHeads
+from course_lib.layers.settings import one_of
 
 MODELS = {  # section 3.3: the attention layers of one block, in order
     1: (JOINT,),  # spatio-temporal attention
@@ -49,13 +50,8 @@ class ViViTConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("model", self.model, tuple(MODELS)),
-            ("embed", self.embed, ("tubelet", "uniform")),
-            ("pool", self.pool, ("cls", "gap")),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: there are {', '.join(map(str, known))}")
+        for setting, known in (("model", MODELS), ("embed", ("tubelet", "uniform")), ("pool", ("cls", "gap"))):
+            one_of(setting, getattr(self, setting), known)
         if self.model > 2 and self.pool == "cls":
             raise ValueError(f"model {self.model} has no class token (released): use pool='gap'")
         _ = self.grid

@@ -18,6 +18,7 @@ from course_lib.layers.attention import Watched
 from course_lib.layers.blocks import Mlp, vit_init
 from course_lib.layers.conv import conv_bn, conv_init, stage
 from course_lib.layers.schemes import Band
+from course_lib.layers.settings import one_of
 from course_lib.models.timesformer import TimeSformer, TimeSformerConfig
 
 VIT_B = TimeSformerConfig(frames=1, attention="space", drop_path=0.0)  # on one frame: an image ViT
@@ -46,12 +47,8 @@ class VTNConfig:
     classes: int = 400
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("backbone", self.backbone, tuple(BACKBONES)),
-            ("positions", self.positions, POSITIONS),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: there are {', '.join(known)}")
+        one_of("backbone", self.backbone, BACKBONES)
+        one_of("positions", self.positions, POSITIONS)
 
 
 VARIANTS = {
