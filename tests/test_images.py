@@ -275,6 +275,16 @@ def test_i3d_resnet_starts_from_the_inflated_resnet_and_its_non_local_blocks_sta
     assert fresh == {"head.weight", "head.bias"}
 
 
+def test_the_slow_path_alone_starts_from_a_resnet_and_slowfast_from_nothing():
+    net, state = build("slow_r50_8x8"), resnet50()
+    report = start_from_images(net, state, "torchvision")
+    kernel = inflate_conv(state["layer3.2.conv1.weight"], 3)
+    assert net.paths["slow"].res4.block2.a.conv.weight.equal(kernel)
+    assert {name for name in report.fresh if "num_batches" not in name} == {"head.weight", "head.bias"}
+    with pytest.raises(ValueError, match="SlowFast starts from nothing in its paper"):
+        start_from_images(build("slowfast_tiny"), state, "torchvision")
+
+
 def test_googlenet_starts_inception_i3d():
     net = build("i3d_inception")
     twin = image_twin(net)

@@ -23,6 +23,7 @@ from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.models import timesformer, video_swin, vidtr, vivit
 from course_lib.models.i3d import I3D
 from course_lib.models.nonlocal_net import NO_BLOCKS, NonLocalConfig, NonLocalNet
+from course_lib.models.slowfast import SlowFast
 from course_lib.models.timesformer import TimeSformer
 from course_lib.models.video_swin import VideoSwin
 from course_lib.models.vidtr import CVidTr, VidTr, VidTrConfig
@@ -79,6 +80,8 @@ def image_twin(net: nn.Module) -> nn.Module:
             return I3D(replace(net.config, image=True))
         case NonLocalNet():
             return NonLocalNet(replace(net.config, network="c2d", nonlocal_after=NO_BLOCKS))
+        case SlowFast() if net.config.paths == ("slow",):
+            return NonLocalNet(NonLocalConfig(depths=net.config.depths, width=net.config.width))
     raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
 
 
@@ -267,6 +270,9 @@ def grow(net: nn.Module, twin: nn.Module, weights: Mapping[str, Tensor], how: st
             return vivit.start_from_images(net, weights, how or "centre")
         case VidTr() | CVidTr():
             return vidtr.start_from_images(net, weights)
+        case SlowFast():
+            sources = {f"paths.slow.{name}": name for name in weights}
+            return load_image_weights(net, weights, sources, how or "average")
         case VideoSwin():
             twin.load_state_dict(weights, strict=False)
             weights = {name: x for name, x in video_swin.from_images(twin, net).items() if name in weights}
