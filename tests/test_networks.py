@@ -184,6 +184,8 @@ def test_every_parameter_gets_a_gradient(name, changes):
 def test_recorded_attention_gives_the_same_logits(name, changes):
     net, clips, _ = learnt(name, tuple(changes.items()))
     if not any(isinstance(part, Watched) for part in net.modules()):
+        with pytest.raises(ValueError, match="has no attention to record"), record_attention(net):
+            pass
         return
     with torch.no_grad():
         logits = net(clips)

@@ -223,7 +223,7 @@ def test_f6_central_frame_tubelets_at_the_start_embed_the_central_frames_alone()
     """Of each pair of frames the second: time index t // 2."""
     image = build("vivit_tiny", frames=1, tubelet=(1, 16, 16)).double()
     net = lively()
-    report = start_from_images(net, image.state_dict(), "centre")
+    report = start_from_images(net, image.state_dict())
     assert not report.left_over
     with torch.no_grad():
         torch.testing.assert_close(net.patches(CLIP), image.patches(CLIP[:, :, 1::2]))

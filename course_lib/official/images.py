@@ -31,6 +31,8 @@ from course_lib.models.vivit import ViViT
 from course_lib.models.vtn import BACKBONES, VTN, FrameViT
 from course_lib.official import gather, read
 from course_lib.official.scenic import from_flax
+from course_lib.official.timesformer import TIMM_BLOCK
+from course_lib.official.torchvision import SWIN_BLOCK, SWIN_OUTSIDE
 from course_lib.official.videoswin import named as named_swin
 
 Entries = Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]  # ours, official, how
@@ -108,19 +110,11 @@ def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dic
 
 
 NOT_USED = re.compile(r"heads?\.|head$|fc\.|fc_norm\.|classifier\.|pre_logits|aux\d\.|output_projection|.*attn_mask")
-VIT = {  # ours: timm's
-    "norm": "norm1",
-    "attention.qkv": "attn.qkv",
-    "attention.out": "attn.proj",
-    "norm_mlp": "norm2",
-    "mlp.up": "mlp.fc1",
-    "mlp.down": "mlp.fc2",
-}
 VIVIT = {"norm": "norms.0", "attention.qkv": "attentions.0.qkv", "attention.out": "attentions.0.out"}
 
 
 def vit(twin: TimeSformer | ViViT | VidTr) -> Entries:
-    blocks, codes, place = "blocks", "pos_embed", twin.config.size // vit_patch(twin)
+    blocks, codes = "blocks", "pos_embed"
     embed, norm = "embed" if isinstance(twin, VidTr) else "patches", "norm"
     if isinstance(twin, ViViT):
         blocks, norm = "encoder.blocks", "encoder.norm"
@@ -133,18 +127,14 @@ def vit(twin: TimeSformer | ViViT | VidTr) -> Entries:
     else:
         yield "cls", "cls_token", None
         yield "space_code.cls", codes, lambda x: x[0, 0]
-        yield "space_code.place", codes, lambda x: rearrange(x[0, 1:], "(h w) d -> h w d", h=place)
+        yield "space_code.place", codes, lambda x: rearrange(x[0, 1:], "(h w) d -> h w d", h=twin.config.grid.h)
     for kind in ("weight", "bias"):
         for ours, official in ((embed + ".project", "patch_embed.proj"), (norm, "norm")):
             yield f"{ours}.{kind}", f"{official}.{kind}", one_frame
         for i in range(twin.config.depth):
-            for ours, official in VIT.items():
+            for ours, official in TIMM_BLOCK.items():
                 ours = VIVIT.get(ours, ours) if isinstance(twin, ViViT) else ours
                 yield f"{blocks}.{i}.{ours}.{kind}", f"blocks.{i}.{official}.{kind}", None
-
-
-def vit_patch(twin: TimeSformer | ViViT | VidTr) -> int:
-    return twin.config.tubelet[1] if isinstance(twin, ViViT) else twin.config.patch
 
 
 def one_frame(kernel: Tensor) -> Tensor:
@@ -194,16 +184,6 @@ def vit_in_timms_names(state: Mapping[str, Tensor], source: str) -> dict[str, Te
     return renamed
 
 
-SWIN = {"norm": "norm1", "attention.qkv": "attn.qkv", "attention.out": "attn.proj", "norm_mlp": "norm2",
-        "mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}  # fmt: skip
-SWIN_OUTSIDE = {
-    "patches.project": "patch_embed.proj",
-    "norm_patches": "patch_embed.norm",
-    "norm": "norm",
-    "head": "head",
-}
-
-
 def swin(twin: VideoSwin, source: str) -> Entries:
     """The authors' names; timm counts a merging with the stage after it, torchvision counts it as a stage."""
 
@@ -214,10 +194,10 @@ def swin(twin: VideoSwin, source: str) -> Entries:
             return f"layers.{stage + (source == 'timm')}.downsample"
         return f"layers.{stage}.blocks.{block}"
 
-    outside, block = SWIN_OUTSIDE, SWIN
+    outside, block = SWIN_OUTSIDE, TIMM_BLOCK
     if source == "torchvision":
         outside = {**outside, "patches.project": "features.0.0", "norm_patches": "features.0.2"}
-        block = {**block, "mlp.up": "mlp.0", "mlp.down": "mlp.3"}
+        block = SWIN_BLOCK
     for ours, official, how in named_swin(twin, source, outside, block, layer):
         if not ours.startswith("head."):
             yield ours, official, one_frame if ours == "patches.project.weight" else how

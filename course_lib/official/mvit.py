@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from course_lib.models.mvit import MViT
+from course_lib.official.timesformer import TIMM_BLOCK
 
 PYSLOWFAST = {  # ours: official
     "tokens": "patch_embed.proj",
@@ -36,15 +37,10 @@ TORCHVISION = {
     "head": "head.1",
 }
 FACEBOOK_BLOCK = {
-    "norm": "norm1",
-    "attention.qkv": "attn.qkv",
-    "attention.out": "attn.proj",
+    **TIMM_BLOCK,
     **{f"attention.pools.{z}.pool": f"attn.pool_{z}" for z in "qkv"},
     **{f"attention.pools.{z}.norm": f"attn.norm_{z}" for z in "qkv"},
     **{f"attention.relative.tables.{axis}": f"attn.rel_pos_{axis}" for axis in "thw"},
-    "norm_mlp": "norm2",
-    "mlp.up": "mlp.fc1",
-    "mlp.down": "mlp.fc2",
     "widen": "proj",
 }
 TORCHVISION_BLOCK = {

@@ -12,17 +12,20 @@ from torch import Tensor, nn
 
 from course_lib.models.timesformer import TimeSformer
 
-BLOCK = {  # ours: official
-    "first.0.norm": "temporal_norm1",
-    "first.0.attention.qkv": "temporal_attn.qkv",
-    "first.0.attention.out": "temporal_attn.proj",
-    "first.0.project": "temporal_fc",
+TIMM_BLOCK = {  # ours: the names that timm gave, and most others took over
     "norm": "norm1",
     "attention.qkv": "attn.qkv",
     "attention.out": "attn.proj",
     "norm_mlp": "norm2",
     "mlp.up": "mlp.fc1",
     "mlp.down": "mlp.fc2",
+}
+BLOCK = {  # ours: official
+    **TIMM_BLOCK,
+    "first.0.norm": "temporal_norm1",
+    "first.0.attention.qkv": "temporal_attn.qkv",
+    "first.0.attention.out": "temporal_attn.proj",
+    "first.0.project": "temporal_fc",
 }
 
 

@@ -9,16 +9,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from course_lib.models.video_swin import VideoSwin
+from course_lib.official.timesformer import TIMM_BLOCK
 
-BLOCK = {"norm": "norm1", "attention.qkv": "attn.qkv", "attention.out": "attn.proj", "norm_mlp": "norm2",
-         "mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}  # fmt: skip
 OUTSIDE = {"patches.project": "backbone.patch_embed.proj", "norm_patches": "backbone.patch_embed.norm",
            "norm": "backbone.norm", "head": "cls_head.fc_cls"}  # fmt: skip
 
 
 def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
     """ours, official, how. ValueError for another network, and for attention that was never released."""
-    return named(model, "videoswin", OUTSIDE, BLOCK, layer)
+    return named(model, "videoswin", OUTSIDE, TIMM_BLOCK, layer)
 
 
 def layer(stage: int, block: str | None) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.models.vtn import VTN, FrameViT
-from course_lib.official.timesformer import BLOCK, named
+from course_lib.official.timesformer import TIMM_BLOCK, named
 
 LAYER = {  # ours: official
     "attention.q_global": "attention.self.query_global",
@@ -29,7 +29,7 @@ def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Call
     if model.config.positions != "learned":
         raise ValueError(f"no VTN with positions={model.config.positions!r} was released: there is learned")
     backbone = named(model.backbone, embed="backbone.", patches="backbone.patch_embed.proj", blocks="backbone.blocks",
-                     norm="backbone.norm", head="", codes=("pos_embed", ""), block=BLOCK)  # fmt: skip
+                     norm="backbone.norm", head="", codes=("pos_embed", ""), block=TIMM_BLOCK)  # fmt: skip
     for ours, official, how in backbone:
         if not ours.startswith("head"):
             yield f"backbone.{ours}", official, how
