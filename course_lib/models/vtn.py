@@ -29,8 +29,20 @@ BACKBONES = {  # f(x), and the hidden features of the encoder's MLPs, which the 
     "r101": ((3, 4, 23, 3), 4096),
     "vit_tiny": (replace(VIT_B, dim=64, depth=3, heads=4, scratch=True), 256),
 }
-POSITIONS = ("learned", "fixed", "none")  # table 3
 MOMENTS = 286  # frame numbers beyond start again from 0; then follow the class token's code and that of padding
+
+
+def sines(moments: int, dim: int) -> Float[Tensor, "moments dim"]:
+    """The fixed code of "Attention Is All You Need": sines and cosines of falling frequency."""
+    angle = torch.arange(moments)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+POSITIONS = {  # table 3: what the table of codes starts as; only a learned one changes
+    "learned": lambda moments, dim: torch.empty(moments, dim).normal_(std=0.02),
+    "fixed": sines,
+    "none": torch.zeros,
+}
 
 
 @dataclass(frozen=True)
@@ -154,9 +166,7 @@ class VTN(nn.Module):
         )
         dim = self.backbone.dim
         self.cls = nn.Parameter(torch.empty(dim).normal_(std=0.02))
-        table = torch.empty(MOMENTS + 2, dim).normal_(std=0.02) if c.positions == "learned" else sines(MOMENTS + 2, dim)
-        if c.positions == "none":
-            table = torch.zeros_like(table)
+        table = POSITIONS[c.positions](MOMENTS + 2, dim)
         self.moments = nn.Parameter(table, requires_grad=c.positions == "learned")
         self.types = nn.Parameter(torch.empty(2, dim).normal_(std=0.02))  # of frames, of the class token
         self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
@@ -178,9 +188,3 @@ class VTN(nn.Module):
         for layer in self.layers:
             x, cls = layer(x, cls)
         return self.head(cls[:, 0])
-
-
-def sines(moments: int, dim: int) -> Float[Tensor, "moments dim"]:
-    """The fixed code of "Attention Is All You Need": sines and cosines of falling frequency."""
-    angle = torch.arange(moments)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
