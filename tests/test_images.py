@@ -322,6 +322,7 @@ def test_timm_counts_a_merging_with_the_stage_after_it():
     twin = image_twin(build("video_swin_tiny"))
     assert "layers.1.downsample.norm.weight" in {name for _, name, _ in swin(twin, "timm")}
     assert "layers.0.downsample.norm.weight" in {name for _, name, _ in swin(twin, "official")}
+    assert "layers.0.downsample.norm.weight" not in {name for _, name, _ in swin(twin, "timm")}
     assert "features.2.norm.weight" in {name for _, name, _ in swin(twin, "torchvision")}
 
 
