@@ -13,6 +13,7 @@ from course_lib.training.evaluate import (
     interval,
     pair_accuracy,
     predict,
+    predict_views,
     reversal_flip_rate,
     t_quantile,
     top_k,
@@ -51,6 +52,26 @@ def test_predict_gives_every_clip_in_order_and_leaves_the_network_as_it_was():
     net.eval()
     torch.testing.assert_close(logits, net(clips))
     assert not logits.requires_grad and not logits.is_inference()
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+def test_views_of_a_clip_are_answered_one_by_one_and_their_probabilities_averaged(at_once):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
+    clips, labels = torch.randn(5, 3, 3, 2, 1, 1), torch.arange(5) % 4  # b views 3 T H W
+    batches = iter([(clips[:2], labels[:2]), (clips[2:], labels[2:])])
+    chances, same = predict_views(net, batches, at_once)
+    for clip, chance in zip(clips, chances, strict=True):
+        torch.testing.assert_close(chance, sum(net(view[None]).softmax(1)[0] for view in clip) / 3)
+    assert torch.equal(same, labels) and net.training
+
+
+def test_clips_without_views_and_no_view_at_once_are_refused():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
+    with pytest.raises(ValueError, match="clips of 5 axes have no views"):
+        predict_views(net, iter([(torch.rand(2, 3, 2, 1, 1), torch.zeros(2, dtype=torch.long))]))
+    with pytest.raises(ValueError, match="at_once=0"):
+        predict_views(net, [], at_once=0)
 
 
 def test_predict_puts_the_mode_back_when_the_batches_fail():

@@ -389,6 +389,22 @@ def test_a_loader_gives_the_same_batches_whatever_the_number_of_workers():
     assert all([number % 100 for number in numbers] == labels for numbers, labels in none)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_prepares_whole_batches_and_draws_the_same_after_a_resume(workers):
+    def noisy(clips):
+        return clips + torch.rand(len(clips))[:, None, None, None, None]
+
+    torch.manual_seed(0)
+    batches = loader(Numbered(), batch=4, seed=3, workers=workers, prepare=noisy)(0)
+    next(batches)
+    state = torch.get_rng_state()
+    (second, _), (plain, _) = next(batches), next(iter(loader(Numbered(), batch=4, seed=3)(1)))
+    assert ((second - plain) > 0).all() and ((second - plain) < 1).all()
+    torch.set_rng_state(state)
+    resumed, _ = next(loader(Numbered(), batch=4, seed=3, workers=workers, prepare=noisy)(1))
+    assert torch.equal(resumed, second)
+
+
 def test_a_loader_leaves_torchs_global_generator_alone():
     before = torch.get_rng_state()
     walk(loader(Numbered(), batch=4, seed=3)(0), 3)

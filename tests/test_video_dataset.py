@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from video_files import FRAMES, HEIGHT, WIDTH, numbered, numbers, write
+from video_files import FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
 
 from course_lib.video import ClipDataset, VideoError, read_frames
 from course_lib.video.dataset import preload
-from course_lib.video.sample import dense, segments
-from course_lib.video.transforms import TrainTransform, whole_frames
+from course_lib.video.listing import Video, VideoList, read_manifest
+from course_lib.video.sample import dense, segments, views
+from course_lib.video.transforms import TestTransform, TrainTransform, whole_frames
 
 COLUMNS = ("path", "label", "name", "split", "pair", "sha256")
 SAME_PICTURE_BOTH_WAYS = {"x264": "keyint=1", "qp": "18"}
@@ -94,6 +95,101 @@ def test_a_clip_and_its_reverse_hold_the_same_pictures_by_default(source):
     assert dataset.explain(0).indices[[0, -1]].tolist() == [0, FRAMES - 1]
     assert np.array_equal(dataset.read(0), dataset.read(1)[::-1])
     assert not np.array_equal(dataset.read(0), dataset.read(1))
+
+
+def test_testing_by_views_shows_every_temporal_clip_in_every_crop(source):
+    by_views = partial(views, stride=3, clips=4)
+    dataset = ClipDataset(source, 5, by_views, TestTransform(16, 24, crops=3), split="test")
+    clip, label = dataset[1]
+    told, shown = dataset.explain(1), dataset.read(1)
+    assert (clip.shape, label) == ((12, 3, 5, 16, 16), 1)
+    assert np.array_equal(told.indices, views(FRAMES, 5, 3, 4)) and told.seconds.shape == (4, 5)
+    assert [numbers(frames) for frames in shown] == (FRAMES - 1 - told.indices).tolist()  # "down" counts backwards
+    for number, frames in enumerate(shown):
+        assert torch.equal(clip[3 * number : 3 * number + 3], TestTransform(16, 24, crops=3)(frames))
+    middle = ClipDataset(source, 5, by_views, TestTransform(16, 24), split="test")[1][0]
+    assert torch.equal(middle, clip[1::3])
+
+
+def test_a_clock_of_its_own_shows_a_slow_camera_s_frames_twice_and_leaves_out_a_fast_one_s(source):
+    for fps, available, stride, shown in [
+        (50.0, 80, 1, [i // 2 for i in range(30, 50)]),
+        (12.5, 20, 1, list(range(0, 40, 2))),
+        (25.0, 40, 2, list(range(0, 40, 2))),
+    ]:
+        dataset = ClipDataset(source, 20, partial(dense, stride=stride), split="test", fps=fps)
+        told = dataset.explain(0)
+        assert told.available == available
+        # A tick of 12.5 a second lasts two frames; in its middle the second one comes on.
+        late = 1 if fps == 12.5 else 0
+        assert numbers(dataset.read(0)) == told.indices.tolist() == [i + late for i in shown]
+        assert told.seconds == pytest.approx(told.indices / 25)
+    with pytest.raises(ValueError, match=r"fps=0: give the clock's ticks"):
+        ClipDataset(source, fps=0)
+
+
+def test_a_file_whose_rate_changes_is_sampled_by_time(tmp_path):
+    ticks = [0, 1, 2, 3, 13, 23, 33, 34, 35, 37]
+    even = write(tmp_path / "even.mp4", numbered(len(ticks)), g="1", x264="keyint=1")
+
+    def moved(number, packet):
+        packet.pts = packet.dts = int(ticks[number] / 25 / packet.time_base)
+        return packet
+
+    copy_packets(even, tmp_path / "uneven.mp4", moved)
+    row = {"path": "uneven.mp4", "label": 0, "name": "one", "split": "test"}
+    dataset = ClipDataset(write_manifest(tmp_path, [row]), 10, split="test")
+    # Ten ticks of 37 / 9 camera ticks each: in their middles, 2.06, 6.17, 10.3 and so on, these are on the screen.
+    assert numbers(dataset.read(0)) == [2, 3, 3, 4, 4, 4, 5, 5, 7, 9]
+
+
+def test_a_mirroring_transform_is_refused_where_mirroring_changes_the_class(copy):
+    manifest, _ = copy
+    manifest.with_suffix(".json").write_text(json.dumps({"classes": ["up", "down"], "flips": False}))
+    assert not ClipDataset(manifest).flips
+    with pytest.raises(ValueError, match=r"a mirrored clip may belong to another class here.*flip=False"):
+        ClipDataset(manifest, **JITTER)
+    ClipDataset(manifest, transform=TrainTransform(16, (16, 24), flip=False))
+
+
+# Lists of videos
+
+
+def test_a_list_can_be_cut_down_to_some_classes_in_a_new_order(source):
+    every = read_manifest(source)
+    down = every.keep(("down",))
+    assert (down.classes, {video.label for video in down.videos}) == (("down",), {0})
+    assert len(down.videos) == 4 and all("down" in video.path for video in down.videos)
+    swapped = every.keep(("down", "up"))
+    assert [video.label for video in swapped.videos] == [1 - video.label for video in every.videos]
+    for classes, words in [
+        (("left",), "no class 'left'; it has 2, such as 'up'"),
+        (("up", "up"), "twice"),
+        ((), "none"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            every.keep(classes)
+
+
+def test_a_sample_is_the_same_for_the_same_seed_and_a_larger_one_holds_it():
+    videos = tuple(Video(f"{i}.mp4", i % 3, "train" if i % 4 else "test") for i in range(120))
+    every = VideoList("list", Path(), ("a", "b", "c"), videos)
+    small, large = every.sample(2, seed=1), every.sample(5, seed=1)
+    assert every.sample(2, seed=1) == small and every.sample(2, seed=2) != small
+    assert small.counts() == {split: {"a": 2, "b": 2, "c": 2} for split in ("train", "test")}
+    assert set(small.videos) < set(large.videos)
+    assert list(small.videos) == [video for video in videos if video in set(small.videos)]
+    other = VideoList("list", Path(), ("a", "b", "c"), videos[1:])  # one file less on this machine
+    assert len(set(other.sample(5, seed=1).videos) ^ set(large.videos)) <= 2
+    with pytest.raises(ValueError, match="11 videos a class asked for, but 'a' has 10 in test: ask for 1 to 10"):
+        every.sample(11)
+
+
+def test_a_data_set_takes_a_list_as_well_as_a_manifest(source):
+    every = read_manifest(source)
+    dataset = ClipDataset(every.of("train").keep(("down", "up")).sample(2), split="train")
+    assert (len(dataset), dataset.classes) == (4, ("down", "up"))
+    assert all(("down" in path.name) == (label == 0) for path, label in zip(dataset.paths, dataset.labels, strict=True))
 
 
 def test_chance_depends_on_seed_item_and_epoch_alone(source):
@@ -173,8 +269,10 @@ SPOILT = {  # what is done to row 2, and what is said
     "gap": ({"label": "7", "name": "other"}, "no clip has label 2, but a higher one occurs"),
     "two names": ({"name": "left"}, r"label 1 '(left|down)', but .* calls it '(left|down)'"),
     "empty cell": ({"name": ""}, "row 2 lacks one of"),
-    "absolute": ({"path": "/etc/passwd"}, "row 2 leaves the manifest's folder: /etc/passwd"),
-    "upwards": ({"path": "train/../../x.mp4"}, "row 2 leaves the manifest's folder"),
+    "absolute": ({"path": "/etc/passwd"}, "row 2: '/etc/passwd' leaves the folder of the videos"),
+    "upwards": ({"path": "train/../../x.mp4"}, "row 2: 'train/../../x.mp4' leaves the folder"),
+    "drive": ({"path": "C:/x.mp4"}, "row 2: 'C:/x.mp4' leaves the folder"),
+    "twice": ({"path": "train/0_up.mp4"}, "row 2 lists train/0_up.mp4 a second time, after row 1"),
     "missing file": ({"path": "train/gone.mp4"}, r"1 of 6 files are missing, first .*gone\.mp4"),
 }
 

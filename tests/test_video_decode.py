@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import re
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
 
-from course_lib.video import VideoError, check, decode, probe, read_frames
+from course_lib.video import VideoError, check, guard, pixels, probe, read_frames
 
 OPEN = "open-gop=1"
 REFRESH = "intra-refresh=1:bframes=0"
@@ -107,8 +112,8 @@ def test_frames_do_not_depend_on_which_decoder_is_installed(name, video, monkeyp
     pytest.importorskip("decord")
     with_decord = read_frames(video(name), SHUFFLED)
     monkeypatch.setitem(sys.modules, "decord", None)
-    assert probe(video(name)).decoder == "pyav"
-    assert np.array_equal(read_frames(video(name), SHUFFLED), with_decord)
+    assert pixels.look(video(name)).decoder == "pyav"
+    assert np.array_equal(pixels.pick(video(name), SHUFFLED), with_decord)
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
@@ -117,7 +122,7 @@ def test_pixels_are_those_that_were_written(decoder, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "decord", None)
     clip = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     path = write(tmp_path / "lossless.mp4", clip, codec="libx264rgb", pixels="rgb24", qp="0")
-    assert np.array_equal(read_frames(path, [4, 0, 4]), clip[[4, 0, 4]])
+    assert np.array_equal(pixels.pick(path, [4, 0, 4]), clip[[4, 0, 4]])
 
 
 def test_a_frame_hidden_by_an_edit_list_is_not_counted(video, tmp_path):
@@ -352,13 +357,100 @@ def test_frames_that_change_their_size_are_refused(tmp_path):
         read_frames(path, [0, FRAMES])
 
 
-def test_a_decoder_that_hangs_is_given_up(video, monkeypatch):
-    monkeypatch.setattr(decode, "list_packets", lambda path: time.sleep(5))
-    began = time.perf_counter()
-    for call in (lambda: read_frames(video("closed.mp4"), [0], seconds=0.05), lambda: probe("x.mp4", seconds=0.05)):
-        with pytest.raises(VideoError, match=r"no answer within 0\.05 s"):
-            call()
+@pytest.fixture
+def own_guard():
+    """A decoding process that the test may spoil; the next test gets another."""
+    guard._kept.__dict__.clear()
+    yield guard
+    guard._kept.__dict__.clear()
+
+
+@pytest.mark.parametrize("call", [probe, check, lambda path, seconds: read_frames(path, [0], seconds)])
+def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(call, video, own_guard):
+    assert probe(video("closed.mp4")).frames == FRAMES
+    hanging, began = own_guard._kept.guard.process, time.perf_counter()
+    os.kill(hanging.pid, signal.SIGSTOP)
+    if call is check:
+        assert "no answer within 0.3 s" in call(video("closed.mp4"), 0.3)
+    else:
+        with pytest.raises(VideoError, match=r"no answer within 0\.3 s") as late:
+            call(video("closed.mp4"), 0.3)
+        assert late.value.path == video("closed.mp4")
     assert time.perf_counter() - began < 2
+    assert hanging.poll() == -signal.SIGKILL
+    assert numbers(read_frames(video("closed.mp4"), [7])) == [7]
+
+
+def test_a_decoder_that_crashes_costs_one_file_which_is_named(video, own_guard):
+    probe(video("closed.mp4"))
+    crashing = own_guard._kept.guard.process
+    os.kill(crashing.pid, signal.SIGSTOP)
+    threading.Timer(0.2, lambda: [os.kill(crashing.pid, s) for s in (signal.SIGSEGV, signal.SIGCONT)]).start()
+    with pytest.raises(VideoError, match=r"the process that decoded it died \(SIGSEGV\)") as crash:
+        read_frames(video("closed.mp4"), [0])
+    assert crash.value.path == video("closed.mp4")
+    assert numbers(read_frames(video("closed.mp4"), [7])) == [7]
+
+
+def test_a_decoding_process_that_died_between_two_files_is_no_loss(video, own_guard):
+    probe(video("closed.mp4"))
+    own_guard._kept.guard.process.kill()
+    own_guard._kept.guard.process.wait()
+    assert probe(video("closed.mp4")).frames == FRAMES
+
+
+def test_an_interrupted_reading_does_not_give_its_answer_to_the_next(video, own_guard, monkeypatch):
+    receive = guard.Guard._receive
+
+    def interrupted(self, size, until):
+        raise KeyboardInterrupt
+
+    probe(video("closed.mp4"))
+    monkeypatch.setattr(guard.Guard, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_frames(video("closed.mp4"), [3])
+    monkeypatch.setattr(guard.Guard, "_receive", receive)
+    assert numbers(read_frames(video("closed.mp4"), [9])) == [9]
+
+
+def test_a_decoding_process_ends_with_the_one_who_asked_even_in_the_middle_of_a_file(video):
+    program = f"""
+import os, signal
+from course_lib.video import guard, probe
+probe({str(video("closed.mp4"))!r})
+print(guard._kept.guard.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    gone = time.monotonic() + 10
+    while Path(f"/proc/{asked.stdout.strip()}/fd").exists() and time.monotonic() < gone:
+        time.sleep(0.05)
+    state = Path(f"/proc/{asked.stdout.strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_forked_processes_read_with_processes_of_their_own(video, own_guard):
+    probe(video("closed.mp4"))
+    context = multiprocessing.get_context("fork")
+    with context.Pool(2) as pool:
+        shown = pool.map(partial(read_frames, video("closed.mp4")), [[i] for i in range(20)])
+    assert [numbers(frames) for frames in shown] == [[i] for i in range(20)]
+    assert own_guard._kept.guard.process.poll() is None
+
+
+def test_a_decoder_that_wants_too_much_memory_is_refused(video, own_guard, monkeypatch):
+    monkeypatch.setattr(pixels, "pick", lambda path, indices: np.empty(2**40, np.uint8))
+    answer, content = guard._answer({"call": "pick", "path": "x.mp4", "indices": [0]})
+    assert "needs more than 8 GiB" in answer["refusal"] and not content
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory")
+def test_the_decoding_process_has_a_limit_of_memory(video, own_guard):
+    import resource
+
+    probe(video("closed.mp4"))
+    soft, _ = resource.prlimit(own_guard._kept.guard.process.pid, resource.RLIMIT_AS)
+    assert guard.MEMORY < soft < 2 * guard.MEMORY
 
 
 def test_check_finds_what_is_wrong_with_a_file_and_nothing_else(video, bad):
@@ -378,13 +470,49 @@ def test_check_finds_the_damage_that_decord_patches_over(video, tmp_path):
     assert "damaged" in (check(path) or "")
 
 
-def test_check_survives_a_decoder_that_crashes_or_hangs(tmp_path, monkeypatch):
-    for script, words in [("kill -SEGV $$", "died"), ("exec sleep 9", "no answer within 0.3 s")]:
-        fake = tmp_path / "python"
-        fake.write_text(f"#!/bin/sh\n{script}\n")
-        fake.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(fake))
-        assert words in check(tmp_path / "any.mp4", seconds=0.3)
+# Time
+
+
+def uneven(tmp_path, name: str, ticks: list[int]) -> Path:
+    """Frame i is shown at ticks[i] / 25 seconds."""
+    encoded = write(tmp_path / "even.mp4", numbered(len(ticks)), g="1", x264="keyint=1")
+
+    def moved(number, packet):
+        packet.pts = packet.dts = int(ticks[number] / 25 / packet.time_base)
+        return packet
+
+    return copy_packets(encoded, tmp_path / name, moved)
+
+
+TICKS = [0, 1, 2, 3, 13, 23, 33, 34, 35, 36]  # a slide show between two ordinary passages
+
+
+@pytest.mark.parametrize("name", ["uneven.mp4", "uneven.mkv"])
+def test_frames_of_a_video_without_a_steady_rate_are_found_by_their_time(name, tmp_path):
+    info = probe(uneven(tmp_path, name, TICKS))
+    assert info.times == pytest.approx([tick / 25 for tick in TICKS], abs=2e-3)
+    assert info.fps == pytest.approx(9 / (36 / 25), rel=2e-3)  # 10 frames, 9 steps
+    seconds = np.array([0.0, 0.1, 0.14, 0.5, 0.54, 1.3, 1.34, 9.0])
+    assert info.at(seconds).tolist() == [0, 2, 3, 3, 4, 5, 6, 9]
+    assert info.at(np.array([-1.0])).tolist() == [0]
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *TRICKY, *OTHERS])
+def test_at_a_steady_rate_the_middle_of_each_frame_shows_that_frame(name, video):
+    info = probe(video(name))
+    assert info.at((np.arange(FRAMES) + 0.5) / info.fps).tolist() == list(range(FRAMES))
+
+
+def test_pictures_larger_than_any_camera_makes_are_refused(tmp_path):
+    path = tmp_path / "huge.mp4"
+    whole = write(path, numbered(2)).read_bytes()
+    monster = write(tmp_path / "monster.gif", np.zeros((1, 16, 16, 3), np.uint8), codec="gif", pixels="rgb8")
+    data = bytearray(monster.read_bytes())
+    struct.pack_into("<HH", data, 6, 65535, 65535)  # the logical screen (GIF89a, 18)
+    monster.write_bytes(data)
+    with pytest.raises(VideoError):
+        read_frames(monster, [0])
+    assert whole and probe(path).frames == 2
 
 
 def test_an_error_keeps_path_and_reason_between_processes():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.video.sample import dense, segments, spread, views
+from course_lib.video.sample import dense, segments, spread, views, whole
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -120,3 +120,17 @@ def test_more_views_than_places_are_refused():
         views(30, 8, 8, 2)
     with pytest.raises(ValueError, match="clips=0"):
         views(60, 8, 8, 0)
+
+
+def test_the_whole_video_is_every_frame_or_every_second_one():
+    assert whole(7, 100).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert whole(7, 4, stride=2, generator=generator()).tolist() == [0, 2, 4, 6]
+    assert whole(8, 4, stride=2).tolist() == [0, 2, 4, 6]
+
+
+def test_a_video_longer_than_allowed_is_refused_with_a_stride_that_fits():
+    with pytest.raises(ValueError, match=r"every 2\. of 250 frames makes 125, more than the 100 allowed: use stride=3"):
+        whole(250, 100, stride=2)
+    assert len(whole(250, 100, stride=3)) == 84
+    with pytest.raises(ValueError, match="stride=0"):
+        whole(250, 100, stride=0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from course_lib.video import transforms
-from course_lib.video.transforms import IMAGENET, KINETICS, TestTransform, TrainTransform
+from course_lib.video.transforms import IMAGENET, KINETICS, TestTransform, ToNetwork, TrainTransform
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -67,6 +69,17 @@ def test_the_short_side_is_scaled_as_pillow_does_it(shape, size):
     height, width = (size, shape[1] * size // shape[0]) if shape[0] <= shape[1] else (shape[0] * size // shape[1], size)
     assert clip.shape == (3, 2, height, width)
     assert (clip - by_pillow(frames, height, width)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape, size", [((48, 64), 24), ((64, 48), 24), ((50, 37), 23), ((20, 30), 35)])
+def test_bytes_are_scaled_as_pillow_scales_bytes_to_one_level(shape, size):
+    frames = noise(2, *shape)
+    clip = transforms.short_side(transforms.bytes_first(frames), size)
+    assert clip.dtype == torch.uint8
+    for frame, scaled in zip(frames, clip.permute(1, 2, 3, 0).numpy(), strict=True):
+        height, width = scaled.shape[:2]
+        expected = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+        assert np.abs(scaled.astype(int) - expected).max() <= 1
 
 
 def test_kinetics_frames_of_340_x_256_become_297_x_224():
@@ -156,7 +169,40 @@ def test_testing_is_scaling_then_the_middle_then_normalising():
     frames = noise(2, 48, 64)
     clip = TestTransform(size=20, short_side=24)(frames)
     by_hand = (by_pillow(frames, 24, 32)[..., 2:22, 6:26] - 0.45) / 0.225
-    assert (clip - by_hand).abs().max() < 1e-4
+    assert (clip - by_hand).abs().max() < 1.01 / 255 / 0.225  # bytes: one level
+
+
+def test_testing_with_three_crops_gives_a_view_a_crop():
+    frames = noise(2, 24, 40)
+    views = TestTransform(size=24, short_side=24, crops=3)(frames)
+    assert views.shape == (3, 3, 2, 24, 24)
+    assert torch.equal(views[1], TestTransform(size=24, short_side=24)(frames))
+    assert torch.equal(views[2], transforms.whole_frames(frames[:, :, 16:]))
+    with pytest.raises(ValueError, match="crops=2"):
+        TestTransform(crops=2)
+
+
+@pytest.mark.parametrize("make", [TrainTransform(16, (20, 30)), TestTransform(16, 20)])
+def test_bytes_made_numbers_by_the_batch_are_the_numbers_made_one_by_one(make):
+    frames = noise(2, 40, 50)
+    as_bytes = dataclasses.replace(make, colours=None)(frames, generator(3))
+    assert as_bytes.dtype == torch.uint8 and as_bytes.is_contiguous()
+    batch = torch.stack([as_bytes, as_bytes])
+    assert (ToNetwork()(batch) - make(frames, generator(3))).abs().max() < 1e-6
+    imagenet = dataclasses.replace(make, colours=IMAGENET)(frames, generator(3))
+    assert (ToNetwork(IMAGENET)(batch[0]) - imagenet).abs().max() < 1e-6
+
+
+def test_a_batch_is_mirrored_clip_by_clip_and_again_in_the_same_way_from_the_same_seed():
+    batch = torch.from_numpy(noise(60, 4, 6)).movedim(-1, 1)[:, :, None]  # b 3 1 H W
+    plain, mirroring = ToNetwork(), ToNetwork(flip=True)
+    torch.manual_seed(0)
+    once = mirroring(batch)
+    torch.manual_seed(0)
+    assert torch.equal(once, mirroring(batch))
+    turned = [torch.equal(one, clip.flip(-1)) for one, clip in zip(once, plain(batch), strict=True)]
+    kept = [torch.equal(one, clip) for one, clip in zip(once, plain(batch), strict=True)]
+    assert sum(turned) + sum(kept) == 60 and 15 < sum(turned) < 45
 
 
 def test_whole_frames_are_only_normalised():

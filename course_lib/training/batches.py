@@ -55,23 +55,34 @@ def in_order(
         yield prepare(some), theirs
 
 
-def loader(dataset: Dataset, batch: int, seed: int, workers: int = 0) -> Callable[[int], Iterable[Batch]]:
+def loader(
+    dataset: Dataset,
+    batch: int,
+    seed: int,
+    workers: int = 0,
+    prepare: Prepare | None = None,
+    device: torch.device | str = "cpu",
+) -> Callable[[int], Iterator[Batch]]:
     """Endless shuffled batches of a dataset whose items are asked for as `dataset[index, epoch]`.
 
     The item must depend on (index, epoch) alone, then the batches are the same for every number of worker
-    processes and after every resume.
+    processes and after every resume. `prepare`, as in `shuffled`, is called with the clips of a batch once they are on
+    `device`: so a GPU can be sent bytes and make numbers of them.
     """
     _require_a_batch(len(dataset), batch)
 
-    def batches_from(step: int) -> Iterable[Batch]:
+    def batches_from(step: int) -> Iterator[Batch]:
         asked_for = ([(index, epoch) for index in chosen] for epoch, chosen in order(len(dataset), batch, seed, step))
-        return DataLoader(
+        batches = DataLoader(
             dataset,
             batch_sampler=asked_for,
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else it draws the workers' seeds from the global one
         )
+        for clips, labels in batches:
+            clips = clips.to(device, non_blocking=True)
+            yield clips if prepare is None else prepare(clips), labels
 
     return batches_from
 

@@ -8,7 +8,7 @@ backwards (set M). On a set closed under reversal a network blind to order has a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -25,12 +25,40 @@ def predict(net: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "n 
     `batches` has to end: `batches.in_order`, or torch's DataLoader without shuffling. No autocast, since coarse
     numbers make ties. Raises ValueError for no batches, FloatingPointError for logits that are not finite.
     """
+    return _predict(net, net, batches)
+
+
+def predict_views(
+    net: nn.Module, batches: Iterable[tuple[Float[Tensor, "b views 3 T H W"], Int[Tensor, "b"]]], at_once: int = 8
+) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
+    """As `predict`, for batches of clips b views 3 T H W: probabilities, averaged over the views of each clip.
+
+    The network sees `at_once` views at a time, so that 10 x 3 of them need no more memory than a small batch.
+    """
+    if at_once < 1:
+        raise ValueError(f"at_once={at_once}: show the network at least 1 view at a time")
+
+    def by_views(clips: Tensor) -> Float[Tensor, "b classes"]:
+        if clips.ndim != 6:
+            raise ValueError(
+                f"clips of {clips.ndim} axes have no views: predict_views wants b views 3 T H W, as a data set gives "
+                f"them with the sampler `views` or three crops; use predict"
+            )
+        logits = torch.cat([net(some) for some in clips.flatten(0, 1).split(at_once)])
+        return average_views(logits.float().unflatten(0, clips.shape[:2]))
+
+    return _predict(net, by_views, batches)
+
+
+def _predict(
+    net: nn.Module, answer: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     device = next(net.parameters()).device
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         with torch.inference_mode():
-            results = [(net(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
+            results = [(answer(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
     finally:
         for module, mode in modes:  # one by one: part of the network may have been in evaluation mode before
             module.training = mode

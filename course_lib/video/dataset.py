@@ -1,113 +1,121 @@
-"""A list of videos as a map-style data set: manifest + sample + decode + transform."""
+"""A list of videos as a map-style data set: listing + sample + decode + transform."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from course_lib.video.decode import VideoError, VideoInfo, probe, read_frames
+from course_lib.video.listing import VideoList, read_manifest
 from course_lib.video.sample import spread
 from course_lib.video.transforms import whole_frames
 
-COLUMNS = ("path", "label", "name", "split")
-
 
 class Explanation(NamedTuple):
-    """What one item shows: these frames of this file, filmed at these seconds (at the file's mean rate)."""
+    """What one item shows: these frames of this file, filmed at these seconds. `available` is what the sampler chose
+    from: the file's frames, or the ticks of the data set's clock."""
 
     path: Path
     label: int
     name: str
     available: int
-    indices: Int[np.ndarray, "T"]
-    seconds: Float[np.ndarray, "T"]
+    indices: Int[np.ndarray, "*views T"]
+    seconds: Float[np.ndarray, "*views T"]
     decoder: str
 
 
 class ClipDataset(Dataset):
-    """The clips of one split of a manifest.
+    """The clips of one split of a list of videos.
 
-    dataset[i] is (clip 3 T H W, label); dataset[i, epoch] is the same item with that epoch's randomness, which depends
-    on (seed, i, epoch) alone and so not on the workers. Only the split "train" is random: elsewhere samplers and
-    transforms get no generator.
+    dataset[i] is (clip 3 T H W, label), or (clip views 3 T H W, label) where the sampler or the transform gives several
+    views; the transform decides whether the clip holds normalised numbers or bytes. dataset[i, epoch] is the same item
+    with that epoch's randomness, which depends on (seed, i, epoch) alone and so not on the workers. Only the split
+    "train" is random: elsewhere samplers and transforms get no generator.
 
-    manifest.csv has a header and one row a clip: path (relative to the manifest), label (0, 1, ...), name (of the
-    class), split; optional: pair (shared by a clip and its exact reverse), sha256 (checked at every reading). A
-    manifest.json beside it may list all "classes"; otherwise they are those of the manifest, in the order of labels.
+    Samplers choose ticks of a clock that runs at the file's mean rate, or at `fps`, and each tick shows the frame that
+    a player would show then. So "8 x 32" at fps=30 spans 7.5 seconds whatever the camera did (as in PySlowFast), and a
+    file whose rate changes is not shown faster where it is sparse. At a steady rate ticks are frames.
 
     Args:
+        videos: a list (course_lib.video.listing) or the path of a manifest.csv of the course.
         sample: sampler(available, frames, generator=...) -> indices, see course_lib.video.sample.
         transform: transform(frames, generator) -> clip, see course_lib.video.transforms.
 
     Attributes:
         classes: names, in the order of labels. paths, labels, pairs: one a clip; a pair is "" where there is none.
+        flips: whether a mirrored clip still belongs to its class.
 
     Raises:
-        ValueError: what is wrong with the manifest, and where.
+        ValueError: what is wrong with the list, and where.
         VideoError: (on reading an item) the file and the reason. No other clip is ever shown in its place.
     """
 
     def __init__(
         self,
-        manifest: str | Path,
+        videos: VideoList | str | Path,
         frames: int = 8,
-        sample: Callable[..., Int[np.ndarray, "T"]] = spread,
-        transform: Callable[..., Float[Tensor, "3 T H W"]] = whole_frames,
+        sample: Callable[..., Int[np.ndarray, "*views T"]] = spread,
+        transform: Callable[..., Shaped[Tensor, "*views 3 T H W"]] = whole_frames,
         split: str = "train",
         seed: int = 0,
+        fps: float | None = None,
     ):
-        manifest = Path(manifest)
-        rows = _read_manifest(manifest)
-        self.classes = _class_names(manifest, rows)
-        splits = Counter(row["split"] for row in rows)
-        if split not in splits:
-            held = ", ".join(f"{name} ({count})" for name, count in splits.items())
-            raise ValueError(f"{manifest}: no clip of split {split!r}; there are {held}")
-        rows = [row for row in rows if row["split"] == split]
-        self.paths = tuple(manifest.parent / row["path"] for row in rows)
-        self.labels = tuple(int(row["label"]) for row in rows)
-        self.pairs = tuple(row.get("pair") or "" for row in rows)
-        self._sums = tuple(row.get("sha256") or "" for row in rows)
+        every = videos if isinstance(videos, VideoList) else read_manifest(videos)
+        chosen = every.of(split)
+        self.classes, self.flips = chosen.classes, chosen.flips
+        self.paths = tuple(chosen.root / video.path for video in chosen.videos)
+        self.labels = tuple(video.label for video in chosen.videos)
+        self.pairs = tuple(video.pair for video in chosen.videos)
+        self._sums = tuple(video.sha256 for video in chosen.videos)
         self.frames, self.sample, self.transform, self.split, self.seed = frames, sample, transform, split, seed
+        self.fps = fps
+        if fps is not None and not 0 < fps < float("inf"):
+            raise ValueError(
+                f"fps={fps}: give the clock's ticks a second, such as 30, or None for each file's own rate"
+            )
+        if getattr(transform, "flip", False) and not self.flips:
+            raise ValueError(
+                f"{chosen.source}: a mirrored clip may belong to another class here (left becomes right): "
+                f"give the transform flip=False"
+            )
         missing = [path for path in self.paths if not path.is_file()]
         if missing:
             raise ValueError(
-                f"{manifest}: {len(missing)} of {len(rows)} files are missing, first {missing[0]}; "
-                f"make or fetch the data again"
+                f"{chosen.source}: {len(missing)} of {len(self.paths)} files are missing, first {missing[0]}; make or "
+                f"fetch the data again, or let `course data check` list what is there"
             )
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Float[Tensor, "3 T H W"], int]:
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Shaped[Tensor, "*views 3 T H W"], int]:
         i, generator = self._locate(item)
-        return self.transform(self._read(i, generator), generator), self.labels[i]
+        frames = self._read(i, generator)
+        if frames.ndim == 4:
+            return self.transform(frames, generator), self.labels[i]
+        views = torch.stack([self.transform(view, generator) for view in frames])
+        return views.flatten(0, -5), self.labels[i]
 
-    def read(self, item: int | tuple[int, int]) -> UInt8[np.ndarray, "T H W 3"]:
+    def read(self, item: int | tuple[int, int]) -> UInt8[np.ndarray, "*views T H W 3"]:
         """The chosen frames of an item as filmed, before the transform."""
         return self._read(*self._locate(item))
 
     def explain(self, item: int | tuple[int, int]) -> Explanation:
         """Which frames dataset[item] shows, and where they come from."""
         i, generator = self._locate(item)
-        info, indices = self._choose(i, generator)
-        label = self.labels[i]
-        return Explanation(
-            info.path, label, self.classes[label], info.frames, indices, indices / info.fps, info.decoder
-        )
+        info, available, indices = self._choose(i, generator)
+        label, seconds = self.labels[i], np.array(info.times)[indices]
+        return Explanation(info.path, label, self.classes[label], available, indices, seconds, info.decoder)
 
     def _locate(self, item: int | tuple[int, int]) -> tuple[int, torch.Generator | None]:
         i, epoch = item if isinstance(item, tuple) else (item, 0)
@@ -118,18 +126,23 @@ class ClipDataset(Dataset):
         seed = np.random.SeedSequence((self.seed, i, epoch)).generate_state(1, np.uint64)[0]
         return i, torch.Generator().manual_seed(int(seed))
 
-    def _choose(self, i: int, generator: torch.Generator | None) -> tuple[VideoInfo, Int[np.ndarray, "T"]]:
+    def _choose(self, i: int, generator: torch.Generator | None) -> tuple[VideoInfo, int, Int[np.ndarray, "*views T"]]:
         info = probe(self.paths[i])
+        rate = info.fps if self.fps is None else self.fps
+        available = info.frames if self.fps is None else max(1, round(info.frames / info.fps * rate))
         try:
-            return info, self.sample(info.frames, self.frames, generator=generator)
+            ticks = self.sample(available, self.frames, generator=generator)
         except ValueError as error:
             raise ValueError(f"{info.path}: {error}") from error
+        return info, available, info.at((ticks + 0.5) / rate)
 
-    def _read(self, i: int, generator: torch.Generator | None) -> UInt8[np.ndarray, "T H W 3"]:
+    def _read(self, i: int, generator: torch.Generator | None) -> UInt8[np.ndarray, "*views T H W 3"]:
         path = self.paths[i]
         if self._sums[i] and path.is_file() and _sha256(path) != self._sums[i]:
             raise VideoError(path, "its SHA-256 sum is not that of the manifest; fetch or make it again")
-        return read_frames(path, self._choose(i, generator)[1])
+        indices = self._choose(i, generator)[2]
+        frames = read_frames(path, indices.ravel())
+        return frames.reshape(*indices.shape, *frames.shape[1:])
 
 
 def preload(
@@ -163,55 +176,6 @@ def preload(
             pool.shutdown(cancel_futures=True)  # an interrupt or a bad file should not wait for the rest
             raise
     return clips, torch.tensor(dataset.labels)
-
-
-def _read_manifest(manifest: Path) -> list[dict[str, str]]:
-    if not manifest.is_file():
-        raise ValueError(f"{manifest}: no such manifest; `course data make` writes one")
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    absent = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if absent:
-        raise ValueError(f"{manifest}: no column {', '.join(absent)}; it needs {', '.join(COLUMNS)}")
-    if not rows:
-        raise ValueError(f"{manifest}: lists no clip")
-    for number, row in enumerate(rows, 1):
-        if not all(row[column] for column in COLUMNS):
-            raise ValueError(f"{manifest}: row {number} lacks one of {', '.join(COLUMNS)}")
-        if not row["label"].isdecimal():
-            raise ValueError(f"{manifest}: row {number} has label {row['label']!r}, not a whole number from 0 up")
-        path = PurePath(row["path"])
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                f"{manifest}: row {number} leaves the manifest's folder: {path}; "
-                f"put the videos (or a link to them) inside it"
-            )
-    return rows
-
-
-def _class_names(manifest: Path, rows: list[dict[str, str]]) -> tuple[str, ...]:
-    about = manifest.with_suffix(".json")
-    if about.is_file():
-        try:
-            source, names = about, tuple(json.loads(about.read_text(encoding="utf-8"))["classes"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{about}: no list of "classes" in it ({error!r}); make the data again') from error
-    else:
-        by_label = {int(row["label"]): row["name"] for row in rows}
-        source, names = manifest, tuple(by_label[label] for label in sorted(by_label))
-        gap = next((place for place, label in enumerate(sorted(by_label)) if place != label), None)
-        if gap is not None:
-            raise ValueError(f"{manifest}: no clip has label {gap}, but a higher one occurs; number classes from 0 on")
-    for number, row in enumerate(rows, 1):
-        label = int(row["label"])
-        if label >= len(names):
-            raise ValueError(f"{manifest}: row {number} has label {label}, but {source} knows 0 to {len(names) - 1}")
-        if names[label] != row["name"]:
-            raise ValueError(
-                f"{manifest}: row {number} calls label {label} {row['name']!r}, but {source} calls it {names[label]!r}"
-            )
-    return names
 
 
 def _sha256(path: Path) -> str:

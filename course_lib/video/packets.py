@@ -18,6 +18,7 @@ ONE_PICTURE_A_PACKET = ("h264", "hevc", "vp9", "av1")
 # FFmpeg also "plays" plain text and lists of other files: neither is the clip that was asked for.
 NOT_VIDEO = ("concat", "dash", "hls", "image2", "tty")
 ANEW = "fetch or make it again"
+MOST_PIXELS = 8192 * 4320  # of one picture; a damaged header can ask for gigabytes
 
 
 class VideoError(Exception):
@@ -36,10 +37,11 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Listing:
-    """The packets of one video stream, counted; height and width in pixels as displayed, fps the mean rate, turns the
-    quarter turns from stored to displayed, bits those of one colour of one pixel.
+    """The packets of one video stream, counted; height and width in pixels as displayed, fps the rate that the file
+    claims, turns the quarter turns from stored to displayed, bits those of one colour of one pixel.
 
-    `exact` promises that counting packets is counting frames and that every key frame is a fresh start.
+    `exact` promises that counting packets is counting frames, that every key frame is a fresh start, and that `times`
+    are the seconds at which the frames are shown, in order.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Listing:
     width: int
     turns: int
     packets: int
+    times: tuple[float, ...]
     exact: bool
 
 
@@ -76,6 +79,7 @@ def list_packets(path: Path) -> Listing:
         if first is None:
             raise VideoError(path, f"no frame can be decoded; {ANEW}")
         plain = plain and kind in (MP4, MATROSKA) and codec in ONE_PICTURE_A_PACKET
+        exact = plain and len(container.streams.video) == 1 and _closed_groups(times, keys)
         size, turns = (first.height, first.width), quarter_turns(first)
         return Listing(
             path=path,
@@ -86,7 +90,8 @@ def list_packets(path: Path) -> Listing:
             width=size[1 - turns % 2],
             turns=turns,
             packets=len(times),
-            exact=plain and len(container.streams.video) == 1 and _closed_groups(times, keys),
+            times=tuple(float(time * stream.time_base) for time in sorted(times)) if exact else (),
+            exact=exact,
         )
 
 
@@ -121,7 +126,7 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
                 raise VideoError(path, f"no video stream, only {held}" if held else f"cut short, no stream; {ANEW}")
             stream.codec_context.thread_count = 1
             # Otherwise damaged pictures are patched from their neighbours and shown as if nothing were wrong.
-            stream.codec_context.options = {"err_detect": "explode"}
+            stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
             yield container, stream
     except av.error.FFmpegError as error:
         raise VideoError(path, f"not a video, cut short or damaged ({error.strerror}); {ANEW}") from error

@@ -1,7 +1,7 @@
 """Which frames of a video a network sees: whole numbers in, whole numbers out, no file touched.
 
-`dense`, `segments` and `spread` can be called as sampler(available, frames, generator=...), as a data set calls them,
-once partial(dense, stride=8) has fixed what is special to one. Random with a generator, in the middle without.
+All can be called as sampler(available, frames, generator=...), as a data set calls them, once partial(dense, stride=8)
+has fixed what is special to one. Random with a generator, in the middle without.
 
 What a video is too short for is refused: repeating it from its start would show the network a jump that nobody filmed.
 """
@@ -78,8 +78,11 @@ def spread(available: int, frames: int, generator: torch.Generator | None = None
     return np.concatenate([first_half, np.array(middle, dtype=int), available - 1 - first_half[::-1]])
 
 
-def views(available: int, frames: int, stride: int, clips: int) -> Int[np.ndarray, "clips frames"]:
+def views(
+    available: int, frames: int, stride: int, clips: int, generator: torch.Generator | None = None
+) -> Int[np.ndarray, "clips frames"]:
     """`clips` dense clips for testing, from the first possible start to the last; one clip lies in the middle.
+    Nothing is random; `generator` is ignored.
 
     Papers test with "10 x 3 views": 10 clips in time, each cropped 3 times, scores averaged.
     """
@@ -96,6 +99,22 @@ def views(available: int, frames: int, stride: int, clips: int) -> Int[np.ndarra
         )
     starts = (2 * np.arange(clips) * slack + clips - 1) // (2 * (clips - 1))
     return starts[:, None] + first
+
+
+def whole(
+    available: int, frames: int, stride: int = 1, generator: torch.Generator | None = None
+) -> Int[np.ndarray, "T"]:
+    """Every `stride`-th frame of the whole video, for networks that take any number (VTN); `frames` is the most that is
+    allowed. Nothing is random; `generator` is ignored."""
+    if stride < 1:
+        raise ValueError(f"stride={stride}: frames lie at least 1 apart")
+    count = -(-available // stride)
+    if count > frames:
+        raise ValueError(
+            f"every {stride}. of {available} frames makes {count}, more than the {frames} allowed: use "
+            f"stride={-(-available // frames)}, or frames={count}"
+        )
+    return np.arange(0, available, stride)
 
 
 def _check(available: int, frames: int) -> None:

@@ -1,0 +1,175 @@
+"""A process between us and the decoders: if one hangs or crashes on a bad file, that file alone is lost.
+
+Each thread that reads video keeps one such process. It is asked by a line of JSON and answers with a line of JSON,
+followed by the pixels if any. No answer in time, and it is killed; the next file gets a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from course_lib.video import pixels
+from course_lib.video.packets import VideoError
+from course_lib.video.pixels import VideoInfo
+
+MEMORY = 8 * 2**30  # bytes of address space that decoding one file may take beyond those of a process at rest
+
+
+def look(path: str | Path, seconds: float) -> VideoInfo:
+    return _info(path, _ask("look", path, seconds)[0])
+
+
+def examine(path: str | Path, seconds: float) -> VideoInfo:
+    return _info(path, _ask("examine", path, seconds)[0])
+
+
+def pick(path: str | Path, indices: list[int], seconds: float) -> UInt8[np.ndarray, "T H W 3"]:
+    answer, frames = _ask("pick", path, seconds, indices)
+    return np.frombuffer(frames, np.uint8).reshape(answer["shape"])
+
+
+def _info(path: str | Path, answer: dict) -> VideoInfo:
+    return VideoInfo(**answer | {"path": Path(path), "times": tuple(answer["times"])})
+
+
+# This side
+
+
+class Guard:
+    """One process, and the pipes to and from it."""
+
+    def __init__(self):
+        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+        code += "from course_lib.video.guard import serve; serve()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.owner = os.getpid()
+        self.close = weakref.finalize(self, _end, self.process, self.owner)
+
+    def ask(self, request: dict) -> tuple[dict, bytearray]:
+        """TimeoutError if there is no answer within request["seconds"], EOFError if the process dies."""
+        until = time.monotonic() + request["seconds"]
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise EOFError from None
+        head = int.from_bytes(self._receive(4, until))
+        answer = json.loads(self._receive(head, until))
+        return answer, self._receive(answer.pop("bytes"), until)
+
+    def _receive(self, size: int, until: float) -> bytearray:
+        pipe, content, done = self.process.stdout.fileno(), bytearray(size), 0
+        while done < size:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            got = os.readv(pipe, [memoryview(content)[done:]])
+            if not got:
+                raise EOFError
+            done += got
+        return content
+
+
+def _end(process: subprocess.Popen, owner: int) -> None:
+    if os.getpid() == owner:  # a forked DataLoader worker holds a copy of what is not its own
+        process.kill()
+        process.communicate()
+
+
+_kept = threading.local()
+
+
+def _ask(call: str, path: str | Path, seconds: float, indices: list[int] | None = None) -> tuple[dict, bytearray]:
+    guard = getattr(_kept, "guard", None)
+    if guard is not None and guard.owner != os.getpid():
+        _kept.of_the_parent, guard = guard, None  # kept, since it is not ours to end
+    if guard is None or guard.process.poll() is not None:
+        guard = _kept.guard = Guard()
+    request = {"call": call, "path": os.path.abspath(path), "indices": indices, "seconds": seconds}
+    try:
+        answer, content = guard.ask(request)
+    except TimeoutError:
+        guard.close()
+        late = f"no answer within {seconds:g} s: the decoder hangs, or the file is long (raise `seconds`)"
+        raise VideoError(path, late) from None
+    except EOFError:
+        died = guard.process.wait()
+        guard.close()
+        how = signal.Signals(-died).name if died < 0 else f"exit {died}"
+        raise VideoError(path, f"the process that decoded it died ({how})") from None
+    except BaseException:  # Ctrl-C: the answer that is under way belongs to nobody
+        guard.close()
+        raise
+    if "refusal" in answer:
+        raise VideoError(path, answer["refusal"])
+    if "mistake" in answer:
+        raise ValueError(answer["mistake"])
+    return answer, content
+
+
+# The other side
+
+
+def serve() -> None:
+    """Answer requests until the pipe is closed."""
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what decoders print is no answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
+    _limit_memory()
+    for line in questions:
+        request = json.loads(line)
+        # Ends this process even inside a decoder that hangs after the one who asked is gone.
+        signal.setitimer(signal.ITIMER_REAL, request["seconds"] + 1)
+        answer, content = _answer(request)
+        head = json.dumps(answer | {"bytes": len(content)}).encode()
+        answers.write(len(head).to_bytes(4) + head)
+        answers.write(content)
+        answers.flush()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _answer(request: dict) -> tuple[dict, memoryview | bytes]:
+    path = Path(request["path"])
+    try:
+        if request["call"] == "pick":
+            frames = np.ascontiguousarray(pixels.pick(path, request["indices"]))
+            return {"shape": frames.shape}, frames.reshape(-1).data
+        info = {"look": pixels.look, "examine": pixels.examine}[request["call"]](path)
+        return asdict(info) | {"path": str(path)}, b""
+    except VideoError as error:
+        return {"refusal": error.reason}, b""
+    except ValueError as error:
+        return {"mistake": str(error)}, b""
+    except MemoryError:
+        return {"refusal": f"decoding it needs more than {MEMORY / 2**30:.0f} GiB; ask for fewer frames at once"}, b""
+    except Exception as error:  # a file can bring a decoder to raise anything
+        return {"refusal": f"cannot be decoded ({type(error).__name__}: {error})"}, b""
+
+
+def _limit_memory() -> None:
+    if sys.platform != "linux":  # elsewhere the limit is missing or without effect
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
