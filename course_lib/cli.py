@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from course_lib.profiles import DATA, PROFILES, active
 
+if TYPE_CHECKING:
+    from course_lib.video.listing import VideoList
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Make and check the data.")
 app.add_typer(data, name="data")
+fetching = typer.Typer(no_args_is_help=True, help="Fetch Kinetics; say how to come by Something-Something v2.")
+data.add_typer(fetching, name="fetch")
 
 NOTEBOOKS = DATA.parent / "notebooks"
 
@@ -42,19 +47,21 @@ def doctor() -> None:
 
 @data.command("make")
 def data_make(
-    set: Annotated[str, typer.Option(help="A (appearance) or M (motion).")],
-    clips: Annotated[int, typer.Option(help="Training and test together.")] = 2000,
+    set: Annotated[str, typer.Option(help="A (appearance), M (motion), V (speed), X (mixed) or G (order over a gap).")],
+    clips: Annotated[int, typer.Option(help="All splits together.")] = 2400,
     size: Annotated[int, typer.Option(help="Pixels along height and width.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames a clip.")] = 32,
     seed: int = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0 works in this one.")] = os.cpu_count() or 1,
+    p: Annotated[float | None, typer.Option(help="X: share of looks that agree with the label; else 0.5.")] = None,
+    gap: Annotated[int | None, typer.Option(help="G: frames between the two events; else 8.")] = None,
     root: Path = DATA / "generated",
 ) -> None:
     """Write a generated set as H.264 files with a manifest; goes on where it was stopped."""
     from course_lib.video.generate import make
 
     try:
-        typer.echo(make(root, set, clips, size, frames, seed, workers))
+        typer.echo(make(root, set, clips, size, frames, seed, workers, p=p, gap=gap))
     except ValueError as error:
         raise fail(error) from None
 
@@ -76,25 +83,139 @@ def data_small(
         make(root, name, chosen.clips, size=chosen.size, workers=workers)
 
 
+@fetching.command("kinetics")
+def fetch_kinetics(
+    root: Annotated[Path, typer.Option(help="The folder that gets train/, val/, annotations/ and replacement/.")],
+    subset: Annotated[str | None, typer.Option(help="Classes of data/kinetics/NAME.csv; all without it.")] = None,
+    version: Annotated[str, typer.Option(help="400, 600 (CVDF calls its csv incomplete) or 700.")] = "400",
+    split: Annotated[list[str] | None, typer.Option(help="train, val or test, several times; train and val.")] = None,
+    short_side: Annotated[int | None, typer.Option(help="Make the shorter side 256 or 320 pixels.")] = None,
+    archives: Annotated[str | None, typer.Option(help="Of each split only these, such as 0-3.")] = None,
+) -> None:
+    """Fetch the wanted videos from CVDF's archives, one archive at a time; goes on where it was stopped."""
+    from course_lib.video import fetch, kinetics, published
+
+    try:
+        report = fetch.fetch(
+            root,
+            classes=subset and kinetics.subset(subset),
+            version=version,
+            splits=split or ("train", "val"),
+            short_side=short_side,
+            archives=archives and published.numbers(archives),
+            say=typer.echo,
+        )
+    except (ValueError, OSError, fetch.FetchError, fetch.DownloadError, fetch.ArchiveError) as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        raise fail("stopped; the same command goes on from here") from None
+    typer.echo(f"{report.clips:,} clips, {report.bytes / 1e9:.2f} GB in {root}, listed in sums.csv")
+    for problem in report.problems[:20]:
+        typer.echo(f"  {problem.path}: {problem.reason}")
+    if len(report.problems) > 20:
+        typer.echo(f"  and {len(report.problems) - 20:,} more in {root / 'problems.csv'}")
+
+
+@fetching.command("verify")
+def fetch_verify(root: Annotated[Path, typer.Option(help="A folder that `fetch kinetics` filled.")]) -> None:
+    """Compare every fetched file with its SHA-256 in sums.csv."""
+    from course_lib.video.fetch import verify
+
+    try:
+        problems = verify(root)
+    except ValueError as error:
+        raise fail(error) from None
+    for problem in problems:
+        typer.echo(f"  {problem.path}: {problem.reason}")
+    if problems:
+        raise fail(f"{len(problems)} problems: delete what has changed and run `course data fetch kinetics` again")
+    typer.echo(f"{root}: every file as listed")
+
+
+@fetching.command("ssv2")
+def fetch_ssv2(root: Annotated[Path, typer.Option(help="The folder for the labels and the videos.")]) -> None:
+    """Say how to come by Something-Something v2 and what of it is there. Exit status 1 if it is not all."""
+    from course_lib.video.ssv2_files import ADVICE, look
+
+    try:
+        found = look(root)
+    except ValueError as error:
+        typer.echo(ADVICE.format(root=root))
+        raise fail(error) from None
+    for name, listed, missing in found:
+        typer.echo(f"{name}: {listed - len(missing):,} of {listed:,} videos are there")
+        for path in missing[:10]:
+            typer.echo(f"  missing: {path}")
+        if len(missing) > 10:
+            typer.echo(f"  and {len(missing) - 10:,} more")
+    if any(missing for _, _, missing in found):
+        typer.echo(ADVICE.format(root=root))
+        raise typer.Exit(1)
+
+
 @data.command("check")
 def data_check(
-    folder: Annotated[Path, typer.Argument(help="A generated set, or the folder of all.")] = DATA / "generated",
+    folder: Annotated[
+        Path, typer.Argument(help="A generated set, the folder of all, Kinetics or Something-Something v2.")
+    ] = DATA / "generated",
+    version: Annotated[str, typer.Option(help="Kinetics: 400, 600 or 700.")] = "400",
+    split: Annotated[
+        list[str] | None, typer.Option(help="train, val or test, several times; all that are there.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Kinetics: only the classes of data/kinetics/NAME.csv.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where a row a file goes; else check.csv in the folder.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that decode.")] = os.cpu_count() or 1,
+    seconds: Annotated[float, typer.Option(help="For one file at most.")] = 60.0,
 ) -> None:
-    """Compare every file with the SHA-256 in its manifest."""
+    """Compare generated files with their SHA-256; decode every frame of Kinetics or Something-Something v2, going on
+    where it was stopped. Exit status 1 if anything is missing, changed or broken."""
+    from course_lib.video import kinetics, ssv2
     from course_lib.video.generate import verify
 
-    folders = sorted({path.parent for path in [*folder.glob("manifest.*"), *folder.glob("*/manifest.*")]})
-    if not folders:
-        raise fail(f"no generated set in {folder}: make one with `course data make --set M`")
     problems = 0
-    for one in folders:
+    generated = sorted({path.parent for path in [*folder.glob("manifest.*"), *folder.glob("*/manifest.*")]})
+    for one in generated:
         found = verify(one)
         problems += len(found)
         typer.echo(f"{one.name}: {'every file as listed' if not found else f'{len(found)} problems'}")
         for problem in found:
             typer.echo(f"  {problem.path}: {problem.reason}")
+    official = ssv2.splits(folder)
+    splits = [] if generated else split or official or kinetics.splits(folder, version)
+    if not generated and not splits:
+        raise fail(
+            f"no generated set in {folder}, nor Kinetics or Something-Something v2: "
+            "`course data make --set M` makes a set, `course data fetch` fetches videos"
+        )
+    for name in splits:
+        try:
+            videos = ssv2.read(folder, name) if official else kinetics.read(folder, version, name)
+            videos = videos.keep(kinetics.subset(subset)) if subset else videos
+            problems += check_videos(videos, report or folder / "check.csv", workers, seconds)
+        except ValueError as error:
+            problems += 1
+            typer.secho(f"{name}: {error}", fg="red", err=True)
+        except KeyboardInterrupt:
+            raise fail("stopped; the same command goes on from here") from None
     if problems:
         raise typer.Exit(1)
+
+
+def check_videos(videos: VideoList, report: Path, workers: int, seconds: float) -> int:
+    """Say what of a list is there and whole; how much is not."""
+    from course_lib.video import checking
+
+    found = checking.coverage(videos)
+    typer.echo(videos.source)
+    typer.echo(f"  {found.present:,} of {found.listed:,} files, {found.classes} of {len(videos.classes)} classes")
+    rows = checking.check_all(videos, report, workers, seconds)
+    typer.echo("  " + ", ".join(f"{count:,} {status}" for status, count in checking.count(rows).items()))
+    wrong = [row for row in rows.values() if row.status != "ok"]
+    for row in wrong[:20]:
+        typer.echo(f"  {row.path}: {row.reason}")
+    if len(wrong) > 20:
+        typer.echo(f"  and {len(wrong) - 20:,} more in {report}")
+    return len(wrong)
 
 
 @app.command()

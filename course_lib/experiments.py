@@ -26,6 +26,7 @@ from course_lib.training.evaluate import accuracy, pair_accuracy, predict
 from course_lib.training.loop import Step, TrainConfig, history, train
 from course_lib.video import ClipDataset
 from course_lib.video.dataset import preload
+from course_lib.video.files import save
 from course_lib.video.generate import make
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
@@ -163,10 +164,7 @@ def run(
 
 def write_json(path: Path, content: object) -> None:
     """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    save(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def c1(profile: Profile) -> tuple[Arm, ...]:

@@ -14,7 +14,7 @@ from course_lib.profiles import DATA, PROFILES
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import predict
 
-TINY = replace(PROFILES["smoke"], clips=40, size=32, steps=3, batch=4)
+TINY = replace(PROFILES["smoke"], clips=80, size=32, steps=3, batch=4)
 SMALL = (("attention", "space"), ("size", 32), ("dim", 16), ("depth", 1), ("heads", 2))
 
 
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_start_whatever_was_drawn_before():
 def test_a_run_is_recorded_once_and_read_afterwards(here):
     arm, folder, steps = Arm("timesformer_tiny", "M", SMALL), here / "results", []
     result = run(arm, TINY, 0, folder, steps.append)
-    assert len(steps) == len(result["loss"]) == 3 and result["test_clips"] == 8
+    assert len(steps) == len(result["loss"]) == 3 and result["test_clips"] == 16
     assert {"device", "torch", "python", "commit"} <= set(result["machine"])
     again = run(arm, TINY, 0, folder, lambda step: pytest.fail("it was recorded already"))
     assert again == json.loads(json.dumps(result))

@@ -15,10 +15,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from course_lib.cli import app
 from course_lib.video import generate, render
 from course_lib.video.generate import CLASSES, PARTNER, encode, make, plan, verify
-from course_lib.video.render import KINDS, LAWS, SPLITS
+from course_lib.video.listing import read_manifest
+from course_lib.video.render import KINDS, SPLITS
 
 SMALL = {"size": 16, "frames": 4, "progress": False}
 
@@ -39,7 +43,7 @@ DECODERS = pytest.mark.parametrize("decode", [with_decord, with_pyav])
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory) -> Path:
-    return make(tmp_path_factory.mktemp("sets"), "M", clips=40, **SMALL)
+    return make(tmp_path_factory.mktemp("sets"), "M", clips=80, **SMALL)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -55,11 +59,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 # Motion
 
 
+PAIRS = [(name, label) for name in "MXG" for label in range(0, len(CLASSES[name]), 2)]
+
+
 @DECODERS
-@pytest.mark.parametrize("label", range(0, len(CLASSES["M"]), 2))
-def test_the_file_of_a_partner_decodes_to_the_same_frames_in_reverse_bit_for_bit(label, decode):
-    one, other = (render.render("M", c, seed=(5, label), size=64) for c in (label, PARTNER[label]))
-    assert len(np.unique(one, axis=0)) == len(one)  # nothing stands still: the reverse is another clip
+@pytest.mark.parametrize(("name", "label"), PAIRS, ids=lambda part: str(part))
+def test_the_file_of_a_partner_decodes_to_the_same_frames_in_reverse_bit_for_bit(name, label, decode):
+    one, other = (render.render(name, c, seed=(5, label), size=64) for c in (label, PARTNER[name][label]))
+    assert not np.array_equal(one, other)
     np.testing.assert_array_equal(decode(encode(one)), decode(encode(other))[::-1])
 
 
@@ -82,9 +89,9 @@ def test_both_splits_are_closed_under_reversal(motion):
     pairs = defaultdict(list)
     for row in rows(motion):
         pairs[row["pair"]].append(row)
-    assert len(pairs) == 20
+    assert len(pairs) == 40
     for one, other in pairs.values():
-        assert one["split"] == other["split"] and PARTNER[int(one["label"])] == int(other["label"])
+        assert one["split"] == other["split"] and PARTNER["M"][int(one["label"])] == int(other["label"])
         np.testing.assert_array_equal(with_pyav(motion / one["path"]), with_pyav(motion / other["path"])[::-1])
 
 
@@ -94,107 +101,32 @@ def test_single_frames_of_partners_are_the_same_frames_equally_often(motion, spl
     for row in rows(motion):
         if row["split"] == split:
             frames[int(row["label"])].update(frame.tobytes() for frame in with_pyav(motion / row["path"]))
-    for label, partner in enumerate(PARTNER):
+    for label, partner in enumerate(PARTNER["M"]):
         assert frames[label] == frames[partner] and frames[label].total() > 0
     assert frames[0] != frames[2]
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_objects_do_what_the_name_of_the_class_says(seed):
-    def measure(name: str) -> np.ndarray:
-        clip = render.render("M", CLASSES["M"].index(name), seed, frames=8, size=64)
-        seen = []
-        for frame in clip[[0, -1]]:
-            y, x = np.nonzero(frame.max(axis=-1) > 140)  # brighter than any backdrop
-            seen.append((x.mean(), y.mean(), len(x), x.var() + y.var()))
-        return np.subtract(*reversed(seen))  # last minus first
-
-    right, down = measure("moves right"), measure("moves down")
-    assert right[0] > 20 > 10 > abs(right[1]) and down[1] > 20 > 10 > abs(down[0])
-    assert measure("moves left")[0] < -20 and measure("moves up")[1] < -20
-    assert measure("approaches")[2] > 100 and measure("recedes")[2] < -100
-    assert measure("meet")[3] < -100 and measure("part")[3] > 100
-
-
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.forwards)
-def test_a_law_depends_on_progress_and_choices_alone_and_stays_in_the_picture(law):
-    u = np.linspace(0, 1, 9)
-    for choices in np.random.default_rng(0).random((20, 6)):
-        there, back = law.track(u, choices), law.track(u[::-1], choices)
-        for forwards, backwards in zip(there, back, strict=True):
-            np.testing.assert_allclose(forwards, backwards[:, ::-1], rtol=1e-12)
-        assert all(centre.min() > 0.1 and centre.max() < 0.9 for centre in there[:2])
-
-
-def test_time_never_runs_backwards_inside_a_clip_and_speeds_are_as_likely_as_their_mirror_images():
-    t, rng = np.linspace(0, 1, 101), np.random.default_rng(0)
-    paths = np.stack([render.ease(t, rng) for _ in range(2000)])
-    assert (np.diff(paths) > 0).all() and np.allclose(paths[:, [0, -1]], [0, 1])
-    mirrored = 1 - paths[:, ::-1]
-    for share in (0.1, 0.5, 0.9):
-        quantiles = [np.quantile(some, share, axis=0) for some in (paths, mirrored)]
-        np.testing.assert_allclose(*quantiles, atol=0.02)
-
-
-# Appearance
-
-
-@pytest.fixture
-def drawn(monkeypatch) -> list:
-    """What the renderer was asked to draw."""
-    asked, draw = [], render.draw
-    monkeypatch.setattr(
-        render, "draw", lambda track, kind, *rest: asked.append((track, kind)) or draw(track, kind, *rest)
-    )
-    return asked
-
-
-def test_in_set_a_the_motion_does_not_depend_on_the_label_and_in_set_m_the_look_does_not(drawn):
-    for label in range(len(KINDS)):
-        render.render("A", label, seed=4, frames=4, size=16)
-    assert [kind for _, kind in drawn] == list(KINDS)
-    assert all(np.array_equal(a, b) for track, _ in drawn for a, b in zip(track, drawn[0][0], strict=True))
-    drawn.clear()
-    for label in range(len(CLASSES["M"])):
-        render.render("M", label, seed=4, frames=4, size=16)
-    assert len({kind for _, kind in drawn}) == 1
-
-
-def test_set_a_moves_in_all_the_ways_of_set_m(drawn):
-    changes = []
-    for seed in range(60):
-        first, last = (frame.max(axis=-1) > 140 for frame in render.render("A", 0, seed, frames=2, size=64))
-        changes.append(int(last.sum()) - int(first.sum()))
-    assert {len(track.x) for track, _ in drawn} == {1, 2}  # objects
-    assert max(changes) > 200 and min(changes) < -200  # approaching and receding
-
-
-def test_the_same_seed_means_other_clips_in_train_and_test(drawn):
-    for split in SPLITS:
-        render.render("M", 0, seed=4, frames=4, size=16, split=split)
-    (one, _), (other, _) = drawn
-    assert not np.array_equal(one.x, other.x)
-
-
-def hues(split: str) -> np.ndarray:
-    """Degrees, as seen in the pictures: the median over an object's bright, unmixed pixels."""
-    found = []
-    for seed in range(40):
-        picture = render.render("M", 0, seed, frames=3, size=64, split=split)[1].astype(float)
-        high, low = picture.max(axis=-1), picture.min(axis=-1)
-        r, g, b = picture[high > 215].T
-        span = (high - low)[high > 215]
-        sixth = np.select(
-            [r == high[high > 215], g == high[high > 215]], [(g - b) / span % 6, (b - r) / span + 2], (r - g) / span + 4
-        )
-        found.append(np.median(sixth) * 60)
-    return np.array(found)
-
-
-def test_train_and_test_take_their_hues_from_disjoint_pools():
-    train, test = (hues(split) % 60 for split in SPLITS)  # six equal arcs
-    assert ((train < 41) | (train > 59)).all() and ((test > 44) & (test < 56)).all()
-    assert np.ptp(train[train < 50]) > 25  # the pool is used
+def test_whoever_looks_at_single_frames_is_right_within_a_pair_exactly_half_of_the_time(motion):
+    frames, labels, numbers, splits = [], [], [], []
+    for row in rows(motion):
+        clip = with_pyav(motion / row["path"])
+        frames.append(clip.reshape(len(clip), -1) / 255)
+        labels += [int(row["label"])] * len(clip)
+        numbers += [int(row["pair"][-5:])] * len(clip)
+        splits += [row["split"] == "test"] * len(clip)
+    x, test = torch.tensor(np.concatenate(frames)).float(), torch.tensor(splits)
+    direction = torch.tensor(labels) % 2
+    train = ~test & (direction == torch.tensor(numbers) % 2)  # one of each pair, else there is nothing to learn
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(x.shape[1], 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(net(x[train]), direction[train])
+        optimiser.zero_grad(), loss.backward(), optimiser.step()
+    answers = net(x).argmax(1)
+    assert (answers == direction)[train].double().mean() > 0.6  # it has learned something
+    assert 0.1 < answers[test].double().mean() < 0.9
+    assert (answers == direction)[test].double().mean() == 0.5
 
 
 def test_train_and_test_share_no_clip(motion):
@@ -202,7 +134,58 @@ def test_train_and_test_share_no_clip(motion):
     for row in rows(motion):
         hashes[row["split"]].add(row["sha256"])
     assert not hashes["train"] & hashes["test"]
-    assert len(hashes["train"] | hashes["test"]) == 40
+    assert len(hashes["train"] | hashes["test"]) == 80
+
+
+# Mixed
+
+
+def agreeing(items: list[generate.Item], split: str) -> list[int]:
+    counts = Counter(item.label for item in items if item.split == split and item.look == item.label)
+    return [counts[label] for label in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("p", "train", "test"), [(0, 0, 0), (0.125, 25, 3), (0.5, 100, 12), (0.9, 180, 22), (1, 200, 25)]
+)
+def test_in_set_x_exactly_the_share_p_of_each_class_agrees_in_look(p, train, test):
+    items = plan("X", 2000, seed=0, p=p)
+    assert agreeing(items, "train") == [train] * 8 and agreeing(items, "test") == [test] * 8
+
+
+def test_in_set_x_looks_that_disagree_are_any_of_the_others_and_the_seed_chooses_who_agrees():
+    items = plan("X", 8000, seed=0, p=0.3)
+    others = Counter((i.label, i.look) for i in items if i.split == "train" and i.look != i.label)
+    assert len(others) == 56 and min(others.values()) > 45 and max(others.values()) < 120  # 80 on average
+    chosen = [[item.look for item in plan("X", 800, seed, p=0.5)] for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    agrees = [item.look == item.label for item in items if item.split == "train" and item.label == 0]
+    assert 0 < sum(agrees[:100]) < 60  # all over the split, not first
+
+
+def test_in_set_x_the_motion_is_that_of_the_label_whatever_the_look():
+    for label, name in enumerate(CLASSES["X"]):
+        assert name == CLASSES["M"][label]
+        scenes = [render.scene("X", label, 3, frames=4, size=16, look=look) for look in range(8)]
+        assert [shown.actors[0].kind for shown in scenes] == list(KINDS)
+        assert len({tuple(np.concatenate(shown.actors[0].track[:5])) for shown in scenes}) == 1
+        assert all(shown.backwards == bool(label % 2) for shown in scenes)
+
+
+def test_the_paired_split_of_set_x_is_closed_under_reversal_and_its_looks_know_nothing_of_the_label(tmp_path):
+    folder = make(tmp_path, "X", clips=640, p=0.9, **SMALL)
+    listed = rows(folder)
+    pairs, seen = defaultdict(list), defaultdict(Counter)
+    for row in listed:
+        assert (row["pair"] != "") == (row["split"] == "paired")
+        if row["pair"]:
+            pairs[row["pair"]].append(row)
+            seen[row["label"]][row["look"]] += 1
+    assert len(pairs) == 32 and all(looks == {kind.name: 1 for kind in KINDS} for looks in seen.values())
+    for one, other in pairs.values():
+        assert PARTNER["X"][int(one["label"])] == int(other["label"]) and one["look"] == other["look"]
+        np.testing.assert_array_equal(with_pyav(folder / one["path"]), with_pyav(folder / other["path"])[::-1])
+    assert len({row["sha256"] for row in listed if row["split"] != "paired"}) == 576
 
 
 # Files
@@ -210,57 +193,107 @@ def test_train_and_test_share_no_clip(motion):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_four_fifths_train_and_every_class_is_equally_frequent(name):
-    split = Counter(item.split for item in plan(name, 2000, seed=0))
-    assert split == {"train": 1600, "test": 400}
-    share = Counter((item.split, item.label) for item in plan(name, 2000, seed=0))
-    assert set(share.values()) == {200, 50} and len(share) == 16
+    items = plan(name, 2400, seed=0)
+    rest = {"test": 240, "paired": 240} if name == "X" else {"test": 480}
+    assert Counter(item.split for item in items) == {"train": 1920} | rest
+    share = Counter((item.split, item.label) for item in items)
+    classes = len(CLASSES[name])
+    assert all(count == ({"train": 1920} | rest)[split] / classes for (split, _), count in share.items())
+    assert len(share) == classes * (1 + len(rest)) and len({item.path for item in items}) == 2400
 
 
-@pytest.mark.parametrize("clips", [-3, 0, 1, 39, 41, 100, 2001])
+def test_clips_share_a_seed_only_with_their_partners():
+    for name in CLASSES:
+        together = defaultdict(list)
+        for item in plan(name, 240, seed=7):
+            together[item.split, item.seed].append(item)
+        for (split, seed), items in together.items():
+            paired = name in "MG" or split == "paired"
+            assert seed[0] == 7 and len(items) == 1 + paired
+            assert {item.pair for item in items} == ({f"{split}-{seed[1]:05d}"} if paired else {""})
+
+
+@pytest.mark.parametrize("clips", [-3, 0, 1, 79, 81, 100, 2001])
 def test_a_count_that_cannot_be_balanced_is_refused_with_the_next_that_can(clips):
     with pytest.raises(ValueError, match=f"clips={clips} .* the next count that can is") as refusal:
         plan("M", clips, seed=0)
     following = int(str(refusal.value).split(" can is ")[1].split()[0])
-    assert clips < following <= max(clips, 0) + 40 and len(plan("M", following, seed=0)) == following
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"set": "Z"}, "no set 'Z': use one of A, M"),
-        ({"size": 63}, "size=63 .* use an even size"),
-        ({"size": 8}, "size=8 .* use an even size from 16 up"),
-        ({"frames": 1}, "frames=1 .* use 2 or more"),
-        ({"label": 8}, "label=8 .* use 0 to 7"),
-        ({"split": "val"}, "no split 'val'"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused_with_a_way_out(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        render.render(**({"set": "M", "label": 0, "seed": 0} | wrong))
+    assert clips < following <= max(clips, 0) + 80 and len(plan("M", following, seed=0)) == following
 
 
 def test_the_manifest_describes_the_set(motion):
     about = json.loads((motion / "manifest.json").read_text())
-    assert motion.name == "M-16px-4f-40-s0"
+    assert motion.name == "M-16px-4f-80-s0"
     assert (about["set"], about["size"], about["frames"], about["seed"]) == ("M", 16, 4, 0)
     assert [about["classes"][partner] for partner in about["partner"]][:4] == [
-        "moves left",
-        "moves right",
-        "moves up",
-        "moves down",
+        "push left",
+        "push right",
+        "lift",
+        "lower",
     ]
     for row in rows(motion):
         assert row["name"] == about["classes"][int(row["label"])] and (motion / row["path"]).exists()
-    assert verify(motion) == []
+    assert verify(motion) == [] and not about["flips"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dials", "folder", "noted"),
+    [
+        ("X", {}, "X-p50-16px-12f-80-s0", {"p": 0.5}),
+        ("X", {"p": 0.905}, "X-p90.5-16px-12f-80-s0", {"p": 0.905}),
+        ("G", {"gap": 2}, "G-d2-16px-12f-60-s0", {"gap": 2}),
+        ("V", {}, "V-16px-12f-80-s0", {}),
+    ],
+)
+def test_a_dial_is_part_of_the_folders_name_and_of_its_manifest(name, dials, folder, noted, tmp_path):
+    made = make(tmp_path, name, clips=60 if name == "G" else 80, size=16, frames=12, progress=False, **dials)
+    about = json.loads((made / "manifest.json").read_text())
+    assert made.name == folder and {key: about[key] for key in ("p", "gap") if key in about} == noted
+    partner = PARTNER[name]
+    assert about["partner"] == (None if partner is None else list(partner)) and verify(made) == []
+    listed = read_manifest(made / "manifest.csv")
+    assert listed.classes == CLASSES[name] and len(listed.videos) == about["clips"]
+    for row in rows(made)[::20]:  # each can be drawn alone
+        look = {"look": CLASSES["A"].index(row["look"])} if name == "X" else {}
+        seed, gap = (0, int(Path(row["path"]).stem)), about.get("gap")
+        alone = render.render(name, int(row["label"]), seed, 12, 16, row["split"], gap=gap, **look)
+        assert (made / row["path"]).read_bytes() == encode(alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("M", {"p": 0.5}, "p=0.5: only set X .* set M has none"),
+        ("X", {"p": 1.2}, "p=1.2 is no share .* use 0 to 1"),
+        ("X", {"p": -0.1}, "p=-0.1 is no share"),
+        ("X", {"gap": 4}, "gap=4: only set G has a gap"),
+        ("G", {"p": 0.5}, "p=0.5: only set X"),
+        ("G", {"gap": 30}, "gap=30 does not fit into frames=32 .* use 0 to 22, or 40 frames"),
+        ("Z", {}, "no set 'Z'"),
+    ],
+)
+def test_a_dial_that_a_set_does_not_have_or_that_does_not_fit_is_refused(name, wrong, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, name, clips=240, size=16, **wrong)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_passes_the_dials_on(tmp_path):
+    common = ["--size", "16", "--workers", "0", "--root", str(tmp_path)]
+    made = CliRunner().invoke(
+        app, ["data", "make", "--set", "X", "--p", "0.9", "--clips", "80", "--frames", "4", *common]
+    )
+    assert made.exit_code == 0 and (tmp_path / "X-p90-16px-4f-80-s0" / "manifest.csv").exists()
+    refused = CliRunner().invoke(app, ["data", "make", "--set", "G", "--gap", "30", *common])
+    assert refused.exit_code == 1 and "use 0 to 22" in refused.output
 
 
 def test_the_number_of_processes_changes_no_byte(motion, tmp_path):
-    assert contents(make(tmp_path, "M", clips=40, workers=2, **SMALL)) == contents(motion)
+    assert contents(make(tmp_path, "M", clips=80, workers=2, **SMALL)) == contents(motion)
 
 
 def test_another_seed_makes_other_clips(motion, tmp_path):
-    other = make(tmp_path, "M", clips=40, seed=1, **SMALL)
+    other = make(tmp_path, "M", clips=80, seed=1, **SMALL)
     assert not {row["sha256"] for row in rows(other)} & {row["sha256"] for row in rows(motion)}
 
 
@@ -268,25 +301,25 @@ def killed(root: Path, when: str) -> subprocess.CompletedProcess:
     """Make the set of `motion` in a process that is killed when a function is called for the seventh time."""
     program = f"""
 import itertools, os, signal
-from course_lib.video import generate
+from course_lib.video import files, generate
 calls, function = itertools.count(1), {when}
 def dying(*arguments):
     if next(calls) == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     return function(*arguments)
 {when} = dying
-generate.make({str(root)!r}, "M", clips=40, **{SMALL!r})
+generate.make({str(root)!r}, "M", clips=80, **{SMALL!r})
 """
     return subprocess.run([sys.executable, "-c", program], cwd=Path(generate.__file__).parents[2], timeout=300)
 
 
-@pytest.mark.parametrize("when", ["generate.encode", "generate.os.replace"])
+@pytest.mark.parametrize("when", ["generate.encode", "files.os.replace"])
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(when, motion, tmp_path, monkeypatch):
     assert killed(tmp_path, when).returncode == -signal.SIGKILL
     folder = tmp_path / motion.name
     begun = {path: os.stat(path).st_mtime_ns for path in folder.rglob("*.mp4")}
-    assert 0 < len(begun) < 40 and not (folder / "manifest.json").exists()
-    assert make(tmp_path, "M", clips=40, **SMALL) == folder
+    assert 0 < len(begun) < 80 and not (folder / "manifest.json").exists()
+    assert make(tmp_path, "M", clips=80, **SMALL) == folder
     assert contents(folder) == contents(motion)
     assert all(os.stat(path).st_mtime_ns == before for path, before in begun.items())  # not made twice
 
@@ -307,22 +340,22 @@ with mapper(2) as each:
 
 @pytest.fixture
 def copy(motion, tmp_path) -> Path:
-    return make(tmp_path, "M", clips=40, **SMALL)
+    return make(tmp_path, "M", clips=80, **SMALL)
 
 
 def test_a_whole_set_is_left_alone(copy, monkeypatch):
     monkeypatch.setattr(generate, "save", None)  # nothing may be written
-    assert make(copy.parent, "M", clips=40, **SMALL) == copy
+    assert make(copy.parent, "M", clips=80, **SMALL) == copy
 
 
 def test_who_waited_for_another_maker_of_the_same_set_writes_nothing(copy, monkeypatch):
     monkeypatch.setattr(generate, "save", None)
     about = json.loads((copy / "manifest.json").read_text())
-    generate.fill(copy, about, plan("M", 40, seed=0), workers=0, progress=False)
+    generate.fill(copy, about, plan("M", 80, seed=0), workers=0, progress=False)
 
 
 def test_two_makers_at_once_do_not_disturb_each_other(motion, tmp_path):
-    program = f"from course_lib.video.generate import make; make({str(tmp_path)!r}, 'M', clips=40, **{SMALL!r})"
+    program = f"from course_lib.video.generate import make; make({str(tmp_path)!r}, 'M', clips=80, **{SMALL!r})"
     command = [sys.executable, "-c", program]
     makers = [subprocess.Popen(command, cwd=Path(generate.__file__).parents[2]) for _ in range(2)]
     assert [maker.wait(timeout=300) for maker in makers] == [0, 0]
@@ -334,27 +367,31 @@ def test_missing_and_changed_files_are_found_and_made_again(copy, motion):
     first.unlink()
     second.write_bytes(b"damaged")
     assert [problem.reason for problem in verify(copy)] == ["missing", "changed"]
-    make(copy.parent, "M", clips=40, **SMALL)
+    make(copy.parent, "M", clips=80, **SMALL)
     assert contents(copy) == contents(motion)
 
 
 def test_files_of_another_version_are_not_kept(copy, monkeypatch):
     monkeypatch.setattr(generate, "VERSION", generate.VERSION + 1)
     monkeypatch.setattr(generate, "render", lambda *arguments: np.zeros((4, 16, 16, 3), np.uint8))
-    make(copy.parent, "M", clips=40, **SMALL)
+    make(copy.parent, "M", clips=80, **SMALL)
     assert len({row["sha256"] for row in rows(copy)}) == 1
 
 
 def test_other_pixels_mean_another_version():
     """After a change to the renderer raise VERSION, so that old folders are made anew, and note the new means."""
     means = {
-        2: {
-            ("A", "train"): [46.6, 46.4, 52.6, 45.2, 44.2, 43.7, 44.9, 41.2],
-            ("M", "test"): [62.7, 62.7, 62.0, 62.0, 63.9, 63.9, 61.5, 61.5],
+        3: {
+            ("A", "train"): [51.1, 51.1, 51.1, 51.6, 50.3, 50.1, 51.3, 48.9],
+            ("M", "test"): [47.7, 48.1, 50.9, 51.8, 51.0, 55.4, 56.8, 51.5],
+            ("V", "train"): [48.8, 48.7, 48.8, 48.9, 48.8, 48.8, 48.8, 48.8],
+            ("X", "paired"): [66.5, 65.6, 69.1, 69.7],
+            ("G", "test"): [61.5, 61.2, 61.5],
         }
-    }[generate.VERSION]
-    for (name, split), expected in means.items():
-        clips = [render.render(name, label, 0, frames=4, size=32, split=split) for label in range(8)]
+    }
+    for (name, split), expected in means[generate.VERSION].items():
+        labels = range(0, len(CLASSES[name]), 2 if PARTNER[name] else 1)
+        clips = [render.render(name, label, 0, frames=20, size=32, split=split) for label in labels]
         np.testing.assert_allclose([clip.mean() for clip in clips], expected, atol=0.1)
 
 

@@ -76,7 +76,7 @@ def test_data_make_writes_a_set_that_data_check_finds_whole_or_changed(tmp_path)
         "--set",
         "M",
         "--clips",
-        "40",
+        "80",
         "--size",
         "32",
         "--frames",

@@ -6,7 +6,7 @@ the clips in an order fixed by (seed, e); clips that do not fill a last batch si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int, Shaped

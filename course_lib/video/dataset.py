@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from course_lib.video.decode import VideoError, VideoInfo, probe, read_frames
+from course_lib.video.files import sha256
 from course_lib.video.listing import VideoList, read_manifest
 from course_lib.video.sample import spread
 from course_lib.video.transforms import whole_frames
@@ -138,8 +138,8 @@ class ClipDataset(Dataset):
 
     def _read(self, i: int, generator: torch.Generator | None) -> UInt8[np.ndarray, "*views T H W 3"]:
         path = self.paths[i]
-        if self._sums[i] and path.is_file() and _sha256(path) != self._sums[i]:
-            raise VideoError(path, "its SHA-256 sum is not that of the manifest; fetch or make it again")
+        if self._sums[i] and path.is_file() and sha256(path) != self._sums[i]:
+            raise VideoError(path, "its SHA-256 sum is not the one on the list: it has changed; fetch or make it again")
         indices = self._choose(i, generator)[2]
         frames = read_frames(path, indices.ravel())
         return frames.reshape(*indices.shape, *frames.shape[1:])
@@ -176,8 +176,3 @@ def preload(
             pool.shutdown(cancel_futures=True)  # an interrupt or a bad file should not wait for the rest
             raise
     return clips, torch.tensor(dataset.labels)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,19 +1,17 @@
-"""Clips whose labels are known exactly: the sets A (appearance) and M (motion), written as video files.
+"""Clips whose labels are known exactly, written as video files: the sets A, M, V, X and G of `render`.
 
-A: what an object looks like (shape and texture together) fixes the label; how it moves is random.
-M: how it moves fixes the label; how it looks is random.  Every clip is there twice, the second time played
-backwards as a clip of the partner class: the same frames in the other order.  Whoever looks at frames one by
-one is therefore right within the pair exactly half of the time, whatever it has learned.
+Every clip of M and of G is there twice, the second time played backwards as a clip of the partner class: the same
+frames in the other order. Whoever looks at frames one by one is therefore right within the pair exactly half of the
+time, whatever it has learned. `contents` says which clips a set holds.
 
 Each frame is coded on its own (H.264, key frames only, one fixed quantiser), so that the file of the reversed
-clip decodes to exactly the reversed frames.  Training and test take their hues from disjoint pools.
+clip decodes to exactly the reversed frames. Training and test take their hues from disjoint pools.
 Read with notebook 00.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import multiprocessing
@@ -24,7 +22,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
@@ -32,11 +29,14 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from tqdm.auto import tqdm
 
-from course_lib.video.render import CLASSES, PARTNER, SPLITS, check, render
+from course_lib.video.contents import Item, dial, plan
+from course_lib.video.files import Problem, read_json, save, sha256
+from course_lib.video.looks import KINDS
+from course_lib.video.render import CLASSES, PARTNER, check, render
 
-VERSION = 2  # raise it when the same seed gives other files: folders made before are then made anew
+VERSION = 3  # raise it when the same seed gives other files: folders made before are then made anew
 FPS = 16
-COLUMNS = ("path", "label", "name", "split", "pair", "sha256")
+COLUMNS = ("path", "label", "name", "split", "pair", "sha256")  # in X also "look", the class of A that it shows
 
 
 def encode(frames: UInt8[np.ndarray, "T H W 3"]) -> bytes:
@@ -56,52 +56,9 @@ def encode(frames: UInt8[np.ndarray, "T H W 3"]) -> bytes:
 # A whole set
 
 
-class Item(NamedTuple):
-    """One file that is to be."""
-
-    path: str
-    label: int
-    name: str
-    split: str
-    pair: str
-    seed: tuple[int, ...]
-
-
-def plan(set: str, clips: int, seed: int) -> list[Item]:
-    """Four fifths for training, classes equal, pairs whole; ValueError where `clips` does not divide so."""
-    classes = CLASSES[set]
-    unit = 5 * len(classes)
-    if clips < unit or clips % unit:
-        fits = (max(clips, 0) // unit + 1) * unit
-        raise ValueError(
-            f"clips={clips} cannot be split 80:20 with {len(classes)} equal classes: the next count "
-            f"that can is {fits} (any multiple of {unit})"
-        )
-    items = []
-    for split, parts in zip(SPLITS, (4, 1), strict=True):
-        for i in range(clips * parts // 5):
-            label = i % len(classes)
-            number = i if set == "A" else i // 2  # partners share a number, hence a seed
-            pair = "" if set == "A" else f"{split}-{number:05d}"
-            path = f"{split}/{classes[label].replace(' ', '_')}/{number:05d}.mp4"
-            items.append(Item(path, label, classes[label], split, pair, (seed, number)))
-    return items
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def save(path: Path, content: bytes) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
-
-
 def produce(folder: Path, about: dict, item: Item) -> None:
-    clip = render(about["set"], item.label, item.seed, about["frames"], about["size"], item.split)
+    size, gap = about["size"], about.get("gap")
+    clip = render(about["set"], item.label, item.seed, about["frames"], size, item.split, item.look, gap)
     save(folder / item.path, encode(clip))
 
 
@@ -114,27 +71,36 @@ def make(
     seed: int = 0,
     workers: int = 0,
     progress: bool = True,
+    p: float | None = None,
+    gap: int | None = None,
 ) -> Path:
     """Write a set of `clips` files below root; the folder, in which manifest.csv and manifest.json come last.
+
+    The dials: `p`, in X, is the share of clips whose look agrees with the label (0.5 if None); `gap`, in G, the
+    frames of rest between the two events (8 if None).
 
     The bytes depend on the arguments, VERSION and the encoder, not on the number of processes (0: this one).
     Stopped at any moment, the same call goes on from there; called again, it makes anew only what is
     missing or changed.
     """
-    check(set, frames, size)
-    items = plan(set, clips, seed)
+    check(set, frames, size, gap)
+    dials = dial(set, p, gap)
+    items = plan(set, clips, seed, p)
     about = {
         "set": set,
         "classes": list(CLASSES[set]),
-        "partner": list(PARTNER) if set == "M" else None,
+        "partner": PARTNER[set] and list(PARTNER[set]),
+        "flips": set not in ("M", "X"),  # mirrored, "push right" becomes "push left"
         "clips": clips,
         "size": size,
         "frames": frames,
         "fps": FPS,
         "seed": seed,
         "version": VERSION,
+        **dials,
     }
-    folder = Path(root) / f"{set}-{size}px-{frames}f-{clips}-s{seed}"
+    setting = f"-p{100 * dials['p']:g}" if set == "X" else f"-d{dials['gap']}" if set == "G" else ""
+    folder = Path(root) / f"{set}{setting}-{size}px-{frames}f-{clips}-s{seed}"
     if read_json(folder / "manifest.json") == about and not verify(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,8 +135,11 @@ def fill(folder: Path, about: dict, items: list[Item], workers: int, progress: b
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((*item[:-1], digest(folder / item.path)) for item in items)
+    mixed = about["set"] == "X"
+    writer.writerow((*COLUMNS, "look") if mixed else COLUMNS)
+    for item in items:
+        row = (item.path, item.label, item.name, item.split, item.pair, sha256(folder / item.path))
+        writer.writerow((*row, KINDS[item.look].name) if mixed else row)
     save(folder / "manifest.csv", table.getvalue().encode())
     save(done, note)
     begun.unlink(missing_ok=True)
@@ -201,15 +170,6 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-class Problem(NamedTuple):
-    path: str
-    reason: str
-
-
 def verify(folder: str | Path) -> list[Problem]:
     """Every file that is missing or no longer has its SHA-256; an empty list for a whole set."""
     folder = Path(folder)
@@ -222,6 +182,6 @@ def verify(folder: str | Path) -> list[Problem]:
             path = folder / row["path"]
             if not path.exists():
                 problems.append(Problem(row["path"], "missing"))
-            elif digest(path) != row["sha256"]:
+            elif sha256(path) != row["sha256"]:
                 problems.append(Problem(row["path"], "changed"))
     return problems

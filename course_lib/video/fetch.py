@@ -1,0 +1,244 @@
+"""Kinetics from the archives that the CVDF foundation publishes, only the classes that are wanted.
+
+The clips of a class are spread over all archives (Kinetics-400: 436 GB in all), so every archive has to come by, but
+only one is on the disk at a time:
+
+1. The archive is spooled to disk (`.part`), not unpacked as it streams: a broken connection then costs nothing but the
+   bytes not yet here, its MD5 can be compared, and no clip is handed out from an archive that proves damaged at its
+   end. It costs the disk space of the largest archive.
+2. Its wanted members are unpacked to a staging folder, looked at, made smaller if asked, and only then renamed into
+   place. A record (json) says that the archive is done; then it is deleted.
+
+Stopped at any moment, the same call goes on: a record is there or not, a file under its final name is whole. Written is
+CVDF's layout: train/, val/, test/ with <id>_<start>_<end>.mp4, annotations/*.csv, replacement/ (clips that CVDF
+publishes in place of damaged ones of Kinetics-400); beside it sums.csv, problems.csv and .fetch/ (records, lists).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import filelock
+from tqdm.auto import tqdm
+
+from course_lib.video.decode import probe
+from course_lib.video.download import DownloadError, Line, download, forget, length_of, part_of, size
+from course_lib.video.files import Problem, read_json, save, sha256
+from course_lib.video.packets import VideoError
+from course_lib.video.published import SITE, SPLITS, VERSIONS, Archive, list_archives, wanted_clips
+from course_lib.video.shrink import check_side, shrink
+from course_lib.video.unpack import ArchiveError, unpack
+
+__all__ = ["ArchiveError", "DownloadError", "FetchError", "Report", "fetch", "verify"]
+
+
+class FetchError(Exception):
+    """Fetching cannot begin or go on; the message says why, and what to do."""
+
+
+class Clip(NamedTuple):
+    """A kept file: path relative to the root, size in bytes, SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Report(NamedTuple):
+    """What is there at the end; `problems` is also in problems.csv."""
+
+    clips: int
+    bytes: int
+    problems: list[Problem]
+
+
+def fetch(
+    root: str | Path,
+    classes: Collection[str] | None = None,
+    version: str = "400",
+    splits: Collection[str] = ("train", "val"),
+    short_side: int | None = None,
+    archives: range | None = None,
+    site: str = SITE,
+    line: Line | None = None,
+    say: Callable[[str], object] = print,
+) -> Report:
+    """Fetch the videos of these classes (None: all); of each split only the archives with these numbers if given.
+
+    Raises:
+        ValueError: an unknown version, split, class or archive; or the root holds another selection.
+        FetchError: too little disk, or another fetch is at work in the root.
+        DownloadError, ArchiveError: an address or an archive is no good. All that was done before is kept.
+    """
+    if version not in VERSIONS:
+        raise ValueError(f"Kinetics-{version} is not published there: there are {', '.join(VERSIONS)}")
+    if unknown := [split for split in splits if split not in SPLITS]:
+        raise ValueError(f"no split {unknown[0]!r}: there are {', '.join(SPLITS)}")
+    if short_side is not None:
+        check_side(short_side)
+    root, line = Path(root), line or Line()
+    (root / ".fetch").mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(root / ".fetch" / "lock", timeout=0):  # a killed one lets go
+            _agree(root, {"version": version, "classes": classes and sorted(classes), "short_side": short_side})
+            wanted = {split: wanted_clips(root, version, split, classes, site, line) for split in splits}
+            chosen = [a for split in splits for a in list_archives(root, version, split, archives, site, line)]
+            say(_forecast(root, version, chosen, wanted, line))
+            complete = {}
+            try:
+                for archive in chosen:
+                    if not _is_done(root, archive):
+                        _work(root, archive, wanted[archive.split][0], short_side, line)
+                    forget(archive.spool)
+                complete = wanted if archives is None else {}
+            finally:
+                report = _report(root, complete)
+            return report
+    except filelock.Timeout:
+        raise FetchError(f"{root}: another fetch is at work there; wait for it, or choose another folder") from None
+
+
+def verify(root: str | Path) -> list[Problem]:
+    """Every file of sums.csv that is missing or no longer has its SHA-256."""
+    root, problems = Path(root), []
+    if not (root / "sums.csv").is_file():
+        raise ValueError(f"{root}: no sums.csv; `course data fetch kinetics` writes one")
+    with (root / "sums.csv").open(newline="", encoding="utf-8") as file:
+        for row in tqdm(list(csv.DictReader(file)), desc="verify", unit="clip", leave=False):
+            path = root / row["path"]
+            if not path.is_file():
+                problems.append(Problem(row["path"], "missing"))
+            elif sha256(path) != row["sha256"]:
+                problems.append(Problem(row["path"], "changed"))
+    return problems
+
+
+def _agree(root: Path, about: dict) -> None:
+    """The archives recorded as done were searched for these classes, so a root holds one selection for ever."""
+    path = root / ".fetch" / "about.json"
+    if (held := read_json(path)) not in (None, about):
+        wrong = next(key for key in about if held.get(key) != about[key])
+        raise ValueError(
+            f"{root}: was begun with {wrong} {held.get(wrong)}, not {about[wrong]}; choose another folder, "
+            f"or delete {path.parent} to search all archives again"
+        )
+    save(path, (json.dumps(about, indent=2) + "\n").encode())
+
+
+def _is_done(root: Path, archive: Archive) -> bool:
+    """Whether it is recorded, and every clip it gave is still there with its size."""
+    record = read_json(archive.record)
+    return record is not None and all(length_of(root / path) == length for path, length, _ in record["clips"])
+
+
+def _forecast(root: Path, version: str, chosen: list[Archive], wanted: dict, line: Line) -> str:
+    """What is to come, in words; FetchError if the disk has no room for it."""
+    todo = [archive for archive in chosen if not _is_done(root, archive)]
+    left, largest, kept = 0, 0, 0.0
+    for archive in tqdm(todo, desc="asking for sizes", unit="archive", leave=False):
+        length = length_of(archive.spool) or size(archive.url, line)
+        here = length_of(archive.spool) or length_of(part_of(archive.spool))
+        names, listed = wanted[archive.split]
+        left += length - here
+        largest = max(largest, length - here)
+        kept += length * len(names) / max(listed, 1)
+    need, free = largest + int(kept), shutil.disk_usage(root).free
+    text = (
+        f"Kinetics-{version}, {', '.join(wanted)}: {len(todo)} of {len(chosen)} archives to go, {_gb(left)} to fetch.\n"
+        f"To keep: {sum(len(names) for names, _ in wanted.values()):,} clips as listed (some are gone from every "
+        f"archive), about {_gb(int(kept))} more as they come.\n"
+        f"Disk: {_gb(need)} needed, one archive at a time; {_gb(free)} free in {root}."
+    )
+    if need > free:
+        raise FetchError(f"{text}\nToo little: make room, choose fewer classes, or another folder")
+    return text
+
+
+def _gb(number: int) -> str:
+    return f"{number / 1e9:.2f} GB"
+
+
+def _work(root: Path, archive: Archive, wanted: frozenset[str], short_side: int | None, line: Line) -> None:
+    """One archive from its address to its record."""
+    download(archive.url, archive.spool, line)
+    staging = root / ".fetch" / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        names, odd = unpack(archive.spool, _choice(archive, wanted), staging)
+    except ArchiveError as error:
+        forget(archive.spool)
+        raise ArchiveError(f"{error}; it is deleted, the same command fetches {archive.url} again") from error
+    problems = [Problem(f"{archive.folder}/{name}", f"in {archive.url}, but no clip: left out") for name in odd]
+    owners = {path: record["url"] for record in _records(root) for path, _, _ in record["clips"]}
+    clips = []
+    for name in tqdm(names, desc=f"clips of {archive.spool.name}", unit="clip", leave=False):
+        staged, path = staging / name, f"{archive.folder}/{name}"
+        if owners.get(path, archive.url) != archive.url:
+            problems.append(Problem(path, f"in {archive.url} too; the one from {owners[path]} stays"))
+            staged.unlink()
+            continue
+        if broken := _prepare(staged, staging / "small.mp4", short_side):
+            problems.append(Problem(path, broken))
+        clips.append(Clip(path, staged.stat().st_size, sha256(staged)))
+    (root / archive.folder).mkdir(parents=True, exist_ok=True)
+    for clip in clips:
+        (staging / PurePosixPath(clip.path).name).replace(root / clip.path)
+    record = {"url": archive.url, "split": archive.split, "clips": clips, "problems": problems}
+    save(archive.record, json.dumps(record).encode())
+
+
+def _choice(archive: Archive, wanted: frozenset[str]) -> Callable[[str], bool]:
+    """Which names to unpack. What replaces a clip is known by its YouTube id alone, as in CVDF's arrange_by_classes."""
+    if archive.folder == archive.split:
+        return wanted.__contains__
+    ids = {name[:11] for name in wanted}
+    return lambda name: name[:11] in ids
+
+
+def _prepare(video: Path, small: Path, short_side: int | None) -> str:
+    """Make a video small in place if asked; what is wrong with it, or "". A broken one stays as it came."""
+    try:
+        probe(video)
+        if short_side and shrink(video, small, short_side):
+            small.replace(video)
+    except VideoError as error:
+        return error.reason
+    return ""
+
+
+def _records(root: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((root / ".fetch").glob("*/*.t*gz.json"))]
+
+
+def _report(root: Path, complete: dict[str, tuple[frozenset[str], int]]) -> Report:
+    """Write sums.csv and problems.csv from the records; of `complete` splits, name the clips that never came."""
+    records = _records(root)
+    clips = sorted(Clip(*clip) for record in records for clip in record["clips"])
+    here = {clip.path for clip in clips}
+    replaced = {Path(path).name[:11] for path in here if path.startswith("replacement/")}
+    problems = []
+    for path, reason in (problem for record in records for problem in record["problems"]):
+        stands_in = path.startswith("train/") and Path(path).name[:11] in replaced
+        problems.append(Problem(path, f"{reason} (a replacement is there)" if stands_in else reason))
+    for split, (names, _) in complete.items():
+        absent = sorted(name for name in names if f"{split}/{name}" not in here)
+        gone = [name for name in absent if split != "train" or name[:11] not in replaced]
+        problems += [Problem(f"{split}/{name}", "listed, but in no archive") for name in gone]
+    _write_table(root / "sums.csv", Clip._fields, clips)
+    _write_table(root / "problems.csv", Problem._fields, problems)
+    return Report(len(clips), sum(clip.bytes for clip in clips), problems)
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    save(path, table.getvalue().encode())

@@ -1,0 +1,145 @@
+"""Something-Something v2 as 20BN published it: labels.json, train.json, validation.json, test.json and webm files.
+
+Goyal et al., "The 'something something' video database for learning and evaluating visual common sense", ICCV 2017.
+The files may carry the prefix "something-something-v2-" and lie in root, labels/ or annotations/; the videos lie in
+20bn-something-something-v2/. Classes are templates without brackets ("Pushing something from left to right") and are
+numbered by labels.json; the json of a split has them with brackets.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from course_lib.video.listing import Video, VideoList
+from course_lib.video.pathlist import LISTS, once, read_paths
+
+NAMES = {"train": "train", "val": "validation", "test": "test"}
+PLACES = (".", "labels", "annotations")
+FOLDERS = ("20bn-something-something-v2", "videos/20bn-something-something-v2", "videos", ".")
+CLASSES = 174
+
+
+def read(root: str | Path, split: str = "train", classes: Sequence[str] | None = None) -> VideoList:
+    """The videos of a split ("train", "val" or "test"), those that are listed but missing included.
+
+    `classes`: names in the order of labels, any number, instead of labels.json. The labels of the test set come from
+    test-answers.csv ("id;template"), which newer downloads have. Without any json, train.csv or val.csv with lines
+    "path label" is read. `flips` is False: mirrored, "from left to right" is "from right to left", another class.
+
+    Raises:
+        ValueError: nothing was found, or something is wrong; with file, row and a way out.
+    """
+    root = Path(root)
+    if split not in NAMES:
+        raise ValueError(f"no split {split!r}: use {', '.join(NAMES)}")
+    names = _classes(root) if classes is None else tuple(classes)
+    listed = _find(root, f"{NAMES[split]}.json")
+    if listed is None:
+        source, found = _read_paths(root, split, names)
+    else:
+        source, found = _read_json(root, split, names, listed)
+    videos = tuple(Video(path, label, split) for path, label in found)
+    if not any((root / video.path).is_file() for video in videos):
+        example = f", such as {videos[0].path}" if videos else ""
+        raise ValueError(f"{source}: none of its {len(videos)} videos is below {root}{example}; other root?")
+    return VideoList(source, root, names, videos, flips=False)
+
+
+def splits(root: str | Path) -> tuple[str, ...]:
+    """Those splits of which root has the official json; none if root is no Something-Something v2."""
+    root = Path(root)
+    return tuple(split for split in NAMES if _find(root, "labels.json") and _find(root, f"{NAMES[split]}.json"))
+
+
+def opposites() -> dict[str, str]:
+    """Classes whose clips, played backwards, are clips of another class; data/ssv2/opposites.csv says what is doubtful.
+
+    A pushed object has the hand behind it, and backwards the hand leads: "Pushing something from left to right" is the
+    opposite of "Pulling something from right to left"; that of "Pushing something from right to left" is its mirror.
+    """
+    with (LISTS / "ssv2" / "opposites.csv").open(newline="", encoding="utf-8") as file:
+        return {row["class"]: row["opposite"] for row in csv.DictReader(file)}
+
+
+def _find(root: Path, name: str) -> Path | None:
+    wanted = (root / place / (prefix + name) for place in PLACES for prefix in ("", "something-something-v2-"))
+    return next((path for path in wanted if path.is_file()), None)
+
+
+def _load(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no json ({error}); fetch it again") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path}: a {type(content).__name__} where the release has a {kind.__name__}; fetch it again")
+    return content
+
+
+def _classes(root: Path) -> tuple[str, ...]:
+    path = _find(root, "labels.json")
+    if path is None:
+        raise ValueError(f"{root}: no labels.json nor something-something-v2-labels.json in {', '.join(PLACES)}")
+    names = _load(path, dict)
+    if sorted(map(str, names.values())) != sorted(map(str, range(CLASSES))):
+        raise ValueError(f"{path}: its {len(names)} classes are not numbered 0 to {CLASSES - 1}; fetch it again")
+    return tuple(sorted(names, key=lambda name: int(names[name])))
+
+
+def _read_json(root: Path, split: str, names: tuple[str, ...], listed: Path) -> tuple[str, list[tuple[str, int]]]:
+    folder, suffix = _videos(root)
+    label_of = {name: label for label, name in enumerate(names)}
+    answers = _answers(root, listed) if split == "test" else {}
+    found = []
+    for number, row in enumerate(_load(listed, list), 1):
+        where = f"{listed}: entry {number}"
+        name = str(row.get("id", "")) if isinstance(row, dict) else ""
+        if not (name.isascii() and name.isdecimal()):
+            raise ValueError(f"{where}: {row!r} has no id that is a whole number; fetch it again")
+        template = answers.get(name) if split == "test" else row.get("template")
+        if template is None:
+            raise ValueError(f"{where}: no template for video {name}" + " in test-answers.csv" * (split == "test"))
+        label = label_of.get(str(template).replace("[", "").replace("]", ""))
+        if label is None:
+            raise ValueError(f"{where}: {template!r} is none of the {len(names)} classes of labels.json")
+        found.append((f"{folder}/{name}{suffix}".removeprefix("./"), label, where))
+    return f"{listed}: official json", once(found)
+
+
+def _videos(root: Path) -> tuple[str, str]:
+    for folder in FOLDERS:
+        for suffix in (".webm", ".mp4"):
+            if next((root / folder).glob(f"*{suffix}"), None):
+                return folder, suffix
+    raise ValueError(f"{root}: no .webm nor .mp4 in {', '.join(FOLDERS)}; unpack the archive there or link it")
+
+
+def _answers(root: Path, listed: Path) -> dict[str, str]:
+    path = _find(root, "test-answers.csv")
+    if path is None:
+        raise ValueError(f"{listed}: the test set has no labels without test-answers.csv; use val")
+    answers = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        name, found, template = line.partition(";")
+        if not found or name in answers:
+            raise ValueError(f"{path}: line {number}: {line!r} is no new id;template; fetch it again")
+        answers[name] = template.strip()
+    return answers
+
+
+def _read_paths(root: Path, split: str, names: tuple[str, ...]) -> tuple[str, list[tuple[str, int]]]:
+    wanted = [root / place / f"{name}.csv" for name in (split, NAMES[split]) for place in PLACES]
+    listed = next((path for path in wanted if path.is_file()), None)
+    if listed is None:
+        raise ValueError(
+            f"{root}: no Something-Something v2 {split}; looked for {NAMES[split]}.json and "
+            f"something-something-v2-{NAMES[split]}.json, then {split}.csv, in {', '.join(PLACES)}"
+        )
+    with listed.open(encoding="utf-8-sig") as file:
+        if "frame_id" in file.readline():
+            raise ValueError(f"{listed}: lists frames as images; put {NAMES[split]}.json and the webm files there")
+    return f"{listed}: list of paths", read_paths(listed, root, FOLDERS, names)

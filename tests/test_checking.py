@@ -1,0 +1,294 @@
+"""Every file is decoded once, and what a report says survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from course_lib.cli import app
+from course_lib.profiles import DATA
+from course_lib.video import ClipDataset, checking, guard, probe
+from course_lib.video.checking import Row, check_all, checked, count, coverage, read_report
+from course_lib.video.generate import encode
+from course_lib.video.listing import Video, VideoList
+from course_lib.video.packets import VideoError
+
+CLIP = encode(np.random.default_rng(0).integers(0, 256, (8, 16, 32, 3), np.uint8))
+BROKEN, MISSING = (2, 5), 7
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Ten files, of which two are cut short and one is missing."""
+    paths = [f"val/clip {i}, é.mp4" for i in range(10)]
+    for i, path in enumerate(paths):
+        (tmp_path / "val").mkdir(exist_ok=True)
+        if i != MISSING:
+            (tmp_path / path).write_bytes(CLIP[: len(CLIP) // 2] if i in BROKEN else CLIP)
+    return VideoList("test", tmp_path, ("a", "b"), tuple(Video(p, i % 2, "val") for i, p in enumerate(paths)))
+
+
+@pytest.fixture
+def examined(monkeypatch):
+    """The paths that were decoded, in the order of the calls."""
+    paths, examine = [], guard.examine
+
+    def record(path, seconds):
+        paths.append(Path(path))
+        return examine(path, seconds)
+
+    monkeypatch.setattr(guard, "examine", record)
+    return paths
+
+
+def check(videos, report, **options):
+    return check_all(videos, report, **{"workers": 2, "progress": False} | options)
+
+
+def test_a_report_tells_whole_broken_and_missing_files_apart(videos, tmp_path):
+    rows = check(videos, tmp_path / "report.csv")
+    assert list(rows) == [video.path for video in videos.videos]
+    assert count(rows) == {"ok": 7, "broken": 2, "missing": 1}
+    with (tmp_path / "report.csv").open(newline="", encoding="utf-8") as file:
+        by_path = {row["path"]: row for row in csv.DictReader(file)}
+    for i, video in enumerate(videos.videos):
+        row = by_path[video.path]
+        if i == MISSING:
+            assert row["status"] == "missing" and row["reason"] == "no such file" and row["bytes"] == ""
+        elif i in BROKEN:
+            assert row["status"] == "broken" and "cut short" in row["reason"] and row["bytes"] == str(len(CLIP) // 2)
+        else:
+            info = probe(videos.root / video.path)
+            assert (row["status"], row["reason"], row["bytes"]) == ("ok", "", str(len(CLIP)))
+            assert (row["frames"], row["height"], row["width"]) == ("8", "16", "32")
+            assert float(row["fps"]) == pytest.approx(info.fps)
+            assert float(row["seconds"]) == pytest.approx(8 / info.fps, abs=1e-3)
+
+
+def test_real_videos_are_whole_but_for_the_one_known_to_be_broken(real_clips, tmp_path):
+    names = ("decord_corrupted.mp4", "mma_part_0.mp4", "decord_video_90.mov")
+    videos = VideoList("real", real_clips, ("a",), tuple(Video(name, 0, "val") for name in names))
+    rows = check(videos, tmp_path / "report.csv")
+    assert [rows[name].status for name in names] == ["broken", "ok", "ok"]
+
+
+def test_unchanged_files_are_not_checked_again_and_changed_ones_are(videos, tmp_path, examined):
+    report = tmp_path / "report.csv"
+    first = check(videos, report)
+    assert len(examined) == 9
+    content = report.read_bytes()
+    assert check(videos, report) == first
+    assert len(examined) == 9 and report.read_bytes() == content
+    (tmp_path / videos.videos[BROKEN[0]].path).write_bytes(CLIP)  # mended
+    (tmp_path / videos.videos[MISSING].path).write_bytes(CLIP)  # fetched
+    os.utime(tmp_path / videos.videos[0].path, (1, 1))  # another time, perhaps other bytes
+    rows = check(videos, report)
+    again = {tmp_path / videos.videos[i].path for i in (0, BROKEN[0], MISSING)}
+    assert len(examined) == 12 and set(examined[9:]) == again
+    assert count(rows) == {"ok": 9, "broken": 1} and read_report(report) == rows
+
+
+def test_a_file_that_took_too_long_gets_another_chance(videos, tmp_path, monkeypatch):
+    late = guard.examine
+    with pytest.raises(VideoError) as too_late:  # the words of the error are those that are recognised
+        guard.examine(tmp_path / videos.videos[0].path, 0.0)
+
+    def slow(path, seconds):
+        if Path(path).name.startswith("clip 0"):
+            raise too_late.value
+        return late(path, seconds)
+
+    monkeypatch.setattr(guard, "examine", slow)
+    assert count(check(videos, tmp_path / "report.csv"))["broken"] == 3
+    monkeypatch.setattr(guard, "examine", late)
+    assert count(check(videos, tmp_path / "report.csv"))["broken"] == 2
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_dropped_and_its_file_checked_again(cut, videos, tmp_path, examined):
+    report = tmp_path / "report.csv"
+    rows = check(videos, report)
+    whole = report.read_bytes()
+    last = next(csv.reader([whole.decode().splitlines()[-1]]))[0]
+    report.write_bytes(whole[:-cut])
+    assert set(read_report(report)) == set(rows) - {last}
+    examined.clear()
+    assert check(videos, report) == rows == read_report(report)
+    assert {path.relative_to(tmp_path).as_posix() for path in examined} <= {last}
+
+
+def test_a_report_torn_within_its_first_line_is_begun_anew(videos, tmp_path):
+    report = tmp_path / "report.csv"
+    report.write_bytes(b"path,stat")
+    assert check(videos, report) == read_report(report)
+
+
+def test_a_killed_check_goes_on_and_ends_with_the_same_rows(videos, tmp_path, examined):
+    report = tmp_path / "report.csv"
+    program = f"""
+import os, signal
+from pathlib import Path
+from course_lib.video import checking, guard
+from course_lib.video.listing import Video, VideoList
+calls, examine = [], guard.examine
+def dying(path, seconds):
+    calls.append(path)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return examine(path, seconds)
+guard.examine = dying
+videos = {tuple(videos.videos)!r}
+checking.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=Path(checking.__file__).parents[2], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    begun = read_report(report)
+    assert 0 < len(begun) < 10
+    rows = check(videos, report)
+    assert count(rows) == {"ok": 7, "broken": 2, "missing": 1}
+    assert not {path.relative_to(tmp_path).as_posix() for path in examined} & set(begun)
+
+
+def test_ctrl_c_stops_at_once_and_keeps_what_is_known(videos, tmp_path):
+    report = tmp_path / "report.csv"
+    program = f"""
+import time
+from pathlib import Path
+from course_lib.video import checking, guard
+from course_lib.video.listing import Video, VideoList
+examine = guard.examine
+def slow(path, seconds):
+    time.sleep(0.5 if "clip 0" in str(path) else 600)
+    return examine(path, seconds)
+guard.examine = slow
+videos = {tuple(videos.videos)!r}
+checking.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=2)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=Path(checking.__file__).parents[2], stderr=subprocess.PIPE) as child:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and (not report.exists() or report.read_bytes().count(b"\n") < 2):
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        errors = child.communicate(timeout=20)[1].decode()
+    assert "KeyboardInterrupt" in errors and set(read_report(report)) == {videos.videos[0].path}
+
+
+def test_a_list_does_without_what_a_report_calls_missing_or_broken(videos, tmp_path):
+    report = tmp_path / "report.csv"
+    check(videos, report)
+    kept, dropped = checked(videos, report)
+    assert dropped == 3
+    whole = [video for i, video in enumerate(videos.videos) if i not in (*BROKEN, MISSING)]
+    assert kept.videos == tuple(video._replace(sha256=hashlib.sha256(CLIP).hexdigest()) for video in whole)
+    assert (kept.root, kept.classes, kept.source) == (videos.root, videos.classes, videos.source)
+
+
+def test_a_file_that_changed_after_its_check_is_refused_though_it_can_be_read(videos, tmp_path):
+    check(videos, tmp_path / "report.csv")
+    kept, _ = checked(videos, tmp_path / "report.csv")
+    dataset = ClipDataset(kept, frames=4, split="val")
+    assert dataset.read(0).shape == (4, 16, 32, 3)
+    (tmp_path / kept.videos[0].path).write_bytes(encode(np.zeros((8, 16, 32, 3), np.uint8)))
+    with pytest.raises(VideoError, match="its SHA-256 sum is not the one on the list"):
+        dataset[0]
+    assert dataset.read(1).shape == (4, 16, 32, 3)
+
+
+def test_a_report_that_does_not_know_all_files_or_keeps_none_is_refused(videos, tmp_path):
+    report = tmp_path / "report.csv"
+    some = VideoList("test", videos.root, videos.classes, (videos.videos[BROKEN[0]],))
+    check(some, report)
+    with pytest.raises(ValueError, match=r"says nothing about 9 of 10 videos, such as val/clip 0.*course data check"):
+        checked(videos, report)
+    with pytest.raises(ValueError, match=r"none of the 1 videos is whole"):
+        checked(some, report)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,label\nx,1\n", "is no report of a check"),
+        (",".join(Row._fields) + "\nx,ok\n", "line 2 is no row of a report"),
+        (",".join(Row._fields) + "\n" + ",".join(Row("x", "fine")) + "\n", "line 2 is no row of a report"),
+    ],
+)
+def test_a_file_that_is_no_report_is_neither_read_nor_written_to(content, message, videos, tmp_path):
+    report = tmp_path / "report.csv"
+    report.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        check(videos, report)
+    assert report.read_text() == content
+
+
+def test_coverage_counts_files_and_classes_without_opening_any(videos, examined):
+    found = coverage(videos)
+    assert (found.listed, found.present, found.classes) == (10, 9, 2)
+    assert found.missing == (videos.videos[MISSING].path,) and not examined
+
+
+def test_no_workers_is_refused(videos, tmp_path):
+    with pytest.raises(ValueError, match="workers=0"):
+        check(videos, tmp_path / "report.csv", workers=0)
+
+
+# The command
+
+
+@pytest.fixture
+def kinetics_tree(tmp_path):
+    for name in ("archery", "zumba"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        (tmp_path / "val" / name / f"{name}.mp4").write_bytes(CLIP)
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["data", "check", *map(str, arguments), "--workers", "1"])
+
+
+def test_the_command_recognises_kinetics_and_is_content_with_whole_files(kinetics_tree):
+    result = run(kinetics_tree)
+    assert result.exit_code == 0, result.output
+    assert "class folders" in result.output and "2 of 2 files, 2 of 400 classes" in result.output
+    assert "2 ok" in result.output and len(read_report(kinetics_tree / "check.csv")) == 2
+
+
+def test_the_command_lists_what_is_broken_and_fails(kinetics_tree):
+    (kinetics_tree / "val" / "zumba" / "zumba.mp4").write_bytes(CLIP[:-500])
+    result = run(kinetics_tree, "--split", "val", "--report", kinetics_tree / "other.csv")
+    assert result.exit_code == 1
+    assert "1 broken" in result.output and result.output.count("zumba.mp4") == 1
+    assert not (kinetics_tree / "check.csv").exists()
+
+
+def test_the_command_looks_at_the_classes_of_a_subset_alone(kinetics_tree):
+    (kinetics_tree / "val" / "bowling").mkdir()
+    (kinetics_tree / "val" / "bowling" / "x.mp4").write_bytes(CLIP)
+    result = run(kinetics_tree, "--subset", "mini10")
+    assert result.exit_code == 0 and "1 of 1 files, 1 of 10 classes" in result.output
+
+
+def test_the_command_recognises_something_something(tmp_path):
+    classes = (DATA / "ssv2" / "labels.json").read_text()
+    (tmp_path / "labels.json").write_text(classes)
+    (tmp_path / "train.json").write_text('[{"id": "1", "template": "Moving [something] up"}]')
+    (tmp_path / "1.webm").write_bytes(CLIP)
+    result = run(tmp_path)
+    assert result.exit_code == 0 and "1 of 1 files, 1 of 174 classes" in result.output
+
+
+def test_the_command_fails_where_there_is_nothing_or_the_wrong_thing(tmp_path, kinetics_tree):
+    assert "nor Kinetics or Something-Something" in run(tmp_path / "nowhere").output
+    result = run(kinetics_tree, "--split", "train")
+    assert result.exit_code == 1 and "no Kinetics train" in result.output
