@@ -23,11 +23,11 @@ MINUTES = DATA / "results" / "minutes.json"
 def execute(path: Path, profile: Profile) -> None:
     """Run every cell of the notebook at `path` in `profile`, then write it back whole; an error leaves it untouched.
 
-    Real clips are left out (COURSE_CLIPS is set to nothing), so that no frame of them is stored. The minutes and the
-    memory are recorded for `profiles.forecast`.
+    Real clips are left out (COURSE_CLIPS and COURSE_KINETICS are set to nothing), so that no frame of them is stored.
+    The minutes and the memory are recorded for `profiles.forecast`.
     """
     notebook = nbformat.read(path, as_version=4)
-    os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": ""}
+    os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": "", "COURSE_KINETICS": ""}
     start = time.monotonic()
     with tqdm(total=len(notebook.cells), desc=path.name, unit="cell") as bar:
         client = NotebookClient(
