@@ -34,7 +34,7 @@ def middle(seen: np.ndarray) -> tuple[float, float]:
 
 def whole_steps(name: str, seed: int) -> np.ndarray:
     """Steps of an object's middle between frames in which all of it is in view, in pixels."""
-    shown = scene("M", M[name], seed, frames=12, size=64)
+    shown = scene("M", M[name], seed, frames=24, size=64)
     inner = np.pad(np.ones((60, 60), bool), 2)
     at = [middle(seen) if seen.any() and not (seen & ~inner).any() else (np.nan,) * 2 for seen in masks(shown) > 0]
     steps = np.diff(at, axis=0)
@@ -47,7 +47,7 @@ def whole_steps(name: str, seed: int) -> np.ndarray:
 )
 def test_what_is_pushed_lowered_or_lifted_goes_there_at_every_step(name, axis, sign, seed):
     steps = whole_steps(name, seed)
-    assert len(steps) > 1 and (sign * steps[:, axis] > 0.5).all()
+    assert len(steps) > 1 and (sign * steps[:, axis] > 0.3).all()
     assert np.abs(steps[:, 1 - axis].mean()) < 1
 
 
@@ -60,7 +60,7 @@ def test_a_bar_turns_clockwise_or_counter_clockwise_as_named(seed):
             (xx, xy), (_, yy) = np.cov(x, y)
             angles.append(math.atan2(2 * xy, xx - yy) / 2)  # of the long axis; y grows downwards
         turned = np.unwrap(angles, period=math.pi)
-        assert (sign * np.diff(turned) > 0).all() and 0.95 < abs(turned[-1] - turned[0]) < 2.05
+        assert (sign * np.diff(turned) > 0).all() and 1.7 < abs(turned[-1] - turned[0]) < 2.85
 
 
 @pytest.mark.parametrize("seed", range(6))

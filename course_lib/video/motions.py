@@ -64,8 +64,8 @@ def tilt(u: Progress, c: Choices) -> Progress:
 
 def rightwards(u: Progress, c: Choices) -> tuple[Track, ...]:
     """Around the torus, from anywhere on it, drifting a little across."""
-    radius = between(0.15, 0.19, c[0])
-    x = between(0, breadth(radius), c[1]) + between(0.75, 1.05, c[2]) * u
+    radius = between(0.18, 0.22, c[0])
+    x = between(0, breadth(radius), c[1]) + between(0.95, 1.25, c[2]) * u
     y = between(0.3, 0.7, c[3]) + between(-0.1, 0.1, c[4]) * (u - 0.5)
     return (track(u, x, y, radius, tilt(u, c)),)
 
@@ -84,10 +84,10 @@ def nearer(u: Progress, c: Choices) -> tuple[Track, ...]:
 
 
 def clockwise(u: Progress, c: Choices) -> tuple[Track, ...]:
-    """By 57 to 115 degrees, from any angle."""
+    """By 100 to 160 degrees, from any angle."""
     x = between(0.35, 0.65, c[0]) + between(-0.1, 0.1, c[1]) * (u - 0.5)
     y = between(0.35, 0.65, c[2]) + between(-0.1, 0.1, c[3]) * (u - 0.5)
-    return (track(u, x, y, between(0.2, 0.27, c[4]), between(0, math.tau, c[5]) + between(1, 2, c[6]) * u),)
+    return (track(u, x, y, between(0.24, 0.31, c[4]), between(0, math.tau, c[5]) + between(1.75, 2.8, c[6]) * u),)
 
 
 def together(u: Progress, c: Choices) -> tuple[Track, ...]:
