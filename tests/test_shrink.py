@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from fractions import Fraction
 
 import av
@@ -11,6 +13,7 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 from video_files import copy_packets, numbered, numbers, write
 
+from course_lib.video import guard
 from course_lib.video.decode import VideoError, probe, read_frames
 from course_lib.video.shrink import check_side, shrink, small_size
 
@@ -131,3 +134,22 @@ def test_a_damaged_video_gives_an_error_and_no_patched_copy(tmp_path):
 def test_a_video_whose_times_cannot_be_kept_is_refused(real_clips, tmp_path):
     with pytest.raises(VideoError, match="has no time, or none after that of frame"):
         shrink(real_clips / "mma_test.avi", tmp_path / "b.mp4", 128)
+
+
+def test_in_a_process_of_its_own_it_writes_the_same_file(tmp_path):
+    source = write(tmp_path / "large.mp4", numbered(8, 96, 128))
+    assert shrink(source, tmp_path / "here.mp4", 64) and guard.shrink(source, tmp_path / "there.mp4", 64, seconds=60)
+    assert (tmp_path / "here.mp4").read_bytes() == (tmp_path / "there.mp4").read_bytes()
+    assert not guard.shrink(tmp_path / "here.mp4", tmp_path / "again.mp4", 64, seconds=60)
+    source.write_bytes(source.read_bytes()[:900])
+    with pytest.raises(VideoError, match=r"cut short|not a video"):
+        guard.shrink(source, tmp_path / "broken.mp4", 64, seconds=60)
+
+
+def test_a_decoder_that_hangs_while_a_copy_is_made_costs_that_video_only(tmp_path):
+    source = write(tmp_path / "large.mp4", numbered(8, 96, 128))
+    probe(source)
+    os.kill(guard._kept.guard.process.pid, signal.SIGSTOP)
+    with pytest.raises(VideoError, match=r"no answer within 0\.3 s"):
+        guard.shrink(source, tmp_path / "small.mp4", 64, seconds=0.3)
+    assert guard.shrink(source, tmp_path / "small.mp4", 64, seconds=60)

@@ -440,7 +440,7 @@ def test_forked_processes_read_with_processes_of_their_own(video, own_guard):
 
 def test_a_decoder_that_wants_too_much_memory_is_refused(video, own_guard, monkeypatch):
     monkeypatch.setattr(pixels, "pick", lambda path, indices: np.empty(2**40, np.uint8))
-    answer, content = guard._answer({"call": "pick", "path": "x.mp4", "indices": [0]})
+    answer, content = guard._answer({"call": "pick", "path": "x.mp4", "more": {"indices": [0]}})
     assert "needs more than 8 GiB" in answer["refusal"] and not content
 
 

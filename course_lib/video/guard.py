@@ -37,8 +37,12 @@ def examine(path: str | Path, seconds: float) -> VideoInfo:
 
 
 def pick(path: str | Path, indices: list[int], seconds: float) -> UInt8[np.ndarray, "T H W 3"]:
-    answer, frames = _ask("pick", path, seconds, indices)
+    answer, frames = _ask("pick", path, seconds, indices=indices)
     return np.frombuffer(frames, np.uint8).reshape(answer["shape"])
+
+
+def shrink(path: str | Path, target: Path, short_side: int, seconds: float) -> bool:
+    return _ask("shrink", path, seconds, target=os.path.abspath(target), short_side=short_side)[0]["written"]
 
 
 def _info(path: str | Path, answer: dict) -> VideoInfo:
@@ -97,13 +101,13 @@ def _end(process: subprocess.Popen, owner: int) -> None:
 _kept = threading.local()
 
 
-def _ask(call: str, path: str | Path, seconds: float, indices: list[int] | None = None) -> tuple[dict, bytearray]:
+def _ask(call: str, path: str | Path, seconds: float, **more: object) -> tuple[dict, bytearray]:
     guard = getattr(_kept, "guard", None)
     if guard is not None and guard.owner != os.getpid():
         _kept.of_the_parent, guard = guard, None  # kept, since it is not ours to end
     if guard is None or guard.process.poll() is not None:
         guard = _kept.guard = Guard()
-    request = {"call": call, "path": os.path.abspath(path), "indices": indices, "seconds": seconds}
+    request = {"call": call, "path": os.path.abspath(path), "seconds": seconds, "more": more}
     try:
         answer, content = guard.ask(request)
     except TimeoutError:
@@ -150,8 +154,12 @@ def _answer(request: dict) -> tuple[dict, memoryview | bytes]:
     path = Path(request["path"])
     try:
         if request["call"] == "pick":
-            frames = np.ascontiguousarray(pixels.pick(path, request["indices"]))
+            frames = np.ascontiguousarray(pixels.pick(path, **request["more"]))
             return {"shape": frames.shape}, frames.reshape(-1).data
+        if request["call"] == "shrink":
+            from course_lib.video.shrink import shrink
+
+            return {"written": shrink(path, **request["more"])}, b""
         info = {"look": pixels.look, "examine": pixels.examine}[request["call"]](path)
         return asdict(info) | {"path": str(path)}, b""
     except VideoError as error:

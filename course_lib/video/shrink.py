@@ -1,4 +1,7 @@
-"""A smaller copy of a video, as papers keep Kinetics: its shorter side 256 or 320 pixels, no sound."""
+"""A smaller copy of a video, as papers keep Kinetics: its shorter side 256 or 320 pixels, no sound.
+
+Like `pixels`, this trusts the decoder with its process; `guard.shrink` runs it in one of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from course_lib.video.decode import probe
 from course_lib.video.packets import VideoError, open_video, quarter_turns
+from course_lib.video.pixels import look
 
 
 def small_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -25,7 +28,7 @@ def check_side(short_side: int) -> None:
         raise ValueError(f"short_side={short_side}: H.264 wants even sizes; 256 and 320 are usual")
 
 
-def shrink(source: Path, target: Path, short_side: int) -> bool:
+def shrink(source: Path, target: str | Path, short_side: int) -> bool:
     """Write an MP4 (H.264, 4:2:0) of every frame of `source` at its own time, made smaller by bicubic interpolation.
 
     False, and nothing written, if the video is that small already. Frames are turned as a player turns them; the tags
@@ -36,7 +39,8 @@ def shrink(source: Path, target: Path, short_side: int) -> bool:
         VideoError: `source` is damaged, or the copy has another number of frames. `target` is then no use.
     """
     check_side(short_side)
-    before = probe(source)
+    target = Path(target)
+    before = look(source)
     if min(before.height, before.width) <= short_side:
         return False
     height, width = small_size(before.height, before.width, short_side)
@@ -64,7 +68,7 @@ def shrink(source: Path, target: Path, short_side: int) -> bool:
             small.pict_type = av.video.frame.PictureType.NONE  # the encoder chooses its own key frames
             new.mux(stream.encode(small))
         new.mux(stream.encode())
-    after = probe(target)
+    after = look(target)
     if (after.frames, after.height, after.width) != (before.frames, height, width):
         raise VideoError(
             source, f"has {before.frames} frames, its copy {after.frames} of {after.height} x {after.width}"
