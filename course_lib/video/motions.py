@@ -56,7 +56,7 @@ def ease(t: Progress, rng: np.random.Generator) -> Progress:
 
 def tilt(u: Progress, c: Choices) -> Progress:
     """Held askew, and swaying a little either way."""
-    return between(-0.4, 0.4, c[6]) + between(-0.3, 0.3, c[7]) * (u - 0.5)
+    return between(-0.25, 0.25, c[6]) + between(-0.3, 0.3, c[7]) * (u - 0.5)
 
 
 # Set M
@@ -64,7 +64,7 @@ def tilt(u: Progress, c: Choices) -> Progress:
 
 def rightwards(u: Progress, c: Choices) -> tuple[Track, ...]:
     """Around the torus, from anywhere on it, drifting a little across."""
-    radius = between(0.18, 0.22, c[0])
+    radius = between(0.2, 0.24, c[0])
     x = between(0, breadth(radius), c[1]) + between(0.95, 1.25, c[2]) * u
     y = between(0.3, 0.7, c[3]) + between(-0.1, 0.1, c[4]) * (u - 0.5)
     return (track(u, x, y, radius, tilt(u, c)),)
@@ -79,7 +79,7 @@ def nearer(u: Progress, c: Choices) -> tuple[Track, ...]:
     """Growing by the same factor in each equal part of the way."""
     x = between(0.35, 0.65, c[0]) + between(-0.1, 0.1, c[1]) * (u - 0.5)
     y = between(0.35, 0.65, c[2]) + between(-0.1, 0.1, c[3]) * (u - 0.5)
-    radius = between(0.11, 0.14, c[4]) * between(2.2, 2.7, c[5]) ** u
+    radius = between(0.13, 0.16, c[4]) * between(2.0, 2.4, c[5]) ** u
     return (track(u, x, y, radius, tilt(u, c)),)
 
 
