@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from course_lib.video import guard
 from course_lib.video.decode import probe
 from course_lib.video.download import DownloadError, Line, download, forget, length_of, part_of, size
-from course_lib.video.files import Problem, read_json, save, sha256
+from course_lib.video.files import Problem, compare, read_json, save, sha256
 from course_lib.video.packets import VideoError
 from course_lib.video.published import SITE, SPLITS, VERSIONS, Archive, list_archives, wanted_clips
 from course_lib.video.shrink import check_side
@@ -107,17 +107,10 @@ def fetch(
 
 def verify(root: str | Path) -> list[Problem]:
     """Every file of sums.csv that is missing or no longer has its SHA-256."""
-    root, problems = Path(root), []
-    if not (root / "sums.csv").is_file():
+    table = Path(root) / "sums.csv"
+    if not table.is_file():
         raise ValueError(f"{root}: no sums.csv; `course data fetch kinetics` writes one")
-    with (root / "sums.csv").open(newline="", encoding="utf-8") as file:
-        for row in tqdm(list(csv.DictReader(file)), desc="verify", unit="clip", leave=False):
-            path = root / row["path"]
-            if not path.is_file():
-                problems.append(Problem(row["path"], "missing"))
-            elif sha256(path) != row["sha256"]:
-                problems.append(Problem(row["path"], "changed"))
-    return problems
+    return compare(table, progress=True)
 
 
 def _agree(root: Path, about: dict) -> None:

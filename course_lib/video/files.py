@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import NamedTuple
+
+from tqdm.auto import tqdm
 
 
 class Problem(NamedTuple):
@@ -30,3 +33,16 @@ def sha256(path: Path) -> str:
 
 def read_json(path: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def compare(table: Path, progress: bool = False) -> list[Problem]:
+    """Every file of a csv, with the columns path (from the csv's folder) and sha256, that is missing or has changed."""
+    problems = []
+    with table.open(newline="", encoding="utf-8") as file:
+        for row in tqdm(list(csv.DictReader(file)), desc=table.name, unit="file", leave=False, disable=not progress):
+            path = table.parent / row["path"]
+            if not path.exists():
+                problems.append(Problem(row["path"], "missing"))
+            elif sha256(path) != row["sha256"]:
+                problems.append(Problem(row["path"], "changed"))
+    return problems

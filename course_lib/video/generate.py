@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 from tqdm.auto import tqdm
 
 from course_lib.video.contents import Item, dial, plan
-from course_lib.video.files import Problem, read_json, save, sha256
+from course_lib.video.files import Problem, compare, read_json, save, sha256
 from course_lib.video.looks import KINDS
 from course_lib.video.render import CLASSES, PARTNER, check, render
 
@@ -176,12 +176,4 @@ def verify(folder: str | Path) -> list[Problem]:
     lists = ("manifest.json", "manifest.csv")
     if missing := [Problem(name, "missing") for name in lists if not (folder / name).exists()]:
         return missing
-    problems = []
-    with open(folder / "manifest.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            path = folder / row["path"]
-            if not path.exists():
-                problems.append(Problem(row["path"], "missing"))
-            elif sha256(path) != row["sha256"]:
-                problems.append(Problem(row["path"], "changed"))
-    return problems
+    return compare(folder / "manifest.csv")
