@@ -413,7 +413,7 @@ def test_an_interrupted_reading_does_not_give_its_answer_to_the_next(video, own_
     assert numbers(read_frames(video("closed.mp4"), [9])) == [9]
 
 
-def test_a_decoding_process_ends_with_the_one_who_asked_even_in_the_middle_of_a_file(video):
+def test_a_decoding_process_ends_with_the_one_who_asked(video):
     program = f"""
 import os, signal
 from course_lib.video import guard, probe
@@ -427,6 +427,19 @@ os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)
     state = Path(f"/proc/{asked.stdout.strip()}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_decoding_process_that_hangs_ends_by_itself_though_nobody_waits_any_more():
+    program = """
+import time
+from course_lib.video import guard, pixels
+pixels.look = lambda path: time.sleep(60)
+guard.serve()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b'{"call": "look", "path": "x.mp4", "seconds": 0.2, "more": {}}\n')
+        process.stdin.flush()
+        assert process.wait(timeout=30) == -signal.SIGALRM
 
 
 def test_forked_processes_read_with_processes_of_their_own(video, own_guard):
