@@ -27,7 +27,7 @@ from course_lib.training.loop import Step, TrainConfig, history, train
 from course_lib.video import ClipDataset
 from course_lib.video.dataset import preload
 from course_lib.video.files import save
-from course_lib.video.generate import make
+from course_lib.video.generate import VERSION, make
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
@@ -141,7 +141,7 @@ def run(
     data = load_set(arm.set, profile)
     net = arm.build(len(data.classes), seed)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
-    checkpoint = DATA / "runs" / f"{record.stem}.safetensors"
+    checkpoint = DATA / "runs" / f"{record.stem}-set{VERSION}.safetensors"  # a new version is other clips
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     for step in learn(net, data, profile, seed, checkpoint):
         each(step)
