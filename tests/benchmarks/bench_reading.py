@@ -42,7 +42,7 @@ def videos(tmp_path_factory) -> VideoList:
     folder, rng = tmp_path_factory.mktemp("ten seconds"), np.random.default_rng(0)
     for number in range(FILES):
         large = F.interpolate(torch.rand(1, 3, 48, 80), scale_factor=10, mode="bicubic")[0]
-        large = (large + 0.1 * torch.rand_like(large)).clamp(0, 1).mul(255).byte().permute(1, 2, 0).numpy()
+        large = (large + 0.25 * torch.rand_like(large)).clamp(0, 1).mul(255).byte().permute(1, 2, 0).numpy()
         with av.open(str(folder / f"{number}.mp4"), "w") as container:
             stream = container.add_stream("libx264", rate=25, options={"crf": "23"})
             stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
