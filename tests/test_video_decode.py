@@ -22,6 +22,7 @@ import pytest
 from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
 
 from course_lib.video import VideoError, check, guard, pixels, probe, read_frames
+from course_lib.video.packets import list_packets
 
 OPEN = "open-gop=1"
 REFRESH = "intra-refresh=1:bframes=0"
@@ -114,6 +115,18 @@ def test_frames_do_not_depend_on_which_decoder_is_installed(name, video, monkeyp
     monkeypatch.setitem(sys.modules, "decord", None)
     assert pixels.look(video(name)).decoder == "pyav"
     assert np.array_equal(pixels.pick(video(name), SHUFFLED), with_decord)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_few_frames_read_by_packets_are_those_of_decord_and_of_decoding_all(name, video):
+    pytest.importorskip("decord")
+    found, draw = list_packets(video(name)), np.random.default_rng(1)
+    every = pixels._pick_one_by_one(found, np.arange(FRAMES))
+    for count in (1, 2, 3, 8, FRAMES):
+        for _ in range(4):
+            wanted = np.sort(draw.choice(FRAMES, count, replace=False))
+            assert np.array_equal(pixels._pick_by_packets(found, wanted), every[wanted])
+            assert np.array_equal(pixels._pick_with_decord(found, wanted), every[wanted])
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
@@ -271,6 +284,34 @@ def garbled(path) -> bytes:
     data, place = bytearray(path.read_bytes()), packets(path)[20]
     data[place] = b"\x99" * len(data[place])
     return bytes(data)
+
+
+def test_groups_without_a_wanted_frame_are_not_decoded(video, tmp_path):
+    path = tmp_path / "garbled.mp4"
+    path.write_bytes(garbled(video("closed.mp4")))  # frame 20, where the third of four groups begins
+    assert numbers(read_frames(path, [5, 35])) == [5, 35]
+    with pytest.raises(VideoError, match="damaged"):
+        read_frames(path, [5, 25, 35])
+
+
+def test_frames_that_no_other_refers_to_are_not_decoded_unless_wanted(tmp_path):
+    clip = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    whole, path, shown = write(tmp_path / "whole.mp4", clip, bf="3"), tmp_path / "spoilt.mp4", []
+    data = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        for packet in container.demux(video=0):
+            head = (packet.pos or 0) + 4  # behind the length (ISO/IEC 14496-15)
+            if packet.size and data[head] & 0x7F == 1:  # H.264, 7.3.1: a slice, nal_ref_idc 0
+                shown.append(round(float(packet.pts * packet.time_base) * 25))
+                place = slice(head + 40, packet.pos + packet.size)  # the head of the slice stays
+                data[place] = b"\x99" * len(data[place])
+    path.write_bytes(data)
+    others = [i for i in range(FRAMES) if i not in shown]
+    assert len(shown) > 10 and len(others) > 10
+    for i in others:
+        assert np.array_equal(read_frames(path, [i]), read_frames(whole, [i]))
+    with pytest.raises(VideoError, match="damaged"):
+        read_frames(path, [0, shown[5], FRAMES - 1])
 
 
 BAD = {  # name: how to make it (bytes, or a call with the path), what the reason says

@@ -40,8 +40,9 @@ class Listing:
     """The packets of one video stream, counted; height and width in pixels as displayed, fps the rate that the file
     claims, turns the quarter turns from stored to displayed, bits those of one colour of one pixel.
 
-    `exact` promises that counting packets is counting frames, that every key frame is a fresh start, and that `times`
-    are the seconds at which the frames are shown, in order.
+    `exact` promises that counting packets is counting frames, and that every key frame is a fresh start: `shown` are
+    then the time stamps of all frames in the order in which they are shown, `keys` those of the key frames, and a
+    time stamp is worth `tick` seconds.
     """
 
     path: Path
@@ -52,7 +53,9 @@ class Listing:
     width: int
     turns: int
     packets: int
-    times: tuple[float, ...]
+    shown: tuple[int, ...]
+    keys: tuple[int, ...]
+    tick: float
     exact: bool
 
 
@@ -66,7 +69,7 @@ def list_packets(path: Path) -> Listing:
             if packet.is_corrupt:
                 raise VideoError(path, f"cut short or damaged after {len(times)} frames; {ANEW}")
             if first is None:
-                first = next(iter(packet.decode()), None)
+                first = _picture_of(packet, context)
             if packet.size == 0 and packet.dts is None:  # marks the end
                 continue
             if packet.is_keyframe:
@@ -90,9 +93,20 @@ def list_packets(path: Path) -> Listing:
             width=size[1 - turns % 2],
             turns=turns,
             packets=len(times),
-            times=tuple(float(time * stream.time_base) for time in sorted(times)) if exact else (),
+            shown=tuple(sorted(times)) if exact else (),
+            keys=tuple(times[key] for key in keys) if exact else (),
+            tick=float(stream.time_base),
             exact=exact,
         )
+
+
+def _picture_of(packet: av.Packet, context: av.VideoCodecContext) -> av.VideoFrame | None:
+    """The picture that this packet gives, or an earlier one; of a key frame at once, without waiting for others."""
+    found = packet.decode()
+    if not found and packet.is_keyframe and packet.size:
+        found = context.decode(None)
+        context.flush_buffers()
+    return found[0] if found else None
 
 
 def pictures(path: Path) -> Iterator[av.VideoFrame]:

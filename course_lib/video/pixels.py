@@ -8,36 +8,46 @@ with an edit list. So PyAV first lists the packets without decoding them, and de
 - MP4, MOV, Matroska or WebM files with one video stream of H.264, HEVC or VP9, 8 bits a colour, stored upright,
 - whose timestamps are all known, distinct and shown, and whose key frames each start a closed group (H.264: an IDR).
 
-Every other file is decoded by PyAV from its first frame on, and `VideoInfo.decoder` says so. Where both may read,
-they give the same bytes, so that no result depends on which is installed. Frames are counted in the order in which
-they are shown, turned as a player turns them, with the pixels as stored: scaling inside the decoder would round
-colours otherwise than `transforms.resize` (from 256 to 224 pixels by 1.1 to 1.5 of 255 levels in the mean and 26 to
-48 at most, in decord and in each of swscale's methods) and saves no time.
+Where frames are few and far between, as in most clips that networks see, PyAV reads such a file by its packets: only
+the groups that hold a wanted frame, and of these no frame that is neither wanted nor referred to by others. That is
+faster than decoding all and counting. Every other file is decoded by PyAV from its first frame on, and
+`VideoInfo.decoder` says so. Where two ways may be taken they give the same bytes, so that no result depends on which
+decoder is installed. Frames are counted in the order in which they are shown, turned as a player turns them, with the
+pixels as stored: scaling inside the decoder would round colours otherwise than `transforms.resize` (from 256 to 224
+pixels by 1.1 to 1.5 of 255 levels in the mean and 26 to 48 at most, in decord and in each of swscale's methods), and
+saves no time.
 
-PyAV stops at damaged bytes. decord stops at some and shows a patched picture at others; `examine` finds these, and
-a data set whose manifest has SHA-256 sums finds any change at all.
+PyAV stops at damaged bytes that it decodes. decord stops at some and shows a patched picture at others; `examine`
+finds these, and a data set whose list has SHA-256 sums finds any change at all.
 
 These functions trust the decoder with this process. `course_lib.video.decode` calls them in a process of their own.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from course_lib.video.packets import ANEW, Listing, VideoError, list_packets, pictures, quarter_turns
+from course_lib.video.packets import ANEW, Listing, VideoError, list_packets, open_video, pictures, quarter_turns
+
+if TYPE_CHECKING:
+    import av
+
+JUMPS = ("h264", "hevc", "vp9")  # codecs whose decoders begin anew at every key frame, in decord and in PyAV
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file holds: height, width in pixels as displayed; fps, the mean rate; decoder, "decord" or "pyav"; times,
-    the seconds from the first frame at which each frame is shown."""
+    """What a file holds: height, width in pixels as displayed; fps, the mean rate; times, the seconds from the first
+    frame at which each frame is shown; decoder, "decord" where that can be trusted with the file, else "pyav"."""
 
     path: Path
     frames: int
@@ -49,13 +59,14 @@ class VideoInfo:
 
     def at(self, seconds: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
         """The frame on the screen at each time, the last one for ever after: exact whatever the rate does between."""
-        return np.clip(np.searchsorted(self.times, seconds, side="right") - 1, 0, self.frames - 1)
+        rounding = 1e-6  # a time that is exactly a frame's shows that frame
+        return np.clip(np.searchsorted(self.times, seconds + rounding, side="right") - 1, 0, self.frames - 1)
 
 
 def look(path: Path) -> VideoInfo:
     """Count the frames of a video by its packets, or by decoding all where packets do not tell."""
     found = _list_once(path, *_stamp(path))
-    times, fps = np.array(found.times), found.fps
+    times, fps = np.array(found.shown) * found.tick, found.fps
     if not found.exact:
         shown = [picture.time for picture in pictures(path)]
         known = None not in shown and shown == sorted(set(shown))
@@ -74,9 +85,11 @@ def pick(path: Path, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 3"]:
     found = _list_once(path, *_stamp(path))
     if wanted[0] < 0 or (found.exact and wanted[-1] >= found.packets):
         raise _out_of_range(wanted, look(path))
-    if _decoder_for(found) == "decord":
+    if not found.exact or found.codec not in JUMPS:
+        return _pick_one_by_one(found, wanted)[place]
+    if _decoder_for(found) == "decord" and 2 * len(wanted) > _stretch(found, wanted):
         return _pick_with_decord(found, wanted)[place]
-    return _pick_with_pyav(found, wanted)[place]
+    return _pick_by_packets(found, wanted)[place]
 
 
 def examine(path: Path) -> VideoInfo:
@@ -106,13 +119,19 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _decoder_for(found: Listing) -> str:
     # decord cannot read AV1 nor turn pictures of every width, and rounds the colours of 10 bits otherwise than PyAV.
-    if not found.exact or found.codec not in ("h264", "hevc", "vp9") or found.bits != 8 or found.turns:
+    if not found.exact or found.codec not in JUMPS or found.bits != 8 or found.turns:
         return "pyav"
     try:
         import decord  # noqa: F401
     except ImportError:  # no wheel for this machine
         return "pyav"
     return "decord"
+
+
+def _stretch(found: Listing, wanted: np.ndarray) -> int:
+    """How many frames lie between the key frame before the first one wanted and the last one wanted."""
+    key = found.keys[bisect_right(found.keys, found.shown[wanted[0]]) - 1]
+    return int(wanted[-1]) - bisect_left(found.shown, key) + 1
 
 
 def _pick_with_decord(found: Listing, wanted: np.ndarray) -> np.ndarray:
@@ -133,18 +152,54 @@ def _pick_with_decord(found: Listing, wanted: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _pick_with_pyav(found: Listing, wanted: np.ndarray) -> np.ndarray:
-    frames, last = [], int(wanted[-1])
-    for number, picture in enumerate(islice(pictures(found.path), last + 1)):
+def _pick_by_packets(found: Listing, wanted: np.ndarray) -> np.ndarray:
+    """Decode what the wanted frames need and no more: their groups of pictures, and of those only frames that are
+    wanted or that others refer to."""
+    asked = dict.fromkeys(found.shown[i] for i in wanted)
+    needed = {found.keys[bisect_right(found.keys, time) - 1] for time in asked}
+    frames: dict[int, np.ndarray] = {}
+
+    def gather(shown: list[av.VideoFrame]) -> None:
+        for picture in shown:
+            if picture.pts in asked:
+                frames[picture.pts] = np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture))
+
+    with open_video(found.path) as (container, stream):
+        context, within = stream.codec_context, False
+        for packet in container.demux(stream):
+            if packet.is_keyframe:
+                if within:  # what the decoder still holds belongs to the group that ends here
+                    gather(context.decode(None))
+                    context.flush_buffers()
+                within = packet.pts in needed
+            if within and packet.size:
+                context.skip_frame = "DEFAULT" if packet.pts in asked else "NONREF"
+                gather(context.decode(packet))
+            if len(frames) == len(asked):
+                break
+        else:
+            gather(context.decode(None) if within else [])
+    lost = [i for i in wanted.tolist() if found.shown[i] not in frames]
+    if lost:
+        raise VideoError(found.path, f"lists {found.packets} frames, frame {lost[0]} is missing; {ANEW}")
+    return _stack(found.path, [frames[time] for time in asked])
+
+
+def _pick_one_by_one(found: Listing, wanted: np.ndarray) -> np.ndarray:
+    """Decode every frame up to the last one wanted, and count."""
+    frames = []
+    for number, picture in enumerate(islice(pictures(found.path), int(wanted[-1]) + 1)):
         if number == wanted[len(frames)]:
             frames.append(np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture)))
     if len(frames) < len(wanted):
-        if found.exact:
-            raise VideoError(found.path, f"lists {found.packets} frames, frame {last} is missing; {ANEW}")
         raise _out_of_range(wanted, look(found.path))
+    return _stack(found.path, frames)
+
+
+def _stack(path: Path, frames: list[np.ndarray]) -> np.ndarray:
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) > 1:
-        raise VideoError(found.path, f"frames change their size {sizes}; encode it again")
+        raise VideoError(path, f"frames change their size {sizes}; encode it again")
     return np.stack(frames)
 
 
