@@ -162,10 +162,11 @@ checking.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos
 def test_ctrl_c_stops_at_once_and_keeps_what_is_known(videos, tmp_path):
     report = tmp_path / "report.csv"
     program = f"""
-import time
+import signal, time
 from pathlib import Path
 from course_lib.video import checking, guard
 from course_lib.video.listing import Video, VideoList
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
 examine = guard.examine
 def slow(path, seconds):
     time.sleep(0.5 if "clip 0" in str(path) else 600)
@@ -180,7 +181,10 @@ checking.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos
         while time.monotonic() < until and (not report.exists() or report.read_bytes().count(b"\n") < 2):
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
-        errors = child.communicate(timeout=20)[1].decode()
+        try:
+            errors = child.communicate(timeout=20)[1].decode()
+        finally:
+            child.kill()
     assert "KeyboardInterrupt" in errors and set(read_report(report)) == {videos.videos[0].path}
 
 
