@@ -198,6 +198,10 @@ def test_a_colon_in_a_name_does_not_make_it_an_address(video, tmp_path, monkeypa
     (tmp_path / "clip:1.mp4").write_bytes(video("closed.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
     assert numbers(read_frames("clip:1.mp4", [3])) == [3]
+    assert str(probe("clip:1.mp4").path) == "clip:1.mp4"
+    for call in (lambda: read_frames("clip:1.mp4", [99]), lambda: read_frames("no.mp4", [0])):
+        with pytest.raises((ValueError, VideoError), match=r"^(clip:1|no)\.mp4: "):
+            call()
 
 
 def test_of_two_video_tracks_one_is_shown_throughout(tmp_path):

@@ -125,7 +125,7 @@ def _ask(call: str, path: str | Path, seconds: float, **more: object) -> tuple[d
     if "refusal" in answer:
         raise VideoError(path, answer["refusal"])
     if "mistake" in answer:
-        raise ValueError(answer["mistake"])
+        raise ValueError(answer["mistake"].replace(request["path"], os.fspath(path), 1))
     return answer, content
 
 
