@@ -66,7 +66,8 @@ def loader(
     """Endless shuffled batches of a dataset whose items are asked for as `dataset[index, epoch]`.
 
     The item must depend on (index, epoch) alone, then the batches are the same for every number of worker
-    processes and after every resume. `prepare`, as in `shuffled`, is called with the clips of a batch once they are on
+    processes and after every resume. (A worker that reads video waits while its decoding process works, so two a core
+    keep a machine busy.) `prepare`, as in `shuffled`, is called with the clips of a batch once they are on
     `device`: so a GPU can be sent bytes and make numbers of them.
     """
     _require_a_batch(len(dataset), batch)

@@ -32,7 +32,7 @@ from course_lib.video.transforms import KINETICS, TrainTransform
 
 CORES = os.cpu_count() or 1
 FILES, FRAMES, STRIDE, HEIGHT, WIDTH, LENGTH = 16, 8, 32, 256, 340, 250
-BATCH, BATCHES, ROUNDS = 8, 6, 3
+BATCH, BATCHES, ROUNDS = 8, 5, 3
 LAST = (FRAMES - 1) * STRIDE + (LENGTH - (FRAMES - 1) * STRIDE) // 2  # the last frame of a clip, on average
 
 
@@ -140,12 +140,17 @@ def recipes(videos: VideoList) -> dict[str, Dataset]:
 
 
 def seconds_a_clip(dataset: Dataset, seed: int) -> float:
-    batches = loader(dataset, BATCH, seed, CORES)(0)
-    next(batches), next(batches)  # the workers start, and fill what they read ahead
-    start = time.perf_counter()
-    for _ in range(BATCHES):
-        next(batches)
-    return (time.perf_counter() - start) / (BATCH * BATCHES)
+    """With a worker a core, or two: the faster. (A worker of ClipDataset waits while its decoding process works.)"""
+    times = []
+    for workers in (CORES, 2 * CORES):
+        batches = loader(dataset, BATCH, seed, workers)(0)
+        next(batches), next(batches)  # the workers start, and fill what they read ahead
+        start = time.perf_counter()
+        for _ in range(BATCHES):
+            next(batches)
+        times.append((time.perf_counter() - start) / (BATCH * BATCHES))
+        del batches
+    return min(times)
 
 
 def by_ffmpeg(videos: VideoList) -> float:
@@ -159,6 +164,7 @@ def by_ffmpeg(videos: VideoList) -> float:
     return (time.perf_counter() - start) / len(commands)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores: on purpose
 def test_clips_a_second(videos, capsys):
     with capsys.disabled():
         size = sum(path.stat().st_size for path in videos.root.glob("*.mp4")) / FILES
