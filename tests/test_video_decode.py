@@ -444,6 +444,16 @@ def test_a_decoding_process_that_died_between_two_files_is_no_loss(video, own_gu
     assert probe(video("closed.mp4")).frames == FRAMES
 
 
+def test_a_decoding_process_is_renewed_before_it_has_lost_much_memory(video, own_guard, monkeypatch):
+    monkeypatch.setattr(guard, "LONGEST", 3)
+    processes = []
+    for i in range(7):
+        assert numbers(read_frames(video("closed.mp4"), [i])) == [i]
+        processes.append(own_guard._kept.guard.process)
+    assert len(dict.fromkeys(processes)) == 3 and processes[0] is processes[2] is not processes[3]
+    assert processes[0].poll() is not None
+
+
 def test_an_interrupted_reading_does_not_give_its_answer_to_the_next(video, own_guard, monkeypatch):
     receive = guard.Guard._receive
 

@@ -25,6 +25,7 @@ from course_lib.video import pixels
 from course_lib.video.packets import VideoError
 from course_lib.video.pixels import VideoInfo
 
+LONGEST = 2000  # requests that one process answers: decoders lose some 3 kB a file
 MEMORY = 8 * 2**30  # bytes of address space that decoding one file may take beyond those of a process at rest
 
 
@@ -64,11 +65,12 @@ class Guard:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        self.owner = os.getpid()
+        self.owner, self.asked = os.getpid(), 0
         self.close = weakref.finalize(self, _end, self.process, self.owner)
 
     def ask(self, request: dict) -> tuple[dict, bytearray]:
         """TimeoutError if there is no answer within request["seconds"], EOFError if the process dies."""
+        self.asked += 1
         until = time.monotonic() + request["seconds"]
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -105,6 +107,8 @@ def _ask(call: str, path: str | Path, seconds: float, **more: object) -> tuple[d
     guard = getattr(_kept, "guard", None)
     if guard is not None and guard.owner != os.getpid():
         _kept.of_the_parent, guard = guard, None  # kept, since it is not ours to end
+    if guard is not None and guard.asked >= LONGEST:
+        guard.close()
     if guard is None or guard.process.poll() is not None:
         guard = _kept.guard = Guard()
     request = {"call": call, "path": os.path.abspath(path), "seconds": seconds, "more": more}
