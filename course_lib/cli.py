@@ -28,6 +28,14 @@ def fail(message: object) -> typer.Exit:
     return typer.Exit(1)
 
 
+def show_first(lines: list[str], most: int, rest: str = "") -> None:
+    """The first lines of a long list, and how many more there are; `rest` says where."""
+    for line in lines[:most]:
+        typer.echo(f"  {line}")
+    if len(lines) > most:
+        typer.echo(f"  and {len(lines) - most:,} more{rest}")
+
+
 @app.command()
 def doctor() -> None:
     """Is everything in place? Exit status 1 if something is wrong, with a remedy each."""
@@ -110,10 +118,7 @@ def fetch_kinetics(
     except KeyboardInterrupt:
         raise fail("stopped; the same command goes on from here") from None
     typer.echo(f"{report.clips:,} clips, {report.bytes / 1e9:.2f} GB in {root}, listed in sums.csv")
-    for problem in report.problems[:20]:
-        typer.echo(f"  {problem.path}: {problem.reason}")
-    if len(report.problems) > 20:
-        typer.echo(f"  and {len(report.problems) - 20:,} more in {root / 'problems.csv'}")
+    show_first([f"{path}: {reason}" for path, reason in report.problems], 20, f" in {root / 'problems.csv'}")
 
 
 @fetching.command("verify")
@@ -144,10 +149,7 @@ def fetch_ssv2(root: Annotated[Path, typer.Option(help="The folder for the label
         raise fail(error) from None
     for name, listed, missing in found:
         typer.echo(f"{name}: {listed - len(missing):,} of {listed:,} videos are there")
-        for path in missing[:10]:
-            typer.echo(f"  missing: {path}")
-        if len(missing) > 10:
-            typer.echo(f"  and {len(missing) - 10:,} more")
+        show_first([f"missing: {path}" for path in missing], 10)
     if any(missing for _, _, missing in found):
         typer.echo(ADVICE.format(root=root))
         raise typer.Exit(1)
@@ -211,10 +213,7 @@ def check_videos(videos: VideoList, report: Path, workers: int, seconds: float) 
     rows = checking.check_all(videos, report, workers, seconds)
     typer.echo("  " + ", ".join(f"{count:,} {status}" for status, count in checking.count(rows).items()))
     wrong = [row for row in rows.values() if row.status != "ok"]
-    for row in wrong[:20]:
-        typer.echo(f"  {row.path}: {row.reason}")
-    if len(wrong) > 20:
-        typer.echo(f"  and {len(wrong) - 20:,} more in {report}")
+    show_first([f"{row.path}: {row.reason}" for row in wrong], 20, f" in {report}")
     return len(wrong)
 
 

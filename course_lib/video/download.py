@@ -23,6 +23,8 @@ import requests
 import urllib3
 from tqdm.auto import tqdm
 
+from course_lib.video.files import save
+
 Answer = TypeVar("Answer")
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # what a server that is only busy answers
 CHUNK = 2**14  # bytes
@@ -178,7 +180,7 @@ def _receive(url: str, part: Path, line: Line, note: Note | None, have: int) -> 
             tqdm(desc=part.stem, total=note.size, initial=have, unit="B", unit_scale=True, leave=False) as bar,
         ):
             if have == 0:  # only now: what was there before is gone
-                _write_note(part, note)
+                save(_note_of(part), json.dumps(note).encode())
             for chunk in chain([first], chunks):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -202,10 +204,3 @@ def _accept(url: str, answer: requests.Response) -> None:
 def _read_note(part: Path) -> Note | None:
     path = _note_of(part)
     return Note(*json.loads(path.read_text())) if path.exists() else None
-
-
-def _write_note(part: Path, note: Note) -> None:
-    path = _note_of(part)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(note))
-    os.replace(fresh, path)

@@ -37,7 +37,7 @@ def read(root: str | Path, split: str = "train", classes: Sequence[str] | None =
     if split not in NAMES:
         raise ValueError(f"no split {split!r}: use {', '.join(NAMES)}")
     names = _classes(root) if classes is None else tuple(classes)
-    listed = _find(root, f"{NAMES[split]}.json")
+    listed = find(root, f"{NAMES[split]}.json")
     if listed is None:
         source, found = _read_paths(root, split, names)
     else:
@@ -52,7 +52,7 @@ def read(root: str | Path, split: str = "train", classes: Sequence[str] | None =
 def splits(root: str | Path) -> tuple[str, ...]:
     """Those splits of which root has the official json; none if root is no Something-Something v2."""
     root = Path(root)
-    return tuple(split for split in NAMES if _find(root, "labels.json") and _find(root, f"{NAMES[split]}.json"))
+    return tuple(split for split in NAMES if find(root, "labels.json") and find(root, f"{NAMES[split]}.json"))
 
 
 def opposites() -> dict[str, str]:
@@ -65,7 +65,7 @@ def opposites() -> dict[str, str]:
         return {row["class"]: row["opposite"] for row in csv.DictReader(file)}
 
 
-def _find(root: Path, name: str) -> Path | None:
+def find(root: Path, name: str) -> Path | None:
     wanted = (root / place / (prefix + name) for place in PLACES for prefix in ("", "something-something-v2-"))
     return next((path for path in wanted if path.is_file()), None)
 
@@ -81,7 +81,7 @@ def _load(path: Path, kind: type) -> Any:
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    path = _find(root, "labels.json")
+    path = find(root, "labels.json")
     if path is None:
         raise ValueError(f"{root}: no labels.json nor something-something-v2-labels.json in {', '.join(PLACES)}")
     names = _load(path, dict)
@@ -119,7 +119,7 @@ def _videos(root: Path) -> tuple[str, str]:
 
 
 def _answers(root: Path, listed: Path) -> dict[str, str]:
-    path = _find(root, "test-answers.csv")
+    path = find(root, "test-answers.csv")
     if path is None:
         raise ValueError(f"{listed}: the test set has no labels without test-answers.csv; use val")
     answers = {}

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from course_lib.video.ssv2 import FOLDERS, PLACES
+from course_lib.video.ssv2 import FOLDERS, PLACES, find
 
 LISTS = ("train", "validation", "test")
 
@@ -53,10 +53,7 @@ def look(root: str | Path) -> list[Found]:
 
 
 def _read(root: Path, name: str) -> list | dict:
-    places = [
-        root / place / (prefix + f"{name}.json") for place in PLACES for prefix in ("", "something-something-v2-")
-    ]
-    path = next((place for place in places if place.is_file()), None)
+    path = find(root, f"{name}.json")
     if path is None:
         raise ValueError(f"{root}: no {name}.json in {', '.join(PLACES)}; it is in the archive of the labels")
     try:
