@@ -527,6 +527,18 @@ def test_check_finds_what_is_wrong_with_a_file_and_nothing_else(video, bad):
     assert check(bad("text.mp4")).startswith(f"{bad('text.mp4')}: not a video")
 
 
+def test_a_file_that_decord_cannot_read_is_found_though_pyav_can(video, monkeypatch):
+    pytest.importorskip("decord")
+
+    def refuse(found, wanted):
+        raise VideoError(found.path, "damaged (decord: no)")
+
+    monkeypatch.setattr(pixels, "_pick_with_decord", refuse)
+    with pytest.raises(VideoError, match="decord: no"):
+        pixels.examine(video("closed.mp4"))
+    assert pixels.examine(video("open.mp4")).frames == FRAMES  # never read by decord
+
+
 def test_check_finds_the_damage_that_decord_patches_over(video, tmp_path):
     data, place = bytearray(video("closed.mp4").read_bytes()), packets(video("closed.mp4"))[20]
     middle = (place.start + place.stop) // 2

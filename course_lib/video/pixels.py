@@ -100,7 +100,9 @@ def examine(path: Path) -> VideoInfo:
         raise VideoError(path, f"lists {info.frames} frames, {len(sizes)} decode; {ANEW}")
     if len(set(sizes)) > 1:
         raise VideoError(path, f"frames change their size {sorted(set(sizes))}; encode it again")
-    pick(path, [0, info.frames // 2, info.frames - 1])
+    if info.decoder == "decord":  # `pick` would leave so few frames to PyAV, which has just decoded all
+        ends = np.unique([0, info.frames // 2, info.frames - 1])
+        _pick_with_decord(_list_once(path, *_stamp(path)), ends)
     return info
 
 
