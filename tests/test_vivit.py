@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import numpy as np
 import pytest
 import torch
@@ -112,9 +113,9 @@ def test_model_3_is_the_released_code_written_out():
         torch.testing.assert_close(net(CLIP), plain_model_3(official(net), CLIP, net.config.grid, 4))
 
 
-@each_model
-def test_raw_flax_dictionaries_and_their_npz_files_load_like_the_torch_layout(model, changes, tmp_path):
-    net, same, nested = lively(model=model, **changes), build("vivit_tiny", model=model, **changes).double(), {}
+def flax(net: ViViT) -> dict:
+    """The weights of `net` as scenic's raw dictionaries have them."""
+    nested: dict = {}
     for name, tensor in official(net).items():
         *path, kind = name.split("/")
         if kind == "weight":
@@ -125,15 +126,56 @@ def test_raw_flax_dictionaries_and_their_npz_files_load_like_the_torch_layout(mo
             tensor = tensor.T.unflatten(0, (4, -1))
         elif kind == "kernel":
             tensor = tensor.permute(2, 3, 4, 1, 0) if tensor.ndim == 5 else tensor.T
-        leaf = nested.setdefault("params", {})
+        leaf = nested
         for step in path:
             leaf = leaf.setdefault(step, {})
         leaf[kind] = tensor.numpy()
+    return nested
+
+
+def same_weights(a: ViViT, b: ViViT) -> bool:
+    return all(x.equal(y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@each_model
+def test_raw_flax_dictionaries_and_their_npz_files_load_like_the_torch_layout(model, changes, tmp_path):
+    net, same = lively(model=model, **changes), build("vivit_tiny", model=model, **changes).double()
+    nested = {"params": flax(net)}
     load(same, nested, "scenic")
-    assert all(a.equal(b) for a, b in zip(net.parameters(), same.parameters(), strict=True))
+    assert same_weights(net, same)
     np.savez(tmp_path / "vivit.npz", **dict(flatten(nested)))
     load(fresh := build("vivit_tiny", model=model, **changes).double(), tmp_path / "vivit.npz", "scenic")
-    assert all(a.equal(b) for a, b in zip(net.parameters(), fresh.parameters(), strict=True))
+    assert same_weights(net, fresh)
+
+
+def packed(tree: object, limit: int) -> object:
+    """As flax.serialization writes arrays: extension 1 holds shape, type and bytes; long ones are cut to pieces."""
+    if isinstance(tree, dict):
+        return {name: packed(value, limit) for name, value in tree.items()}
+    if isinstance(tree, np.ndarray) and tree.size > limit:
+        pieces = [tree.ravel()[i : i + limit] for i in range(0, tree.size, limit)]
+        shape = {str(i): n for i, n in enumerate(tree.shape)}
+        pieces = {str(i): packed(piece, limit) for i, piece in enumerate(pieces)}
+        return {"__msgpack_chunked_array__": True, "shape": shape, "chunks": pieces}
+    if isinstance(tree, np.ndarray):
+        return msgpack.ExtType(1, msgpack.packb((tree.shape, tree.dtype.name, tree.tobytes())))
+    return tree
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "vivit.msgpack"])
+@pytest.mark.parametrize("older", [True, False])
+def test_the_training_state_that_scenic_saves_gives_its_weights(name, older, tmp_path):
+    net, same = lively(), build("vivit_tiny").double()
+    weights, momentum = flax(net), {"momentum": np.ones(3), "nothing": np.ones(0)}
+    rest = {"global_step": 7, "rng": np.zeros(2, np.uint32), "model_state": None}
+    state = {"optimizer": {"target": weights, "state": momentum}} if older else {"params": weights, "state": momentum}
+    path = tmp_path / name
+    path.write_bytes(msgpack.packb(packed(rest | state, limit=1000)))
+    load(same, path, "scenic")
+    assert same_weights(net, same)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{name} is not a checkpoint that can be read"):
+        load(same, path, "scenic")
 
 
 OLD_PARTS = {

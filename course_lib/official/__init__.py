@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,8 @@ COPIES = {"pytorchvideo": mvit.first_name}  # the first name of a tensor that a 
 
 
 def load(model: nn.Module, checkpoint: str | Path | Mapping[str, object], source: str) -> LoadReport:
-    """Fill `model` from an official checkpoint, a file (.pyth, .pt, .bin, .pkl, .npz, .safetensors) or its state dict.
+    """Fill `model` from an official checkpoint: a file (.pyth, .pt, .bin, .pkl, .npz, .safetensors; flax's .msgpack,
+    or without a suffix as flax saves it) or its state dict.
 
     Strict both ways: ValueError names every official tensor that is missing, unexpected or misshapen, and then nothing
     is loaded. Integer buffers (counters, index tables) may be left over, and so may second copies of a tensor, if they
@@ -121,6 +123,8 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if path.suffix == ".pkl":
             return read_caffe2(path)
+        if path.suffix in (".msgpack", ""):
+            return read_flax(path)
         if path.suffix == ".npz":
             with np.load(path) as arrays:  # pickled objects are refused
                 return {name: torch.from_numpy(arrays[name]) for name in arrays}
@@ -162,3 +166,29 @@ def read_caffe2(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         blobs = OnlyArrays(file, encoding="latin1").load()["blobs"]
     return {name: torch.from_numpy(blob.copy()) for name, blob in blobs.items() if isinstance(blob, np.ndarray)}
+
+
+def read_flax(path: Path) -> dict[str, Tensor]:
+    """The arrays of a checkpoint that flax saved; their names are joined by slashes, and what is no array is left out.
+
+    Arrays of over 1 GiB lie there in pieces. https://flax.readthedocs.io/en/latest/api_reference/flax.serialization.html
+    """
+
+    def array(code: int, data: bytes) -> Tensor | None:
+        if code != 1:  # complex numbers and counters, none of which are weights
+            return None
+        shape, kind, numbers = msgpack.unpackb(data)
+        flat = torch.frombuffer(bytearray(numbers), dtype=getattr(torch, kind)) if numbers else torch.empty(0)
+        return flat.reshape(shape)
+
+    def arrays(tree: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+        if isinstance(tree, Tensor):
+            yield name, tree
+        elif isinstance(tree, dict) and "__msgpack_chunked_array__" in tree:
+            shape, pieces = (list(tree[part].values()) for part in ("shape", "chunks"))
+            yield name, torch.cat(pieces).reshape(shape)
+        elif isinstance(tree, dict):
+            for part, value in tree.items():
+                yield from arrays(value, f"{name}/{part}" if name else part)
+
+    return dict(arrays(msgpack.unpackb(path.read_bytes(), ext_hook=array, strict_map_key=False)))

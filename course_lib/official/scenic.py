@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from course_lib.models.vivit import Encoder, ViViT
 
+WEIGHTS = ("optimizer/", "target/", "params/")  # where a training state keeps them, in older and newer releases
+
 
 def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]:
     """ours, official, how. ValueError for another network."""
@@ -67,8 +69,15 @@ def encoder(net: Encoder, ours: str, official: str, cls: str) -> Iterator[tuple]
 
 
 def from_flax(tree: Mapping[str, object]) -> dict[str, Tensor]:
-    """A flax dictionary, nested or with slashes in its names, in the form above; such a form passes unchanged."""
-    flat = {name: torch.as_tensor(np.asarray(value)) for name, value in flatten(tree)}
+    """A flax dictionary, nested or with slashes in its names, in the form above; such a form passes unchanged.
+
+    Of a whole training state (step, optimiser, random state) the weights alone.
+    """
+    found = dict(flatten(tree))
+    for place in WEIGHTS:
+        inside = {name.removeprefix(place): value for name, value in found.items() if name.startswith(place)}
+        found = inside or found
+    flat = {name: x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x)) for name, x in found.items()}
     if not any(name.endswith(("/kernel", "/scale")) for name in flat):
         return flat
     return dict(torch_layout(name, x) for name, x in flat.items())
@@ -83,8 +92,6 @@ def flatten(tree: Mapping[str, object], path: str = "") -> Iterator[tuple[str, o
 
 
 def torch_layout(name: str, x: Tensor) -> tuple[str, Tensor]:
-    for wrapper in ("optimizer/", "target/", "params/"):
-        name = name.removeprefix(wrapper)
     *path, kind = name.split("/")
     if kind == "kernel":
         if x.ndim == 3:  # attention keeps its heads apart
