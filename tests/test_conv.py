@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from course_lib.layers.conv import Bottleneck, conv_bn, conv_init, sliding_mean, stage, with_norm
+from course_lib.layers.conv import Bottleneck, DepthwiseConv, conv_bn, conv_init, sliding_mean, stage, with_norm
 
 
 @pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3), (5, 7, 7)])
@@ -25,6 +26,31 @@ def test_convolution_has_no_bias_and_relu_can_be_left_out():
     assert conv_bn(2, 2, (1, 1, 1)).conv.bias is None
     assert [type(part) for part in conv_bn(2, 2, (1, 1, 1), relu=False)] == [nn.Conv3d, nn.BatchNorm3d]
     assert with_norm(nn.Identity(), 4, eps=1e-3).norm.eps == 1e-3
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+@pytest.mark.parametrize("stride", [1, 2, 8])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (5, 3, 3), (2, 3, 3), (4, 5, 5)])
+def test_depthwise_is_torchs_grouped_convolution_and_so_are_its_gradients(kernel, stride, frames):
+    padding = [size // 2 for size in kernel]
+    conv = DepthwiseConv(4, kernel, (1, stride, stride)).double()
+    x = torch.randn(2, 4, frames, 9, 8, dtype=torch.double, requires_grad=True)
+    theirs = F.conv3d(x, conv.weight, None, (1, stride, stride), padding, groups=4)
+    torch.testing.assert_close(conv(x), theirs)
+    change = torch.randn_like(theirs)
+    for ours, other in zip(*(torch.autograd.grad(y, (x, conv.weight), change) for y in (conv(x), theirs)), strict=True):
+        torch.testing.assert_close(ours, other)
+
+
+def test_depthwise_leaves_channels_last_in_memory_where_they_were():
+    conv, tokens = DepthwiseConv(4, (3, 3, 3), (1, 2, 2)), torch.randn(2, 3, 8, 8, 4)
+    y = conv(tokens.movedim(-1, 1))
+    assert y.shape == (2, 4, 3, 4, 4) and y.movedim(1, -1).is_contiguous()
+
+
+def test_depthwise_has_no_stride_in_time():
+    with pytest.raises(ValueError, match="goes through time frame by frame, not by 2 frames"):
+        DepthwiseConv(4, (3, 3, 3), (2, 1, 1))
 
 
 def test_a_bottleneck_convolves_over_time_first_and_strides_in_its_3x3():

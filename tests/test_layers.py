@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from course_lib.grid import Grid
-from course_lib.layers.attention import MultiHeadAttention, attend, attention_weights, record_attention
+from course_lib.layers.attention import (
+    MultiHeadAttention,
+    attend,
+    attend_side_by_side,
+    attention_weights,
+    record_attention,
+)
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, recompute, vit_init, xavier_init
 from course_lib.layers.inflate import inflate_conv, load_image_weights
 from course_lib.layers.positions import SpaceCode, TimeCode, resize_moment, resize_place
@@ -25,6 +32,29 @@ def test_fused_attention_is_weights_times_values(with_mask, with_bias):
     mask = (random(2, 1, 5, 7) > 0) | (torch.arange(7) == 0) if with_mask else None
     bias = random(1, 3, 5, 7) if with_bias else None
     torch.testing.assert_close(attend(q, k, v, mask, bias), attention_weights(q, k, mask, bias) @ v)
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "together"), [(12, 8, 6), (10, 16, 2), (7, 8, 7), (11, 20, 1), (4, 64, 1), (2, 80, 1)]
+)
+def test_short_rows_side_by_side_give_the_same_numbers_and_are_not_copied(rows, n, together, monkeypatch):
+    qkv, fused, given = random(rows, n, 3, 2, 4), F.scaled_dot_product_attention, []
+
+    def kernel(q, k, v, **options):
+        given.extend((q, k, v))
+        return fused(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", kernel)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    torch.testing.assert_close(attend_side_by_side(q, k, v), attention_weights(q, k) @ v)
+    for x in given:
+        assert x.shape == (rows // together, 2, together * n, 4)
+        assert x.untyped_storage().data_ptr() == qkv.untyped_storage().data_ptr()
+
+
+def test_side_by_side_keys_may_be_more_than_queries():
+    q, k, v = random(6, 2, 3, 8), random(6, 2, 9, 8), random(6, 2, 9, 5)
+    torch.testing.assert_close(attend_side_by_side(q, k, v), attention_weights(q, k) @ v)
 
 
 def test_attention_weights_are_a_softmax_over_allowed_keys():

@@ -54,7 +54,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
+        return x * (keep / (1 - self.rate)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,6 +32,31 @@ def conv_bn(
     """
     conv = nn.Conv3d(dim, out, kernel, stride, [size // 2 for size in kernel], bias=False)
     return with_norm(conv, out, relu=relu, eps=eps)
+
+
+class DepthwiseConv(nn.Conv3d):
+    """A kernel of its own for every channel: nn.Conv3d with groups=dim, no bias, and zeros around by kernel // 2.
+
+    Computed as a 2-D convolution for each of the kernel's frames, since libraries do those far faster than grouped 3-D
+    ones, most of all with channels last in memory. ValueError for a stride in time.
+    """
+
+    def __init__(self, dim: int, kernel: Axes, stride: Axes):
+        if stride[0] != 1:
+            raise ValueError(f"a depthwise convolution goes through time frame by frame, not by {stride[0]} frames")
+        super().__init__(dim, dim, kernel, stride, tuple(size // 2 for size in kernel), groups=dim, bias=False)
+
+    def forward(self, x: Float[Tensor, "b d t h w"]) -> Float[Tensor, "b d s v u"]:
+        frames = rearrange(x, "b d t h w -> (b t) h w d").movedim(-1, 1)
+        around, *padding = self.padding
+        longer, parts = 2 * around + 1 - self.kernel_size[0], []  # an even kernel gives one frame more
+        for i, kernel in enumerate(self.weight.unbind(2)):
+            later = around - i  # frame t takes part in frame t + later, if there is one
+            if -x.shape[2] < later < x.shape[2] + longer:
+                part = F.conv2d(frames, kernel, None, self.stride[1:], padding, groups=self.groups)
+                part = rearrange(part, "(b t) d h w -> b d t h w", b=len(x))
+                parts.append(F.pad(part, (0, 0, 0, 0, later, longer - later)))
+        return reduce(add, parts)
 
 
 class Bottleneck(nn.Module):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -64,8 +65,9 @@ class Groups:
             return rearrange(attend(x), f"{groups} -> {grid}", **lengths)
         visits = repeat(cls, "b 1 d -> (b group) 1 d", group=len(x) // len(cls))
         y = attend(torch.cat([visits, x], dim=1))  # (b group) 1+member d
-        cls = reduce(y[:, :1], "(b group) 1 d -> b 1 d", "mean", b=len(cls))
-        return rearrange(y[:, 1:], f"{groups} -> {grid}", **lengths), cls
+        visits, y = y.split([1, x.shape[1]], dim=1)
+        cls = reduce(visits, "(b group) 1 d -> b 1 d", "mean", b=len(cls))
+        return rearrange(y, f"{groups} -> {grid}", **lengths), cls
 
     def members(self, grid: tuple[int, ...]) -> Int[Tensor, "group member"]:
         """The token numbers (row-major in the grid) of every group. ValueError if the grid does not tile."""
@@ -160,7 +162,11 @@ class ShiftedWindows:
     def apply(
         self, attend: Attend, x: Float[Tensor, "b t h w d"], cls: Tensor | None = None
     ) -> Float[Tensor, "b t h w d"]:
-        """Roll the leftovers of opposite borders into one window, and mask them from each other."""
+        """Roll the leftovers of opposite borders into one window, and mask them from each other.
+
+        Only the last window along an axis holds leftovers, so there are at most eight kinds of windows. Each goes by
+        itself, with one mask for all its windows.
+        """
         if cls is not None:
             raise ValueError("shifted windows take no class token: average the tokens instead, as Video Swin does")
         grid = t, h, w = tuple(x.shape[1:4])
@@ -170,11 +176,17 @@ class ShiftedWindows:
             x = F.pad(x, (0, 0, 0, full[2] - w, 0, full[1] - h, 0, full[0] - t))
         if not any(shift):
             return box.apply(attend, x)[:, :t, :h, :w]
+        cuts = [[n - size, size] if step else [n] for n, size, step in zip(full, window, shift, strict=True)]
+
+        def each_kind(x: Tensor, numbers: Tensor, axis: int) -> Tensor:
+            if axis < 3:
+                parts = zip(x.split(cuts[axis], axis + 1), numbers.split(cuts[axis], axis), strict=True)
+                return torch.cat([each_kind(*part, axis + 1) for part in parts], axis + 1)
+            number = numbers[: window[0], : window[1], : window[2]].flatten()
+            return box.apply(partial(attend, mask=(number[:, None] == number[None, :])[None]), x)
+
         numbers = self.numbers(full, x.device).roll(back, (0, 1, 2))
-        group = rearrange(numbers[None, ..., None], box.pattern, **dict(box.sizes)).squeeze(-1)  # window member
-        mask = group[:, :, None] == group[:, None, :]
-        mask = repeat(mask, "window i j -> (b window) i j", b=len(x))
-        y = box.apply(lambda z: attend(z, mask=mask), x.roll(back, (1, 2, 3)))
+        y = each_kind(x.roll(back, (1, 2, 3)), numbers, 0)
         return y.roll(shift, (1, 2, 3))[:, :t, :h, :w]
 
     def computed(self, grid: tuple[int, ...]) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 from course_lib.layers.attention import Watched
 from course_lib.layers.blocks import DropPath, Mlp, drop_path_rates, xavier_init
+from course_lib.layers.conv import DepthwiseConv
 from course_lib.layers.positions import SpaceCode, TimeCode, check_grid
 from course_lib.layers.schemes import PooledKeys, Pooling
 from course_lib.layers.settings import one_of
@@ -133,7 +134,7 @@ class Pool(nn.Module):
         self.grid = grid
         (kernel, stride), (t, h, w) = pooling, [k // 2 for k in pooling.kernel]
         if kind == "conv":
-            self.pool = nn.Conv3d(dim, dim, kernel, stride, (t, h, w), groups=dim, bias=False)
+            self.pool = DepthwiseConv(dim, kernel, stride)
         elif kind == "max":
             self.pool = nn.MaxPool3d(kernel, stride, (t, h, w))
         else:  # padded by hand: the module refuses grids smaller than its kernel
@@ -142,9 +143,11 @@ class Pool(nn.Module):
 
     def forward(self, x: Float[Tensor, "b head n d"]) -> Float[Tensor, "b head m d"]:
         head = x.shape[1]
-        z = rearrange(x[:, :, 1:], "b head (t h w) d -> (b head) d t h w", **self.grid._asdict())
-        z = rearrange(self.pool(z), "(b head) d t h w -> b head (t h w) d", head=head)
-        return self.norm(torch.cat([x[:, :, :1], z], dim=2))
+        cls, z = x.split([1, x.shape[2] - 1], dim=2)
+        z = rearrange(z, "b head (t h w) d -> (b head) t h w d", **self.grid._asdict())
+        z = self.pool(rearrange(z, "b t h w d -> b d t h w"))  # in two steps: the channels stay last in memory
+        z = rearrange(z, "(b head) d t h w -> b head (t h w) d", head=head)
+        return self.norm(torch.cat([cls, z], dim=2))
 
 
 def distances(n: int, m: int) -> Int[Tensor, "n m"]:

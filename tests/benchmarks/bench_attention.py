@@ -1,4 +1,4 @@
-"""What a fold is worth: each scheme as fold against dense attention under its mask, in one run.
+"""What a fold is worth: each scheme as fold against dense attention under its mask; and short rows side by side.
 
 `make bench` prints the ratios; nothing is asserted, since they depend on the machine.
 """
@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.grid import Grid
-from course_lib.layers.attention import GridAttention, MultiHeadAttention
+from course_lib.layers.attention import GridAttention, MultiHeadAttention, attend_side_by_side
 from course_lib.layers.schemes import HEIGHT, SPACE, TIME, WIDTH, ShiftedWindows, local_global, windows
 
 GRID = Grid(8, 14, 14)
@@ -44,4 +45,19 @@ def test_fold_against_masked_attention(scheme, capsys):
         print(
             f"\n  {scheme.name}: fold {folded:.0f} ms, mask {masked:.0f} ms, ratio {masked / folded:.1f} "
             f"({share:.1%} of all pairs computed, {device})"
+        )
+
+
+@pytest.mark.parametrize("frames", [4, 8, 16])
+def test_short_rows_side_by_side_against_row_by_row(frames, capsys):
+    """Time attention of TimeSformer-B in bfloat16 on a GPU, in float32 on a CPU (where the networks go row by row)."""
+    clips, device, kind = (32, "cuda", torch.bfloat16) if torch.cuda.is_available() else (2, "cpu", torch.float32)
+    qkv = torch.randn(clips * 14 * 14, frames, 3, 12, 64, device=device, dtype=kind, requires_grad=True)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    together = milliseconds(lambda: attend_side_by_side(q, k, v))
+    single = milliseconds(lambda: F.scaled_dot_product_attention(q, k, v))
+    with capsys.disabled():
+        print(
+            f"\n  rows of {frames}, {clips} clips: side by side {together:.1f} ms, row by row {single:.1f} ms, "
+            f"ratio {single / together:.2f} ({device})"
         )
