@@ -37,8 +37,8 @@ def conv_bn(
 class DepthwiseConv(nn.Conv3d):
     """A kernel of its own for every channel: nn.Conv3d with groups=dim, no bias, and zeros around by kernel // 2.
 
-    Computed as a 2-D convolution for each of the kernel's frames, since libraries do those far faster than grouped 3-D
-    ones, most of all with channels last in memory. ValueError for a stride in time.
+    Computed as a 2-D convolution for each of the kernel's frames, channels last in memory: libraries do those faster
+    than grouped 3-D ones (tests/benchmarks/bench_conv.py). ValueError for a stride in time.
     """
 
     def __init__(self, dim: int, kernel: Axes, stride: Axes):

@@ -8,6 +8,7 @@ the released layers of SlowFast are always here, laid out from its golden record
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pairs import GPU, ratio, stepper
 from reference import recipe
 from torch import Tensor, nn
 
+from course_lib.layers.conv import DepthwiseConv
 from course_lib.models import build
 from course_lib.models.slowfast import slow_frames
 from course_lib.official import load
@@ -138,3 +140,31 @@ def test_training_step_on_a_gpu(name, mode, capsys):
     with capsys.disabled():
         print(f"\n  {name}, training step at batch {batch}, {mode}, {torch.cuda.get_device_name()}, torch "
               f"{torch.__version__}: ours {1000 * a:.1f} ms, theirs {1000 * b:.1f} ms, ratio {r:.3f}")  # fmt: skip
+
+
+POOLS = [(1, 56, 8), (2, 28, 4), (4, 14, 2), (8, 7, 1), (2, 56, 2), (4, 14, 1)]  # MViT-B: heads, grid, stride
+
+
+@pytest.mark.parametrize(("heads", "size", "stride"), POOLS)
+def test_depthwise_frame_by_frame_against_a_grouped_3d_convolution(heads, size, stride, capsys):
+    """Forwards and backwards on 8 frames of tokens, 96 channels a head; bfloat16 on a GPU."""
+    clips, device, kind = (32, "cuda", torch.bfloat16) if GPU else (1, "cpu", torch.float32)
+    conv = DepthwiseConv(96, (3, 3, 3), (1, stride, stride)).to(device, kind)
+    tokens = torch.randn(clips * heads, 8, size, size, 96, device=device, dtype=kind, requires_grad=True)
+
+    def grouped(x: Tensor) -> Tensor:
+        return F.conv3d(x, conv.weight, None, conv.stride, conv.padding, groups=96)
+
+    def both_ways(compute: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+        change = torch.randn_like(compute(x))
+        return lambda: torch.autograd.grad(compute(x), (tokens, conv.weight), change)
+
+    channels_last = tokens.movedim(-1, 1)
+    ours = both_ways(conv, channels_last)
+    a, b, r = ratio(ours, both_ways(grouped, channels_last), 9)
+    _, c, s = ratio(ours, both_ways(lambda x: grouped(x.contiguous()), channels_last), 9)
+    with capsys.disabled():
+        print(
+            f"\n  pooling {heads} heads of 8x{size}x{size} by {stride}, {device}: frame by frame {1000 * a:.1f} ms; "
+            f"grouped, channels last {1000 * b:.1f} ms, ratio {r:.2f}; channels first {1000 * c:.1f} ms, ratio {s:.2f}"
+        )
