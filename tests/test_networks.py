@@ -227,7 +227,9 @@ def test_computing_blocks_twice_holds_less():
 BREAKS = """
 import sys, torch
 from torch import _dynamo
+from course_lib.layers.attention import attend_side_by_side
 from course_lib.models import build
+torch.compile(attend_side_by_side, fullgraph=True, backend="eager")(*torch.randn(3, 12, 2, 8, 4))  # a GPU's way
 for name, changes in eval(sys.stdin.read()):
     _dynamo.reset()
     net = build(name, **changes).eval()

@@ -57,7 +57,7 @@ def attend_side_by_side(
     CPU's have no tiles to fill.
     """
     n, m = q.shape[2], k.shape[2]
-    share = max((i for i in range(1, TILE // max(n, m) + 1) if len(q) % i == 0), default=1)
+    share = max([1] + [i for i in range(2, TILE // max(n, m) + 1) if len(q) % i == 0])  # a list, for torch.compile
     if share == 1:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     rows, columns = (torch.arange(share, device=q.device).repeat_interleave(size) for size in (n, m))
