@@ -53,8 +53,8 @@ def attend_side_by_side(
 ) -> Float[Tensor, "b head n c"]:
     """The same, with as many short rows as fill TILE tokens in one long row, masked from each other; nothing is copied.
 
-    A GPU's fused kernels give every row whole tiles of tokens, and a row of 8 frames would leave most of them idle. A
-    CPU's have no tiles to fill.
+    A GPU's fused kernels give every row whole tiles of tokens, of which a row of 8 frames leaves most idle. A CPU is
+    faster row by row (tests/benchmarks/bench_attention.py).
     """
     n, m = q.shape[2], k.shape[2]
     share = max([1] + [i for i in range(2, TILE // max(n, m) + 1) if len(q) % i == 0])  # a list, for torch.compile

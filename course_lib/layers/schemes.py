@@ -4,7 +4,8 @@ A scheme has two faces, and tests/test_schemes.py proves that they agree:
     mask(grid)        the picture: mask[i, j] is True iff output token i can change when input token j changes
     apply(attend, x)  the computation: a fold around `attend`, dense attention that knows nothing about video
 
-`attend` takes tokens "rows n d" and, where a fold cannot keep strangers apart, mask="rows n n"; it returns "rows n d".
+`attend` takes tokens "rows n d" and, where a fold cannot keep strangers apart, mask="rows n n" or, the same for all
+rows, "1 n n"; it returns "rows n d".
 A class token travels beside the grid, never inside it.
 """
 
