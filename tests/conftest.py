@@ -1,4 +1,4 @@
-"""Every shape in a public signature of course_lib is checked while the tests run."""
+"""Every shape in a public signature of course_lib is checked while the tests run, and not while benchmarks do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import torch
 from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests share tests/reference/recipe.py and the like
-install_import_hook("course_lib", "shapecheck.check")
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if any("bench_" in path or path.rstrip("/").endswith("benchmarks") for path in config.args):
+        config.addinivalue_line("filterwarnings", "default")  # other libraries are measured too
+    else:  # the checks would cost time, and break compiled graphs to pieces
+        install_import_hook("course_lib", "shapecheck.check")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from jaxtyping import TypeCheckError
 from torch import nn
 
 from course_lib.grid import Grid
@@ -51,6 +52,11 @@ def test_short_rows_side_by_side_give_the_same_numbers_and_are_not_copied(rows, 
     for x, length, source in zip(given, (n, m, m), (query, pair, pair), strict=True):
         assert x.shape == (rows // together, 2, together * length, 4)
         assert x.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+
+
+def test_shapes_in_signatures_are_checked_while_the_tests_run():
+    with pytest.raises(TypeCheckError, match="attention_weights"):
+        attention_weights(random(2, 5, 8), random(2, 7, 9))
 
 
 def test_attention_weights_are_a_softmax_over_allowed_keys():
