@@ -204,7 +204,7 @@ def test_old_names_of_hugging_face_load_like_the_new():
                 state[old] = part[None, None] if ours == "encoder.cls" else part
     assert "vivit.encoder.layer.0.attention.attention.query.weight" in state
     load(same, state, "huggingface")
-    assert all(a.equal(b) for a, b in zip(net.parameters(), same.parameters(), strict=True))
+    assert same_weights(net, same)
 
 
 def test_formats_that_do_not_fit_are_refused():

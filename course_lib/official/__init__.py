@@ -181,14 +181,11 @@ def read_flax(path: Path) -> dict[str, Tensor]:
         flat = torch.frombuffer(bytearray(numbers), dtype=getattr(torch, kind)) if numbers else torch.empty(0)
         return flat.reshape(shape)
 
-    def arrays(tree: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
-        if isinstance(tree, Tensor):
-            yield name, tree
-        elif isinstance(tree, dict) and "__msgpack_chunked_array__" in tree:
-            shape, pieces = (list(tree[part].values()) for part in ("shape", "chunks"))
-            yield name, torch.cat(pieces).reshape(shape)
-        elif isinstance(tree, dict):
-            for part, value in tree.items():
-                yield from arrays(value, f"{name}/{part}" if name else part)
+    def whole(tree: dict) -> dict | Tensor:
+        if "__msgpack_chunked_array__" not in tree:
+            return tree
+        shape, pieces = (list(tree[part].values()) for part in ("shape", "chunks"))
+        return torch.cat(pieces).reshape(shape)
 
-    return dict(arrays(msgpack.unpackb(path.read_bytes(), ext_hook=array, strict_map_key=False)))
+    tree = msgpack.unpackb(path.read_bytes(), ext_hook=array, object_hook=whole, strict_map_key=False)
+    return {name: x for name, x in scenic.flatten(tree) if isinstance(x, Tensor)}
