@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from course_lib.profiles import DATA, PROFILES, active
+from course_lib.paths import DATA
+from course_lib.profiles import PROFILES, active
 
 if TYPE_CHECKING:
-    from course_lib.video.listing import VideoList
+    from course_lib.datasets.manifest import VideoList
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Make and check the data.")
@@ -66,7 +67,7 @@ def data_make(
     root: Path = DATA / "generated",
 ) -> None:
     """Write a generated set as H.264 files with a manifest; goes on where it was stopped."""
-    from course_lib.video.generate import make
+    from course_lib.synthetic.write import make
 
     try:
         typer.echo(make(root, set, clips, size, frames, seed, workers, p=p, gap=gap))
@@ -80,7 +81,7 @@ def data_small(
     root: Path = DATA / "generated",
 ) -> None:
     """The sets A and M as the notebooks read them in a profile: for smoke seconds, for cpu a minute or two."""
-    from course_lib.video.generate import make
+    from course_lib.synthetic.write import make
 
     try:
         chosen = active(profile)
@@ -94,26 +95,30 @@ def data_small(
 @fetching.command("kinetics")
 def fetch_kinetics(
     root: Annotated[Path, typer.Option(help="The folder that gets train/, val/, annotations/ and replacement/.")],
-    subset: Annotated[str | None, typer.Option(help="Classes of data/kinetics/NAME.csv; all without it.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Only the classes of one, such as mini10.")] = None,
     version: Annotated[str, typer.Option(help="400, 600 (CVDF calls its csv incomplete) or 700.")] = "400",
     split: Annotated[list[str] | None, typer.Option(help="train, val or test, several times; train and val.")] = None,
     short_side: Annotated[int | None, typer.Option(help="Make the shorter side 256 or 320 pixels.")] = None,
     archives: Annotated[str | None, typer.Option(help="Of each split only these, such as 0-3.")] = None,
 ) -> None:
     """Fetch the wanted videos from CVDF's archives, one archive at a time; goes on where it was stopped."""
-    from course_lib.video import fetch, kinetics, published
+    from course_lib.datasets import kinetics
+    from course_lib.datasets.download import cvdf
+    from course_lib.datasets.download.archive import ArchiveError
+    from course_lib.datasets.download.http import DownloadError
+    from course_lib.datasets.download.kinetics import FetchError, fetch
 
     try:
-        report = fetch.fetch(
+        report = fetch(
             root,
             classes=subset and kinetics.subset(subset),
             version=version,
             splits=split or ("train", "val"),
             short_side=short_side,
-            archives=archives and published.numbers(archives),
+            archives=archives and cvdf.numbers(archives),
             say=typer.echo,
         )
-    except (ValueError, OSError, fetch.FetchError, fetch.DownloadError, fetch.ArchiveError) as error:
+    except (ValueError, OSError, FetchError, DownloadError, ArchiveError) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
         raise fail("stopped; the same command goes on from here") from None
@@ -124,7 +129,7 @@ def fetch_kinetics(
 @fetching.command("verify")
 def fetch_verify(root: Annotated[Path, typer.Option(help="A folder that `fetch kinetics` filled.")]) -> None:
     """Compare every fetched file with its SHA-256 in sums.csv."""
-    from course_lib.video.fetch import verify
+    from course_lib.datasets.download.kinetics import verify
 
     try:
         problems = verify(root)
@@ -140,17 +145,17 @@ def fetch_verify(root: Annotated[Path, typer.Option(help="A folder that `fetch k
 @fetching.command("ssv2")
 def fetch_ssv2(root: Annotated[Path, typer.Option(help="The folder for the labels and the videos.")]) -> None:
     """Say how to come by Something-Something v2 and what of it is there. Exit status 1 if it is not all."""
-    from course_lib.video.ssv2_files import ADVICE, look
+    from course_lib.datasets.ssv2 import ADVICE, missing
 
     try:
-        found = look(root)
+        found = missing(root)
     except ValueError as error:
         typer.echo(ADVICE.format(root=root))
         raise fail(error) from None
-    for name, listed, missing in found:
-        typer.echo(f"{name}: {listed - len(missing):,} of {listed:,} videos are there")
-        show_first([f"missing: {path}" for path in missing], 10)
-    if any(missing for _, _, missing in found):
+    for name, listed, lost in found:
+        typer.echo(f"{name}: {listed - len(lost):,} of {listed:,} videos are there")
+        show_first([f"missing: {path}" for path in lost], 10)
+    if any(lost for _, _, lost in found):
         typer.echo(ADVICE.format(root=root))
         raise typer.Exit(1)
 
@@ -164,15 +169,15 @@ def data_check(
     split: Annotated[
         list[str] | None, typer.Option(help="train, val or test, several times; all that are there.")
     ] = None,
-    subset: Annotated[str | None, typer.Option(help="Kinetics: only the classes of data/kinetics/NAME.csv.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Kinetics: only the classes of the subset NAME.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where a row a file goes; else check.csv in the folder.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = os.cpu_count() or 1,
     seconds: Annotated[float, typer.Option(help="For one file at most.")] = 60.0,
 ) -> None:
     """Compare generated files with their SHA-256; decode every frame of Kinetics or Something-Something v2, going on
     where it was stopped. Exit status 1 if anything is missing, changed or broken."""
-    from course_lib.video import kinetics, ssv2
-    from course_lib.video.generate import verify
+    from course_lib.datasets import kinetics, ssv2
+    from course_lib.synthetic.write import verify
 
     problems = 0
     generated = sorted({path.parent for path in [*folder.glob("manifest.*"), *folder.glob("*/manifest.*")]})
@@ -205,13 +210,13 @@ def data_check(
 
 def check_videos(videos: VideoList, report: Path, workers: int, seconds: float) -> int:
     """Say what of a list is there and whole; how much is not."""
-    from course_lib.video import checking
+    from course_lib.datasets import audit
 
-    found = checking.coverage(videos)
+    found = audit.coverage(videos)
     typer.echo(videos.source)
     typer.echo(f"  {found.present:,} of {found.listed:,} files, {found.classes} of {len(videos.classes)} classes")
-    rows = checking.check_all(videos, report, workers, seconds)
-    typer.echo("  " + ", ".join(f"{count:,} {status}" for status, count in checking.count(rows).items()))
+    rows = audit.check_all(videos, report, workers, seconds)
+    typer.echo("  " + ", ".join(f"{count:,} {status}" for status, count in audit.count(rows).items()))
     wrong = [row for row in rows.values() if row.status != "ok"]
     show_first([f"{row.path}: {row.reason}" for row in wrong], 20, f" in {report}")
     return len(wrong)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from course_lib.profiles import DATA
+from course_lib.paths import DATA
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "firefox", "open", "start")
 
@@ -51,8 +51,8 @@ def decoder() -> Finding:
     """Writes one clip and reads it back, since a decoder that imports may still fail to decode."""
     import numpy as np
 
+    from course_lib.synthetic.write import encode
     from course_lib.video import VideoError, probe, read_frames
-    from course_lib.video.generate import encode
 
     frames = np.full((4, 32, 32, 3), 128, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def disk(folder: Path = DATA, needed: float = 5.0) -> Finding:
 
 
 def data(folder: Path = DATA / "generated") -> Finding:
-    from course_lib.video.generate import verify
+    from course_lib.synthetic.write import verify
 
     sets = sorted(path.parent for path in folder.glob("*/manifest.json"))
     if not sets:

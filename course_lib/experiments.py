@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,15 +17,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from course_lib.datasets import ClipDataset
+from course_lib.datasets.clips import preload
+from course_lib.files import save
+from course_lib.machine import machine
 from course_lib.models import build
-from course_lib.profiles import DATA, Profile
+from course_lib.paths import DATA
+from course_lib.profiles import Profile
+from course_lib.synthetic.write import VERSION, make
 from course_lib.training.batches import in_order, shuffled
 from course_lib.training.evaluate import accuracy, pair_accuracy, predict
 from course_lib.training.loop import Step, TrainConfig, history, train
-from course_lib.video import ClipDataset
-from course_lib.video.dataset import preload
-from course_lib.video.files import save
-from course_lib.video.generate import VERSION, make
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
@@ -113,22 +113,6 @@ def score(net: nn.Module, data: Data) -> dict[str, float]:
     if data.partner is not None:
         scores["pair_accuracy"] = pair_accuracy(logits, labels, data.partner)
     return scores
-
-
-def machine() -> dict[str, str]:
-    """What a figure depends on besides the code: device, threads, versions, commit."""
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name(0)
-    else:
-        device = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    root = DATA.parent
-    git = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return {
-        "device": device,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": git.stdout.strip() or "unknown",
-    }
 
 
 def run(

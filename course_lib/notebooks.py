@@ -14,8 +14,10 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course_lib.experiments import machine, write_json
-from course_lib.profiles import DATA, Profile
+from course_lib.experiments import write_json
+from course_lib.machine import machine
+from course_lib.paths import DATA
+from course_lib.profiles import Profile
 
 MINUTES = DATA / "results" / "minutes.json"
 

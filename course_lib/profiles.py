@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[1] / "data"  # the checkout's, since the course is installed editable
+from course_lib.paths import DATA
 
 
 @dataclass(frozen=True)

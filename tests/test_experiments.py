@@ -10,7 +10,8 @@ import torch
 
 from course_lib import experiments
 from course_lib.experiments import Arm, c1, learn, load_set, run, score, to_clips, varied
-from course_lib.profiles import DATA, PROFILES
+from course_lib.paths import DATA
+from course_lib.profiles import PROFILES
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import interval, predict
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from video_files import FRAMES, HEIGHT, WIDTH, write
 
-from course_lib.video import ClipDataset, VideoError, guard, probe, read_frames
-from course_lib.video.sample import spread
+from course_lib.datasets import ClipDataset
+from course_lib.video import VideoError, probe, read_frames, worker
+from course_lib.video.sampling import spread
 
 SOURCES = {
     "plain.mp4": {"bf": "3"},
@@ -93,7 +94,7 @@ def files(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
 
 def peak_memory() -> int:
     """Bytes, the most that the decoding process has held; 0 where none is running or the system does not say."""
-    status = Path(f"/proc/{guard._kept.guard.process.pid}/status")
+    status = Path(f"/proc/{worker._kept.guard.process.pid}/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 

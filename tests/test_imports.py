@@ -15,19 +15,28 @@ ROOT = Path(course_lib.__file__).parent
 CORE = {"grid"}
 MAY_IMPORT = {  # part: the parts it may use, besides itself
     "grid": set(),
-    "profiles": set(),
+    "files": set(),
+    "paths": set(),
+    "machine": set(),
+    "profiles": {"paths"},
     "video": CORE,
+    "datasets": CORE | {"files", "video"},
+    "synthetic": CORE | {"files"},
     "layers": CORE,
     "models": CORE | {"layers"},
     "official": CORE | {"layers", "models"},
-    "training": set(),
+    "training": {"files"},
     "analysis": CORE | {"layers", "models"},
     "figures": CORE,
     "widgets": CORE,
-    "experiments": CORE | {"profiles", "video", "layers", "models", "training", "analysis"},
-    "grading": CORE | {"profiles", "video", "layers", "models", "official", "training", "analysis", "experiments"},
-    "notebooks": {"experiments", "profiles"},
-    "doctor": {"video", "profiles"},
+    "experiments": CORE
+    | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
+    | {"layers", "models", "training", "analysis"},
+    "grading": CORE
+    | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
+    | {"layers", "models", "official", "training", "analysis", "experiments"},
+    "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
+    "doctor": {"paths", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it
 }
 

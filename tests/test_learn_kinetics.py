@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from course_lib.datasets import ClipDataset, kinetics
+from course_lib.datasets.audit import check_all, checked, count, coverage
 from course_lib.models import build
 from course_lib.training.batches import loader
 from course_lib.training.evaluate import accuracy, predict_views
 from course_lib.training.loop import TrainConfig, train
-from course_lib.video import ClipDataset, kinetics, probe, read_frames
-from course_lib.video.checking import check_all, checked, count, coverage
-from course_lib.video.sample import dense, views
+from course_lib.video import probe, read_frames
+from course_lib.video.sampling import dense, views
 from course_lib.video.transforms import TestTransform, ToNetwork, TrainTransform
 
 REAL = {"arm wrestling": "mma_demo.mp4", "flipping pancake": "decord_flipping_a_pancake.mkv"}

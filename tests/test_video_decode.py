@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
 
-from course_lib.video import VideoError, check, guard, pixels, probe, read_frames
-from course_lib.video.packets import list_packets
+from course_lib.video import VideoError, check, decode, probe, read_frames, worker
+from course_lib.video.demux import list_packets
 
 OPEN = "open-gop=1"
 REFRESH = "intra-refresh=1:bframes=0"
@@ -113,20 +113,20 @@ def test_frames_do_not_depend_on_which_decoder_is_installed(name, video, monkeyp
     pytest.importorskip("decord")
     with_decord = read_frames(video(name), SHUFFLED)
     monkeypatch.setitem(sys.modules, "decord", None)
-    assert pixels.look(video(name)).decoder == "pyav"
-    assert np.array_equal(pixels.pick(video(name), SHUFFLED), with_decord)
+    assert decode.look(video(name)).decoder == "pyav"
+    assert np.array_equal(decode.pick(video(name), SHUFFLED), with_decord)
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_few_frames_read_by_packets_are_those_of_decord_and_of_decoding_all(name, video):
     pytest.importorskip("decord")
     found, draw = list_packets(video(name)), np.random.default_rng(1)
-    every = pixels._pick_one_by_one(found, np.arange(FRAMES))
+    every = decode._pick_one_by_one(found, np.arange(FRAMES))
     for count in (1, 2, 3, 8, FRAMES):
         for _ in range(4):
             wanted = np.sort(draw.choice(FRAMES, count, replace=False))
-            assert np.array_equal(pixels._pick_by_packets(found, wanted), every[wanted])
-            assert np.array_equal(pixels._pick_with_decord(found, wanted), every[wanted])
+            assert np.array_equal(decode._pick_by_packets(found, wanted), every[wanted])
+            assert np.array_equal(decode._pick_with_decord(found, wanted), every[wanted])
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
@@ -135,7 +135,7 @@ def test_pixels_are_those_that_were_written(decoder, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "decord", None)
     clip = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     path = write(tmp_path / "lossless.mp4", clip, codec="libx264rgb", pixels="rgb24", qp="0")
-    assert np.array_equal(pixels.pick(path, [4, 0, 4]), clip[[4, 0, 4]])
+    assert np.array_equal(decode.pick(path, [4, 0, 4]), clip[[4, 0, 4]])
 
 
 def test_a_frame_hidden_by_an_edit_list_is_not_counted(video, tmp_path):
@@ -405,9 +405,9 @@ def test_frames_that_change_their_size_are_refused(tmp_path):
 @pytest.fixture
 def own_guard():
     """A decoding process that the test may spoil; the next test gets another."""
-    guard._kept.__dict__.clear()
-    yield guard
-    guard._kept.__dict__.clear()
+    worker._kept.__dict__.clear()
+    yield worker
+    worker._kept.__dict__.clear()
 
 
 @pytest.mark.parametrize("call", [probe, check, lambda path, seconds: read_frames(path, [0], seconds)])
@@ -445,7 +445,7 @@ def test_a_decoding_process_that_died_between_two_files_is_no_loss(video, own_gu
 
 
 def test_a_decoding_process_is_renewed_before_it_has_lost_much_memory(video, own_guard, monkeypatch):
-    monkeypatch.setattr(guard, "LONGEST", 3)
+    monkeypatch.setattr(worker, "LONGEST", 3)
     processes = []
     for i in range(7):
         assert numbers(read_frames(video("closed.mp4"), [i])) == [i]
@@ -455,25 +455,25 @@ def test_a_decoding_process_is_renewed_before_it_has_lost_much_memory(video, own
 
 
 def test_an_interrupted_reading_does_not_give_its_answer_to_the_next(video, own_guard, monkeypatch):
-    receive = guard.Guard._receive
+    receive = worker.Guard._receive
 
     def interrupted(self, size, until):
         raise KeyboardInterrupt
 
     probe(video("closed.mp4"))
-    monkeypatch.setattr(guard.Guard, "_receive", interrupted)
+    monkeypatch.setattr(worker.Guard, "_receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_frames(video("closed.mp4"), [3])
-    monkeypatch.setattr(guard.Guard, "_receive", receive)
+    monkeypatch.setattr(worker.Guard, "_receive", receive)
     assert numbers(read_frames(video("closed.mp4"), [9])) == [9]
 
 
 def test_a_decoding_process_ends_with_the_one_who_asked(video):
     program = f"""
 import os, signal
-from course_lib.video import guard, probe
+from course_lib.video import worker, probe
 probe({str(video("closed.mp4"))!r})
-print(guard._kept.guard.process.pid, flush=True)
+print(worker._kept.guard.process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -487,9 +487,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_decoding_process_that_hangs_ends_by_itself_though_nobody_waits_any_more():
     program = """
 import time
-from course_lib.video import guard, pixels
-pixels.look = lambda path: time.sleep(60)
-guard.serve()
+from course_lib.video import worker, decode
+decode.look = lambda path: time.sleep(60)
+worker.serve()
 """
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.write(b'{"call": "look", "path": "x.mp4", "seconds": 0.2, "more": {}}\n')
@@ -507,8 +507,8 @@ def test_forked_processes_read_with_processes_of_their_own(video, own_guard):
 
 
 def test_a_decoder_that_wants_too_much_memory_is_refused(video, own_guard, monkeypatch):
-    monkeypatch.setattr(pixels, "pick", lambda path, indices: np.empty(2**40, np.uint8))
-    answer, content = guard._answer({"call": "pick", "path": "x.mp4", "more": {"indices": [0]}})
+    monkeypatch.setattr(decode, "pick", lambda path, indices: np.empty(2**40, np.uint8))
+    answer, content = worker._answer({"call": "pick", "path": "x.mp4", "more": {"indices": [0]}})
     assert "needs more than 8 GiB" in answer["refusal"] and not content
 
 
@@ -518,7 +518,7 @@ def test_the_decoding_process_has_a_limit_of_memory(video, own_guard):
 
     probe(video("closed.mp4"))
     soft, _ = resource.prlimit(own_guard._kept.guard.process.pid, resource.RLIMIT_AS)
-    assert guard.MEMORY < soft < 2 * guard.MEMORY
+    assert worker.MEMORY < soft < 2 * worker.MEMORY
 
 
 def test_check_finds_what_is_wrong_with_a_file_and_nothing_else(video, bad):
@@ -533,10 +533,10 @@ def test_a_file_that_decord_cannot_read_is_found_though_pyav_can(video, monkeypa
     def refuse(found, wanted):
         raise VideoError(found.path, "damaged (decord: no)")
 
-    monkeypatch.setattr(pixels, "_pick_with_decord", refuse)
+    monkeypatch.setattr(decode, "_pick_with_decord", refuse)
     with pytest.raises(VideoError, match="decord: no"):
-        pixels.examine(video("closed.mp4"))
-    assert pixels.examine(video("open.mp4")).frames == FRAMES  # never read by decord
+        decode.examine(video("closed.mp4"))
+    assert decode.examine(video("open.mp4")).frames == FRAMES  # never read by decord
 
 
 def test_check_finds_the_damage_that_decord_patches_over(video, tmp_path):

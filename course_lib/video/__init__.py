@@ -1,22 +1,8 @@
-"""From a file to a clip: which frames (sample), their pixels (decode), a network's input (transforms), all in one
-(dataset)."""
+"""From a video file to an array of frames: its packets (demux), its pixels (decode) in a process of its own (worker),
+which frames (sampling), a network's input (transforms), a smaller copy (transcode)."""
 
-from __future__ import annotations
+from course_lib.video.decode import VideoInfo
+from course_lib.video.demux import VideoError
+from course_lib.video.worker import check, probe, read_frames
 
-from typing import TYPE_CHECKING
-
-from course_lib.video.decode import VideoError, VideoInfo, check, probe, read_frames
-
-if TYPE_CHECKING:
-    from course_lib.video.dataset import ClipDataset
-
-__all__ = ["ClipDataset", "VideoError", "VideoInfo", "check", "probe", "read_frames"]
-
-
-def __getattr__(name: str) -> object:
-    # Reading a file needs NumPy alone; PyTorch is loaded with the first data set.
-    if name == "ClipDataset":
-        from course_lib.video.dataset import ClipDataset
-
-        return ClipDataset
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = ["VideoError", "VideoInfo", "check", "probe", "read_frames"]

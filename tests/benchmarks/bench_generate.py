@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from course_lib.video.generate import make
-from course_lib.video.render import CLASSES
+from course_lib.synthetic.render import CLASSES
+from course_lib.synthetic.write import make
 
 CLIPS = 480
 

@@ -24,10 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from course_lib.datasets import ClipDataset
+from course_lib.datasets.manifest import Video, VideoList
 from course_lib.training.batches import loader
-from course_lib.video import ClipDataset, guard, read_frames
-from course_lib.video.listing import Video, VideoList
-from course_lib.video.sample import dense
+from course_lib.video import read_frames, worker
+from course_lib.video.sampling import dense
 from course_lib.video.transforms import KINETICS, TrainTransform
 
 CORES = os.cpu_count() or 1
@@ -198,7 +199,7 @@ def test_ten_thousand_files_opened_leak_nothing(videos, capsys):
         for opened in range(10_001):
             read_frames(path, [opened % 5])
             if opened in (100, 1000, 10_000):
-                child = guard._kept.guard.process.pid
+                child = worker._kept.guard.process.pid
                 files = len(list(Path(f"/proc/{child}/fd").iterdir()))
                 print(
                     f"\n  after {opened} files: {resident(os.getpid()):.0f} MB here, {resident(child):.0f} MB and "

@@ -9,8 +9,8 @@ import pytest
 import requests
 from web import serving
 
-from course_lib.video import download as module
-from course_lib.video.download import DownloadError, Line, download, size
+from course_lib.datasets.download import http as module
+from course_lib.datasets.download.http import DownloadError, Line, download, size
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
 WAYS_TO_FAIL = ("500", "503", "429", "stall", "close", "reset", "corrupt", "no range", "other", "long", "short")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from course_lib.video.looks import KINDS
-from course_lib.video.render import CLASSES, GAP
+from course_lib.synthetic.appearance import KINDS
+from course_lib.synthetic.render import CLASSES, GAP
 
 AGREE = 0.5  # X's p, where none is given
 

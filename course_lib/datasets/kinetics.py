@@ -19,8 +19,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from course_lib.video.listing import Video, VideoList
-from course_lib.video.pathlist import LISTS, SUFFIXES, agree, canonical, once, read_classes, read_paths
+from course_lib.datasets.annotations import LISTS, SUFFIXES, agree, canonical, once, read_classes, read_paths
+from course_lib.datasets.manifest import Video, VideoList
 
 VERSIONS = ("400", "600", "700")  # a version is called by its number of classes
 NAMES = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
@@ -69,7 +69,7 @@ def splits(root: str | Path, version: str = "400") -> tuple[str, ...]:
 
 
 def subset(name: str) -> tuple[str, ...]:
-    """The classes of a subset of Kinetics-400, for `VideoList.keep`, from data/kinetics.
+    """The classes of a subset of Kinetics-400, for `VideoList.keep`, from lists/kinetics.
 
     k400: all. mini10, mini50: half are told by the scene, half by motion, as we judge; the csv says why. mini200: those
     of Mini-Kinetics-200 (Xie et al., "Rethinking spatiotemporal feature learning", ECCV 2018), which has 400 training
@@ -78,10 +78,9 @@ def subset(name: str) -> tuple[str, ...]:
     folder = LISTS / "kinetics"
     path = folder / f"{name}.csv"
     if not path.is_file():
-        known = ", ".join(sorted(other.stem for other in folder.glob("*.csv")))
+        known = ", ".join(sorted(other.name.removesuffix(".csv") for other in folder.iterdir()))
         raise ValueError(f"{path}: no such subset; there are {known}")
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(row["class"] for row in csv.DictReader(file))
+    return tuple(row["class"] for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 # Finding
@@ -132,7 +131,7 @@ def _classes(root: Path, version: str, classes: Sequence[str] | str | Path | Non
             "For other classes give their names in the order of labels (classes=)"
         )
     if version == "400" and (other := set(names) - set(subset("k400"))):
-        raise ValueError(f"{source}: {min(other)!r} is no class of Kinetics-400; see data/kinetics/k400.csv")
+        raise ValueError(f"{source}: {min(other)!r} is no class of Kinetics-400; see lists/kinetics/k400.csv")
     return names
 
 

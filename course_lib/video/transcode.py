@@ -1,6 +1,6 @@
 """A smaller copy of a video, as papers keep Kinetics: its shorter side 256 or 320 pixels, no sound.
 
-Like `pixels`, this trusts the decoder with its process; `guard.shrink` runs it in one of its own.
+Like `decode`, this trusts the decoder with its process; `worker.shrink` runs it in one of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from course_lib.video.packets import VideoError, open_video, quarter_turns
-from course_lib.video.pixels import look
+from course_lib.video.decode import look
+from course_lib.video.demux import VideoError, open_video, quarter_turns
 
 
 def small_size(height: int, width: int, short_side: int) -> tuple[int, int]:

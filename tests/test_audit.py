@@ -16,12 +16,13 @@ import pytest
 from typer.testing import CliRunner
 
 from course_lib.cli import app
-from course_lib.profiles import DATA
-from course_lib.video import ClipDataset, checking, guard, probe
-from course_lib.video.checking import Row, check_all, checked, count, coverage, read_report
-from course_lib.video.generate import encode
-from course_lib.video.listing import Video, VideoList
-from course_lib.video.packets import VideoError
+from course_lib.datasets import ClipDataset, audit
+from course_lib.datasets.annotations import LISTS
+from course_lib.datasets.audit import Row, check_all, checked, count, coverage, read_report
+from course_lib.datasets.manifest import Video, VideoList
+from course_lib.synthetic.write import encode
+from course_lib.video import probe, worker
+from course_lib.video.demux import VideoError
 
 CLIP = encode(np.random.default_rng(0).integers(0, 256, (8, 16, 32, 3), np.uint8))
 BROKEN, MISSING = (2, 5), 7
@@ -41,13 +42,13 @@ def videos(tmp_path):
 @pytest.fixture
 def examined(monkeypatch):
     """The paths that were decoded, in the order of the calls."""
-    paths, examine = [], guard.examine
+    paths, examine = [], worker.examine
 
     def record(path, seconds):
         paths.append(Path(path))
         return examine(path, seconds)
 
-    monkeypatch.setattr(guard, "examine", record)
+    monkeypatch.setattr(worker, "examine", record)
     return paths
 
 
@@ -99,18 +100,18 @@ def test_unchanged_files_are_not_checked_again_and_changed_ones_are(videos, tmp_
 
 
 def test_a_file_that_took_too_long_gets_another_chance(videos, tmp_path, monkeypatch):
-    late = guard.examine
+    late = worker.examine
     with pytest.raises(VideoError) as too_late:  # the words of the error are those that are recognised
-        guard.examine(tmp_path / videos.videos[0].path, 0.0)
+        worker.examine(tmp_path / videos.videos[0].path, 0.0)
 
     def slow(path, seconds):
         if Path(path).name.startswith("clip 0"):
             raise too_late.value
         return late(path, seconds)
 
-    monkeypatch.setattr(guard, "examine", slow)
+    monkeypatch.setattr(worker, "examine", slow)
     assert count(check(videos, tmp_path / "report.csv"))["broken"] == 3
-    monkeypatch.setattr(guard, "examine", late)
+    monkeypatch.setattr(worker, "examine", late)
     assert count(check(videos, tmp_path / "report.csv"))["broken"] == 2
 
 
@@ -138,19 +139,20 @@ def test_a_killed_check_goes_on_and_ends_with_the_same_rows(videos, tmp_path, ex
     program = f"""
 import os, signal
 from pathlib import Path
-from course_lib.video import checking, guard
-from course_lib.video.listing import Video, VideoList
-calls, examine = [], guard.examine
+from course_lib.datasets import audit
+from course_lib.video import worker
+from course_lib.datasets.manifest import Video, VideoList
+calls, examine = [], worker.examine
 def dying(path, seconds):
     calls.append(path)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return examine(path, seconds)
-guard.examine = dying
+worker.examine = dying
 videos = {tuple(videos.videos)!r}
-checking.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
+audit.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
 """
-    killed = subprocess.run([sys.executable, "-c", program], cwd=Path(checking.__file__).parents[2], timeout=120)
+    killed = subprocess.run([sys.executable, "-c", program], cwd=Path(audit.__file__).parents[2], timeout=120)
     assert killed.returncode == -signal.SIGKILL
     begun = read_report(report)
     assert 0 < len(begun) < 10
@@ -164,19 +166,20 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_known(videos, tmp_path):
     program = f"""
 import signal, time
 from pathlib import Path
-from course_lib.video import checking, guard
-from course_lib.video.listing import Video, VideoList
+from course_lib.datasets import audit
+from course_lib.video import worker
+from course_lib.datasets.manifest import Video, VideoList
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
-examine = guard.examine
+examine = worker.examine
 def slow(path, seconds):
     time.sleep(0.5 if "clip 0" in str(path) else 600)
     return examine(path, seconds)
-guard.examine = slow
+worker.examine = slow
 videos = {tuple(videos.videos)!r}
-checking.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=2)
+audit.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=2)
 """
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=Path(checking.__file__).parents[2], stderr=subprocess.PIPE) as child:
+    with subprocess.Popen(command, cwd=Path(audit.__file__).parents[2], stderr=subprocess.PIPE) as child:
         until = time.monotonic() + 60
         while time.monotonic() < until and (not report.exists() or report.read_bytes().count(b"\n") < 2):
             time.sleep(0.05)
@@ -284,7 +287,7 @@ def test_the_command_looks_at_the_classes_of_a_subset_alone(kinetics_tree):
 
 
 def test_the_command_recognises_something_something(tmp_path):
-    classes = (DATA / "ssv2" / "labels.json").read_text()
+    classes = (LISTS / "ssv2" / "labels.json").read_text()
     (tmp_path / "labels.json").write_text(classes)
     (tmp_path / "train.json").write_text('[{"id": "1", "template": "Moving [something] up"}]')
     (tmp_path / "1.webm").write_bytes(CLIP)

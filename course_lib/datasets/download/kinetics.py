@@ -27,14 +27,14 @@ from typing import NamedTuple
 import filelock
 from tqdm.auto import tqdm
 
-from course_lib.video import guard
-from course_lib.video.decode import probe
-from course_lib.video.download import DownloadError, Line, download, forget, length_of, part_of, size
-from course_lib.video.files import Problem, compare, read_json, save, sha256
-from course_lib.video.packets import VideoError
-from course_lib.video.published import SITE, SPLITS, VERSIONS, Archive, list_archives, wanted_clips
-from course_lib.video.shrink import check_side
-from course_lib.video.unpack import ArchiveError, unpack
+from course_lib.datasets.download.archive import ArchiveError, unpack
+from course_lib.datasets.download.cvdf import SITE, SPLITS, VERSIONS, Archive, list_archives, wanted_clips
+from course_lib.datasets.download.http import DownloadError, Line, download, forget, length_of, part_of, size
+from course_lib.files import Problem, compare, read_json, save, sha256
+from course_lib.video import worker
+from course_lib.video.demux import VideoError
+from course_lib.video.transcode import check_side
+from course_lib.video.worker import probe
 
 __all__ = ["ArchiveError", "DownloadError", "FetchError", "Report", "fetch", "verify"]
 
@@ -200,7 +200,7 @@ def _prepare(video: Path, small: Path, short_side: int | None) -> str:
     """Make a video small in place if asked; what is wrong with it, or "". A broken one stays as it came."""
     try:
         probe(video)
-        if short_side and guard.shrink(video, small, short_side, seconds=600.0):
+        if short_side and worker.shrink(video, small, short_side, seconds=600.0):
             small.replace(video)
     except VideoError as error:
         return error.reason

@@ -15,18 +15,59 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from course_lib.video import pixels
-from course_lib.video.packets import VideoError
-from course_lib.video.pixels import VideoInfo
+from course_lib.video import decode
+from course_lib.video.decode import VideoInfo
+from course_lib.video.demux import VideoError
 
 LONGEST = 2000  # requests that one process answers: decoders lose some 3 kB a file
 MEMORY = 8 * 2**30  # bytes of address space that decoding one file may take beyond those of a process at rest
+
+
+def probe(path: str | Path, seconds: float = 60.0) -> VideoInfo:
+    """Count the frames of a video by its packets, or by decoding all where packets do not tell.
+
+    Raises:
+        VideoError: the file cannot be read, is cut short, crashes its decoder, or gave no answer within `seconds`.
+    """
+    return look(path, seconds)
+
+
+def read_frames(
+    path: str | Path, indices: Sequence[int] | np.ndarray, seconds: float = 60.0
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Read the frames with these numbers, in the order asked (repeats allowed), as RGB.
+
+    Each call opens the file anew, with one thread: safe in DataLoader workers, forked or spawned.
+
+    Raises:
+        VideoError: the file cannot be read, is cut short, crashes its decoder, or gave no answer within `seconds`.
+        ValueError: no index, an index that is no whole number, or one that the file does not have.
+    """
+    asked = np.asarray(indices)
+    if asked.size == 0:
+        raise ValueError(f"{path}: no frame asked for; give at least one index")
+    if asked.ndim != 1 or asked.dtype.kind not in "iu":
+        raise ValueError(f"{path}: frame indices must be a list of whole numbers, not {indices!r}")
+    return pick(path, asked.tolist(), seconds)
+
+
+def check(path: str | Path, seconds: float = 60.0) -> str | None:
+    """Decode every frame of a file; the problem in words, or None.
+
+    Stricter than `read_frames`: any damage that the codec notices counts. Costs the decoding of the whole file.
+    """
+    try:
+        examine(path, seconds)
+    except VideoError as problem:
+        return str(problem)
+    return None
 
 
 def look(path: str | Path, seconds: float) -> VideoInfo:
@@ -58,7 +99,7 @@ class Guard:
 
     def __init__(self):
         code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-        code += "from course_lib.video.guard import serve; serve()"
+        code += "from course_lib.video.worker import serve; serve()"
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],
             stdin=subprocess.PIPE,
@@ -158,13 +199,13 @@ def _answer(request: dict) -> tuple[dict, memoryview | bytes]:
     path = Path(request["path"])
     try:
         if request["call"] == "pick":
-            frames = np.ascontiguousarray(pixels.pick(path, **request["more"]))
+            frames = np.ascontiguousarray(decode.pick(path, **request["more"]))
             return {"shape": frames.shape}, frames.reshape(-1).data
         if request["call"] == "shrink":
-            from course_lib.video.shrink import shrink
+            from course_lib.video.transcode import shrink
 
             return {"written": shrink(path, **request["more"])}, b""
-        info = {"look": pixels.look, "examine": pixels.examine}[request["call"]](path)
+        info = {"look": decode.look, "examine": decode.examine}[request["call"]](path)
         return asdict(info) | {"path": str(path)}, b""
     except VideoError as error:
         return {"refusal": error.reason}, b""

@@ -13,9 +13,9 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 from video_files import copy_packets, numbered, numbers, write
 
-from course_lib.video import guard
-from course_lib.video.decode import VideoError, probe, read_frames
-from course_lib.video.shrink import check_side, shrink, small_size
+from course_lib.video import worker
+from course_lib.video.transcode import check_side, shrink, small_size
+from course_lib.video.worker import VideoError, probe, read_frames
 
 
 def times(path) -> list[Fraction]:
@@ -138,19 +138,19 @@ def test_a_video_whose_times_cannot_be_kept_is_refused(real_clips, tmp_path):
 
 def test_in_a_process_of_its_own_it_makes_the_same_copy(tmp_path):
     source = write(tmp_path / "large.mp4", numbered(8, 96, 128))
-    assert shrink(source, tmp_path / "here.mp4", 64) and guard.shrink(source, tmp_path / "there.mp4", 64, seconds=60)
+    assert shrink(source, tmp_path / "here.mp4", 64) and worker.shrink(source, tmp_path / "there.mp4", 64, seconds=60)
     here, there = (read_frames(tmp_path / name, range(8)) for name in ("here.mp4", "there.mp4"))
     assert here.shape == (8, 64, 86, 3) and np.array_equal(here, there)
-    assert not guard.shrink(tmp_path / "here.mp4", tmp_path / "again.mp4", 64, seconds=60)
+    assert not worker.shrink(tmp_path / "here.mp4", tmp_path / "again.mp4", 64, seconds=60)
     source.write_bytes(source.read_bytes()[:900])
     with pytest.raises(VideoError, match=r"cut short|not a video"):
-        guard.shrink(source, tmp_path / "broken.mp4", 64, seconds=60)
+        worker.shrink(source, tmp_path / "broken.mp4", 64, seconds=60)
 
 
 def test_a_decoder_that_hangs_while_a_copy_is_made_costs_that_video_only(tmp_path):
     source = write(tmp_path / "large.mp4", numbered(8, 96, 128))
     probe(source)
-    os.kill(guard._kept.guard.process.pid, signal.SIGSTOP)
+    os.kill(worker._kept.guard.process.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"no answer within 0\.3 s"):
-        guard.shrink(source, tmp_path / "small.mp4", 64, seconds=0.3)
-    assert guard.shrink(source, tmp_path / "small.mp4", 64, seconds=60)
+        worker.shrink(source, tmp_path / "small.mp4", 64, seconds=0.3)
+    assert worker.shrink(source, tmp_path / "small.mp4", 64, seconds=60)

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from course_lib.video.download import Line, download
-from course_lib.video.unpack import clip_name
+from course_lib.datasets.download.archive import clip_name
+from course_lib.datasets.download.http import Line, download
 
 SITE = "https://s3.amazonaws.com/kinetics"
 VERSIONS = {"400": ("400", "k400"), "600": ("600", "k600"), "700": ("700_2020", "k700_2020")}

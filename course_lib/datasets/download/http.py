@@ -23,7 +23,7 @@ import requests
 import urllib3
 from tqdm.auto import tqdm
 
-from course_lib.video.files import save
+from course_lib.files import save
 
 Answer = TypeVar("Answer")
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # what a server that is only busy answers

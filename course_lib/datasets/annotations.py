@@ -6,11 +6,12 @@ import csv
 import json
 import re
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path, PurePath
 
-from course_lib.video.listing import inside
+from course_lib.datasets.manifest import inside
 
-LISTS = Path(__file__).resolve().parents[2] / "data"  # the checkout's, since the course is installed editable
+LISTS = files("course_lib.datasets") / "lists"  # package data: lists of classes, not of videos
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 

@@ -25,13 +25,14 @@ from typer.testing import CliRunner
 from web import serving
 
 from course_lib import cli
-from course_lib.video import fetch as module
-from course_lib.video import kinetics, published
-from course_lib.video.decode import probe
-from course_lib.video.download import DownloadError, Line
-from course_lib.video.fetch import ArchiveError, FetchError, fetch, verify
-from course_lib.video.generate import encode
-from course_lib.video.unpack import unpack
+from course_lib.datasets import kinetics
+from course_lib.datasets.download import cvdf
+from course_lib.datasets.download import kinetics as module
+from course_lib.datasets.download.archive import unpack
+from course_lib.datasets.download.http import DownloadError, Line
+from course_lib.datasets.download.kinetics import ArchiveError, FetchError, fetch, verify
+from course_lib.synthetic.write import encode
+from course_lib.video.worker import probe
 
 CLASSES = ("archery", "bowling")
 
@@ -177,9 +178,9 @@ def test_only_the_archives_that_are_asked_for_come_by(get, site, root):
     assert len(site.gets(PART[1])) == 1 and kept(root) == {p: c for p, c in WHOLE.items() if "val" not in p}
     with pytest.raises(ValueError, match="archives 0 to 1, not 1 to 2"):
         get(splits=["train"], archives=range(1, 3))
-    assert [published.numbers(text) for text in ("0-3", "7")] == [range(4), range(7, 8)]
+    assert [cvdf.numbers(text) for text in ("0-3", "7")] == [range(4), range(7, 8)]
     with pytest.raises(ValueError, match="archives 'x': give a number or two"):
-        published.numbers("x")
+        cvdf.numbers("x")
 
 
 def test_without_classes_all_come(get, root):
@@ -229,7 +230,8 @@ def test_stopped_between_any_two_steps_no_half_file_shows_and_the_same_call_ends
 def test_a_process_killed_in_the_middle_of_an_archive_goes_on_there(get, site, root, files):
     site.faults[PART[0]] = ["stall"]
     code = (
-        "import sys; from course_lib.video.fetch import fetch, Line; line = Line(); line.session.trust_env = False\n"
+        "import sys; from course_lib.datasets.download.kinetics import fetch, Line\n"
+        "line = Line(); line.session.trust_env = False\n"
         f"fetch({str(root)!r}, {CLASSES!r}, site={site.url!r}, line=line)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

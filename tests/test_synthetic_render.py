@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.video import motions
-from course_lib.video.looks import CLOTH, FRONT, INSIDE, REACH, paint
-from course_lib.video.motions import EVENT, breadth, track
-from course_lib.video.render import CLASSES, KINDS, LAWS, PARTNER, SPLITS, Scene, draw, flow, masks, render, scene
-from course_lib.video.stage import Actor, place
+from course_lib.synthetic import motion
+from course_lib.synthetic.appearance import CLOTH, FRONT, INSIDE, REACH, paint
+from course_lib.synthetic.motion import EVENT, breadth, track
+from course_lib.synthetic.render import CLASSES, KINDS, LAWS, PARTNER, SPLITS, Scene, draw, flow, masks, render, scene
+from course_lib.synthetic.scene import Actor, place
 
 M, X, V = ({name: label for label, name in enumerate(CLASSES[set])} for set in "MXV")
 
@@ -104,7 +104,7 @@ def test_a_law_depends_on_progress_and_choices_alone(law):
 
 def test_time_never_runs_backwards_inside_a_clip_and_speeds_are_as_likely_as_their_mirror_images():
     t, rng = np.linspace(0, 1, 101), np.random.default_rng(0)
-    paths = np.stack([motions.ease(t, rng) for _ in range(2000)])
+    paths = np.stack([motion.ease(t, rng) for _ in range(2000)])
     assert (np.diff(paths) > 0).all() and np.allclose(paths[:, [0, -1]], [0, 1])
     mirrored = 1 - paths[:, ::-1]
     for share in (0.1, 0.5, 0.9):

@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader
 from video_files import FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
 
-from course_lib.video import ClipDataset, VideoError, read_frames
-from course_lib.video.dataset import preload
-from course_lib.video.listing import Video, VideoList, read_manifest
-from course_lib.video.sample import dense, segments, views
+from course_lib.datasets import ClipDataset
+from course_lib.datasets.clips import preload
+from course_lib.datasets.manifest import Video, VideoList, read_manifest
+from course_lib.video import VideoError, read_frames
+from course_lib.video.sampling import dense, segments, views
 from course_lib.video.transforms import TestTransform, TrainTransform, whole_frames
 
 COLUMNS = ("path", "label", "name", "split", "pair", "sha256")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from course_lib.video.looks import CLOTH, FRONT, INSIDE, REACH, Kind
+from course_lib.synthetic.appearance import CLOTH, FRONT, INSIDE, REACH, Kind
 
 Progress = Float[np.ndarray, "T"]
 Choices = Float[np.ndarray, "8"]  # each uniform in [0, 1)

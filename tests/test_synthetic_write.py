@@ -19,10 +19,10 @@ import torch
 from typer.testing import CliRunner
 
 from course_lib.cli import app
-from course_lib.video import generate, render
-from course_lib.video.generate import CLASSES, PARTNER, encode, make, plan, verify
-from course_lib.video.listing import read_manifest
-from course_lib.video.render import KINDS, SPLITS
+from course_lib.datasets.manifest import read_manifest
+from course_lib.synthetic import render, write
+from course_lib.synthetic.render import KINDS, SPLITS
+from course_lib.synthetic.write import CLASSES, PARTNER, encode, make, plan, verify
 
 SMALL = {"size": 16, "frames": 4, "progress": False}
 
@@ -140,7 +140,7 @@ def test_train_and_test_share_no_clip(motion):
 # Mixed
 
 
-def agreeing(items: list[generate.Item], split: str) -> list[int]:
+def agreeing(items: list[write.Item], split: str) -> list[int]:
     counts = Counter(item.label for item in items if item.split == split and item.look == item.label)
     return [counts[label] for label in range(8)]
 
@@ -301,19 +301,20 @@ def killed(root: Path, when: str) -> subprocess.CompletedProcess:
     """Make the set of `motion` in a process that is killed when a function is called for the seventh time."""
     program = f"""
 import itertools, os, signal
-from course_lib.video import files, generate
+from course_lib import files
+from course_lib.synthetic import write
 calls, function = itertools.count(1), {when}
 def dying(*arguments):
     if next(calls) == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     return function(*arguments)
 {when} = dying
-generate.make({str(root)!r}, "M", clips=80, **{SMALL!r})
+write.make({str(root)!r}, "M", clips=80, **{SMALL!r})
 """
-    return subprocess.run([sys.executable, "-c", program], cwd=Path(generate.__file__).parents[2], timeout=300)
+    return subprocess.run([sys.executable, "-c", program], cwd=Path(write.__file__).parents[2], timeout=300)
 
 
-@pytest.mark.parametrize("when", ["generate.encode", "files.os.replace"])
+@pytest.mark.parametrize("when", ["write.encode", "files.os.replace"])
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(when, motion, tmp_path, monkeypatch):
     assert killed(tmp_path, when).returncode == -signal.SIGKILL
     folder = tmp_path / motion.name
@@ -327,13 +328,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(when, motion, tmp_pat
 def test_workers_end_when_their_parent_is_killed():
     program = """
 import os, signal
-from course_lib.video.generate import mapper
+from course_lib.synthetic.write import mapper
 with mapper(2) as each:
     print(list(each(abs, [-1, -2])), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=Path(generate.__file__).parents[2], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(command, cwd=Path(write.__file__).parents[2], stdout=subprocess.PIPE) as parent:
         output, _ = parent.communicate(timeout=300)  # until the last holder of the pipe is gone
     assert output.strip() == b"[1, 2]"
 
@@ -344,20 +345,20 @@ def copy(motion, tmp_path) -> Path:
 
 
 def test_a_whole_set_is_left_alone(copy, monkeypatch):
-    monkeypatch.setattr(generate, "save", None)  # nothing may be written
+    monkeypatch.setattr(write, "save", None)  # nothing may be written
     assert make(copy.parent, "M", clips=80, **SMALL) == copy
 
 
 def test_who_waited_for_another_maker_of_the_same_set_writes_nothing(copy, monkeypatch):
-    monkeypatch.setattr(generate, "save", None)
+    monkeypatch.setattr(write, "save", None)
     about = json.loads((copy / "manifest.json").read_text())
-    generate.fill(copy, about, plan("M", 80, seed=0), workers=0, progress=False)
+    write.fill(copy, about, plan("M", 80, seed=0), workers=0, progress=False)
 
 
 def test_two_makers_at_once_do_not_disturb_each_other(motion, tmp_path):
-    program = f"from course_lib.video.generate import make; make({str(tmp_path)!r}, 'M', clips=80, **{SMALL!r})"
+    program = f"from course_lib.synthetic.write import make; make({str(tmp_path)!r}, 'M', clips=80, **{SMALL!r})"
     command = [sys.executable, "-c", program]
-    makers = [subprocess.Popen(command, cwd=Path(generate.__file__).parents[2]) for _ in range(2)]
+    makers = [subprocess.Popen(command, cwd=Path(write.__file__).parents[2]) for _ in range(2)]
     assert [maker.wait(timeout=300) for maker in makers] == [0, 0]
     assert contents(tmp_path / motion.name) == contents(motion)
 
@@ -372,8 +373,8 @@ def test_missing_and_changed_files_are_found_and_made_again(copy, motion):
 
 
 def test_files_of_another_version_are_not_kept(copy, monkeypatch):
-    monkeypatch.setattr(generate, "VERSION", generate.VERSION + 1)
-    monkeypatch.setattr(generate, "render", lambda *arguments: np.zeros((4, 16, 16, 3), np.uint8))
+    monkeypatch.setattr(write, "VERSION", write.VERSION + 1)
+    monkeypatch.setattr(write, "render", lambda *arguments: np.zeros((4, 16, 16, 3), np.uint8))
     make(copy.parent, "M", clips=80, **SMALL)
     assert len({row["sha256"] for row in rows(copy)}) == 1
 
@@ -389,7 +390,7 @@ def test_other_pixels_mean_another_version():
             ("G", "test"): [61.5, 61.2, 61.5],
         }
     }
-    for (name, split), expected in means[generate.VERSION].items():
+    for (name, split), expected in means[write.VERSION].items():
         labels = range(0, len(CLASSES[name]), 2 if PARTNER[name] else 1)
         clips = [render.render(name, label, 0, frames=20, size=32, split=split) for label in labels]
         np.testing.assert_allclose([clip.mean() for clip in clips], expected, atol=0.1)

@@ -2,7 +2,7 @@
 
 Every clip of M and of G is there twice, the second time played backwards as a clip of the partner class: the same
 frames in the other order. Whoever looks at frames one by one is therefore right within the pair exactly half of the
-time, whatever it has learned. `contents` says which clips a set holds.
+time, whatever it has learned. `plan` says which clips a set holds.
 
 Each frame is coded on its own (H.264, key frames only, one fixed quantiser), so that the file of the reversed
 clip decodes to exactly the reversed frames. Training and test take their hues from disjoint pools.
@@ -29,10 +29,10 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from tqdm.auto import tqdm
 
-from course_lib.video.contents import Item, dial, plan
-from course_lib.video.files import Problem, compare, read_json, save, sha256
-from course_lib.video.looks import KINDS
-from course_lib.video.render import CLASSES, PARTNER, check, render
+from course_lib.files import Problem, compare, read_json, save, sha256
+from course_lib.synthetic.appearance import KINDS
+from course_lib.synthetic.plan import Item, dial, plan
+from course_lib.synthetic.render import CLASSES, PARTNER, check, render
 
 VERSION = 3  # raise it when the same seed gives other files: folders made before are then made anew
 FPS = 16

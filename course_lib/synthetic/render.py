@@ -6,7 +6,7 @@ V speed: how fast, how often, or whether it moves at all; a clip played backward
 X mixed: motion fixes the label, and the look agrees with it in a share p of the clips.
 G order: two short events, a gap apart; which comes first fixes the label. The partner is label ^ 1 again.
 
-`looks`, `motions` and `stage` hold the parts, `generate` writes whole sets to disk. Read with notebook 00.
+`appearance`, `motion` and `scene` hold the parts, `write` writes whole sets to disk. Read with notebook 00.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from course_lib.video.looks import KINDS, backdrop, paint
-from course_lib.video.motions import ALONE, EVENT, EVENTS, LAWS, PACES, circling, ease, two_events
-from course_lib.video.stage import Actor, Scene, draw, flow, masks
+from course_lib.synthetic.appearance import KINDS, backdrop, paint
+from course_lib.synthetic.motion import ALONE, EVENT, EVENTS, LAWS, PACES, circling, ease, two_events
+from course_lib.synthetic.scene import Actor, Scene, draw, flow, masks
 
 __all__ = [
     "CLASSES",

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from course_lib.video.decode import VideoError, VideoInfo, probe, read_frames
-from course_lib.video.files import sha256
-from course_lib.video.listing import VideoList, read_manifest
-from course_lib.video.sample import spread
+from course_lib.datasets.manifest import VideoList, read_manifest
+from course_lib.files import sha256
+from course_lib.video.sampling import spread
 from course_lib.video.transforms import whole_frames
+from course_lib.video.worker import VideoError, VideoInfo, probe, read_frames
 
 
 class Explanation(NamedTuple):
@@ -47,8 +47,8 @@ class ClipDataset(Dataset):
     file whose rate changes is not shown faster where it is sparse. At a steady rate ticks are frames.
 
     Args:
-        videos: a list (course_lib.video.listing) or the path of a manifest.csv of the course.
-        sample: sampler(available, frames, generator=...) -> indices, see course_lib.video.sample.
+        videos: a list (course_lib.datasets.manifest) or the path of a manifest.csv of the course.
+        sample: sampler(available, frames, generator=...) -> indices, see course_lib.video.sampling.
         transform: transform(frames, generator) -> clip, see course_lib.video.transforms.
 
     Attributes:

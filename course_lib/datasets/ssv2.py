@@ -12,15 +12,30 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from course_lib.video.listing import Video, VideoList
-from course_lib.video.pathlist import LISTS, once, read_paths
+from course_lib.datasets.annotations import LISTS, once, read_paths
+from course_lib.datasets.manifest import Video, VideoList
 
 NAMES = {"train": "train", "val": "validation", "test": "test"}
 PLACES = (".", "labels", "annotations")
 FOLDERS = ("20bn-something-something-v2", "videos/20bn-something-something-v2", "videos", ".")
 CLASSES = 174
+
+# Pages, file names and commands as Qualcomm's download instructions and their users give them.
+ADVICE = """\
+Something-Something v2 belongs to Qualcomm, who give it to you alone, for research. So this command cannot fetch it:
+1. Read the licence (research only, no commercial use, no passing on of the data):
+   https://www.qualcomm.com/content/dam/qcomm-martech/dm-assets/documents/\
+jester_something_something_exercise_research_license_final_qti_28jul2022.pdf
+2. Log in with an account of yours and download the labels and every part of the videos (19.4 GB in all):
+   https://www.qualcomm.com/developer/software/something-something-v-2-dataset/downloads
+3. In the folder {root}:
+   unzip '*.zip'                                        # labels, and parts that come zipped
+   cat 20bn-something-something-v2-?? | tar -xzf -      # all parts together are one archive
+   That gives 20bn-something-something-v2/<number>.webm; labels.json, train.json, validation.json and test.json lie
+   in the folder itself or in labels/.
+4. Run this command again: it counts."""
 
 
 def read(root: str | Path, split: str = "train", classes: Sequence[str] | None = None) -> VideoList:
@@ -56,13 +71,13 @@ def splits(root: str | Path) -> tuple[str, ...]:
 
 
 def opposites() -> dict[str, str]:
-    """Classes whose clips, played backwards, are clips of another class; data/ssv2/opposites.csv says what is doubtful.
+    """Classes whose clips, played backwards, are clips of another class; lists/ssv2/opposites.csv tells doubts.
 
     A pushed object has the hand behind it, and backwards the hand leads: "Pushing something from left to right" is the
     opposite of "Pulling something from right to left"; that of "Pushing something from right to left" is its mirror.
     """
-    with (LISTS / "ssv2" / "opposites.csv").open(newline="", encoding="utf-8") as file:
-        return {row["class"]: row["opposite"] for row in csv.DictReader(file)}
+    lines = (LISTS / "ssv2" / "opposites.csv").read_text(encoding="utf-8").splitlines()
+    return {row["class"]: row["opposite"] for row in csv.DictReader(lines)}
 
 
 def find(root: Path, name: str) -> Path | None:
@@ -143,3 +158,43 @@ def _read_paths(root: Path, split: str, names: tuple[str, ...]) -> tuple[str, li
         if "frame_id" in file.readline():
             raise ValueError(f"{listed}: lists frames as images; put {NAMES[split]}.json and the webm files there")
     return f"{listed}: list of paths", read_paths(listed, root, FOLDERS, names)
+
+
+# Whether all of it is there. It must be asked for; nothing is fetched.
+
+
+class Found(NamedTuple):
+    """Of one list: its name, how many videos it lists, and those that are missing or empty (paths below the root)."""
+
+    name: str
+    listed: int
+    missing: list[str]
+
+
+def missing(root: str | Path) -> list[Found]:
+    """Compare the videos below a root with its lists, by name alone; to look inside use `course data check`.
+
+    Raises:
+        ValueError: a list is missing or cannot be read; the message says which.
+    """
+    root, found = Path(root), []
+    _read_list(root, "labels")
+    folder = next((folder for folder in FOLDERS if any((root / folder).glob("*.webm"))), FOLDERS[0])
+    held = {path.stem for path in (root / folder).glob("*.webm") if path.stat().st_size}
+    for name in NAMES.values():
+        numbers = [str(entry["id"]) for entry in _read_list(root, name)]
+        found.append(Found(name, len(numbers), [f"{folder}/{n}.webm" for n in numbers if n not in held]))
+    return found
+
+
+def _read_list(root: Path, name: str) -> list | dict:
+    path = find(root, f"{name}.json")
+    if path is None:
+        raise ValueError(f"{root}: no {name}.json in {', '.join(PLACES)}; it is in the archive of the labels")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if name != "labels":
+            [entry["id"] for entry in content]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f'{path}: no list of videos with an "id" each ({error!r}); unpack it again') from error
+    return content

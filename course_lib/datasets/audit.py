@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from course_lib.video import guard
-from course_lib.video.files import sha256
-from course_lib.video.listing import VideoList
-from course_lib.video.packets import VideoError
+from course_lib.datasets.manifest import VideoList
+from course_lib.files import sha256
+from course_lib.video import worker
+from course_lib.video.demux import VideoError
 
 
 class Row(NamedTuple):
@@ -147,7 +147,7 @@ def _check(root: Path, seconds: float, path: str) -> Row:
     if not size:
         return Row(path, "missing", reason="no such file")
     try:
-        info, total = guard.examine(root / path, seconds), sha256(root / path)
+        info, total = worker.examine(root / path, seconds), sha256(root / path)
     except VideoError as error:
         reason = " ".join(error.reason.split())
         return Row(path, "broken", bytes=size, changed=changed, reason=reason)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from course_lib.video.looks import REACH, Kind, Paint
-from course_lib.video.motions import Track, breadth
+from course_lib.synthetic.appearance import REACH, Kind, Paint
+from course_lib.synthetic.motion import Track, breadth
 
 
 class Actor(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.video.sample import dense, segments, spread, views, whole
+from course_lib.video.sampling import dense, segments, spread, views, whole
 
 
 def generator(seed: int = 0) -> torch.Generator:

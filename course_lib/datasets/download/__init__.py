@@ -1,0 +1,1 @@
+"""Fetching Kinetics: which archives CVDF has (cvdf), over HTTP (http), out of tar.gz (archive), in one (kinetics)."""

@@ -1,0 +1,1 @@
+"""Clips that the course draws itself, with exact labels, object masks and optical flow."""
