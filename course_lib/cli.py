@@ -56,7 +56,9 @@ def doctor() -> None:
 
 @data.command("make")
 def data_make(
-    set: Annotated[str, typer.Option(help="A (appearance), M (motion), V (speed), X (mixed) or G (order over a gap).")],
+    set_name: Annotated[
+        str, typer.Option("--set", help="A (appearance), M (motion), V (speed), X (mixed) or G (order over a gap).")
+    ],
     clips: Annotated[int, typer.Option(help="All splits together.")] = 2400,
     size: Annotated[int, typer.Option(help="Pixels along height and width.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames a clip.")] = 32,
@@ -70,7 +72,7 @@ def data_make(
     from course_lib.synthetic.write import make
 
     try:
-        typer.echo(make(root, set, clips, size, frames, seed, workers, p=p, gap=gap))
+        typer.echo(make(root, set_name, clips, size, frames, seed, workers, p=p, gap=gap))
     except ValueError as error:
         raise fail(error) from None
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from course_lib.datasets import ClipDataset
 from course_lib.datasets.clips import preload
-from course_lib.files import save
+from course_lib.files import write_json
 from course_lib.machine import machine
 from course_lib.models import build
 from course_lib.paths import DATA
@@ -144,11 +144,6 @@ def run(
     }
     write_json(record, result)
     return result
-
-
-def write_json(path: Path, content: object) -> None:
-    """Whole or not at all."""
-    save(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def c1(profile: Profile) -> tuple[Arm, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
@@ -14,7 +13,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course_lib.experiments import write_json
+from course_lib.files import atomic_path, read_json, write_json
 from course_lib.machine import machine
 from course_lib.paths import DATA
 from course_lib.profiles import Profile
@@ -41,11 +40,10 @@ def execute(path: Path, profile: Profile) -> None:
         )
         client.execute()
     minutes = (time.monotonic() - start) / 60
-    part = path.with_name(path.name + ".part")
-    nbformat.write(tidy(notebook), part)
-    os.replace(part, path)
+    with atomic_path(path) as part:
+        nbformat.write(tidy(notebook), part)
 
-    record = json.loads(MINUTES.read_text()) if MINUTES.is_file() else {}
+    record = read_json(MINUTES) or {}
     unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is in bytes there, in KiB elsewhere
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}

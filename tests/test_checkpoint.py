@@ -106,7 +106,7 @@ def save_for_ever(path: Path, first: int) -> None:
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_file_and_no_litter_piles_up(tmp_path):
     path, moments, within = tmp_path / "run.safetensors", random.Random(1), 0
-    temporary, start = path.with_name("run.safetensors.tmp"), time.perf_counter()
+    temporary, start = path.with_name("run.safetensors.part"), time.perf_counter()
     save(path, big(0))
     one_save = time.perf_counter() - start
     for life in range(1, 9):
@@ -147,7 +147,7 @@ def test_what_is_on_the_disk_is_renamed_only_when_it_is_whole(tmp_path, monkeypa
     if not Path("/proc/self/fd").exists():
         pytest.skip("no /proc to name an open file")
     save(tmp_path / "run", big(1))
-    assert calls == [str(tmp_path / "run.tmp"), "rename", str(tmp_path)]
+    assert calls == [str(tmp_path / "run.part"), "rename", str(tmp_path)]
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -83,7 +83,9 @@ def test_the_next_run_goes_on_where_the_last_one_gave_up(site, line, tmp_path):
 
 def test_a_run_stopped_after_the_last_byte_asks_for_nothing(site, line, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "replace", lambda a, b: shutil.move(a, b) if str(b).endswith(".json") else 1 / 0)
+        patch.setattr(
+            "course_lib.files.os.replace", lambda a, b: shutil.move(a, b) if str(b).endswith(".json") else 1 / 0
+        )
         with pytest.raises(ZeroDivisionError):
             download(f"{site.url}/film", tmp_path / "film", line)
     assert download(f"{site.url}/film", tmp_path / "film", line).read_bytes() == CONTENT

@@ -28,7 +28,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "training": {"files"},
     "analysis": CORE | {"layers", "models"},
     "figures": CORE,
-    "widgets": CORE,
+    "widgets": CORE | {"files"},
     "experiments": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "training", "analysis"},

@@ -345,12 +345,12 @@ def copy(motion, tmp_path) -> Path:
 
 
 def test_a_whole_set_is_left_alone(copy, monkeypatch):
-    monkeypatch.setattr(write, "save", None)  # nothing may be written
+    monkeypatch.setattr("course_lib.files.atomic_path", None)  # nothing may be written
     assert make(copy.parent, "M", clips=80, **SMALL) == copy
 
 
 def test_who_waited_for_another_maker_of_the_same_set_writes_nothing(copy, monkeypatch):
-    monkeypatch.setattr(write, "save", None)
+    monkeypatch.setattr("course_lib.files.atomic_path", None)
     about = json.loads((copy / "manifest.json").read_text())
     write.fill(copy, about, plan("M", 80, seed=0), workers=0, progress=False)
 

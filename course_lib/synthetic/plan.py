@@ -25,24 +25,24 @@ class Item(NamedTuple):
     seed: tuple[int, ...]
 
 
-def dial(set: str, p: float | None = None, gap: int | None = None) -> dict[str, float]:
+def dial(set_name: str, p: float | None = None, gap: int | None = None) -> dict[str, float]:
     """A set's dial, by name, with its setting: X has p, G has gap, the others none. ValueError for any other."""
-    if p is not None and set != "X":
-        raise ValueError(f"p={p}: only set X has a share of agreeing looks, set {set} has none: leave it out")
-    if set == "X":
+    if p is not None and set_name != "X":
+        raise ValueError(f"p={p}: only set X has a share of agreeing looks, set {set_name} has none: leave it out")
+    if set_name == "X":
         p = AGREE if p is None else p
         if not 0 <= p <= 1:
             raise ValueError(f"p={p} is no share of the clips: use 0 to 1")
         return {"p": p}
-    return {"gap": GAP if gap is None else gap} if set == "G" else {}
+    return {"gap": GAP if gap is None else gap} if set_name == "G" else {}
 
 
-def shares(set: str) -> dict[str, int]:
+def shares(set_name: str) -> dict[str, int]:
     """How the clips are split: 80:20, for X 80:10:10."""
-    return {"train": 8, "test": 1, "paired": 1} if set == "X" else {"train": 4, "test": 1}
+    return {"train": 8, "test": 1, "paired": 1} if set_name == "X" else {"train": 4, "test": 1}
 
 
-def plan(set: str, clips: int, seed: int, p: float | None = None) -> list[Item]:
+def plan(set_name: str, clips: int, seed: int, p: float | None = None) -> list[Item]:
     """Four fifths for training, classes equal, pairs whole; ValueError where `clips` does not divide so.
 
     In X the look agrees with the label in exactly round(p * n) of a class's n training clips, and of its test clips.
@@ -51,7 +51,7 @@ def plan(set: str, clips: int, seed: int, p: float | None = None) -> list[Item]:
     split, "paired", comes with them, and each look occurs there equally often in every class: it measures what is
     left when looks do not help.
     """
-    classes, parts = CLASSES[set], shares(set)
+    classes, parts = CLASSES[set_name], shares(set_name)
     unit = sum(parts.values()) * len(classes)
     if clips < unit or clips % unit:
         fits = (max(clips, 0) // unit + 1) * unit
@@ -63,8 +63,8 @@ def plan(set: str, clips: int, seed: int, p: float | None = None) -> list[Item]:
     items = []
     for split, part in parts.items():
         count = clips * part // unit  # of each class
-        paired = set in ("M", "G") or split == "paired"
-        chosen = looks(split, count, dial(set, p)["p"], seed) if set == "X" else None
+        paired = set_name in ("M", "G") or split == "paired"
+        chosen = looks(split, count, dial(set_name, p)["p"], seed) if set_name == "X" else None
         for i in range(count * len(classes)):
             label = i % len(classes)
             number = i // 2 if paired else i  # partners share a number, hence a seed

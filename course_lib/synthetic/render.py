@@ -51,22 +51,22 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "G": _both_ways((f"{a} then {b}", f"{b} then {a}") for a, b in EVENTS),
 }
 PARTNER: dict[str, tuple[int, ...] | None] = {  # the class that plays a class's clips backwards: 1 0 3 2 ...
-    set: tuple(label ^ 1 for label in range(len(names))) if set in ("M", "X", "G") else None
-    for set, names in CLASSES.items()
+    set_name: tuple(label ^ 1 for label in range(len(names))) if set_name in ("M", "X", "G") else None
+    for set_name, names in CLASSES.items()
 }
 
 
-def check(set: str, frames: int, size: int, gap: int | None = None) -> None:
+def check(set_name: str, frames: int, size: int, gap: int | None = None) -> None:
     """ValueError for what cannot be drawn."""
-    if set not in CLASSES:
-        raise ValueError(f"no set {set!r}: use one of {', '.join(CLASSES)}")
+    if set_name not in CLASSES:
+        raise ValueError(f"no set {set_name!r}: use one of {', '.join(CLASSES)}")
     if frames < 2:
         raise ValueError(f"frames={frames} cannot show a motion: use 2 or more")
     if size < 16 or size % 2:
         raise ValueError(f"size={size} does not fit H.264's halved colour planes: use an even size from 16 up")
-    if gap is not None and set != "G":
-        raise ValueError(f"gap={gap}: only set G has a gap, set {set} has none: leave it out")
-    if set == "G":
+    if gap is not None and set_name != "G":
+        raise ValueError(f"gap={gap}: only set G has a gap, set {set_name} has none: leave it out")
+    if set_name == "G":
         gap, room = GAP if gap is None else gap, frames - 2 * EVENT
         if room < 0:
             raise ValueError(f"frames={frames} cannot hold two events of {EVENT} frames: use {2 * EVENT} or more")
@@ -77,23 +77,23 @@ def check(set: str, frames: int, size: int, gap: int | None = None) -> None:
             )
 
 
-def _splits(set: str) -> tuple[str, ...]:
-    return (*SPLITS, "paired") if set == "X" else SPLITS
+def _splits(set_name: str) -> tuple[str, ...]:
+    return (*SPLITS, "paired") if set_name == "X" else SPLITS
 
 
-def _check_clip(set: str, label: int, split: str, look: int | None) -> None:
-    if not 0 <= label < len(CLASSES[set]):
-        raise ValueError(f"label={label} is no class of set {set}: use 0 to {len(CLASSES[set]) - 1}")
-    if split not in _splits(set):
-        raise ValueError(f"no split {split!r} in set {set}: use one of {', '.join(_splits(set))}")
-    if look is not None and set != "X":
+def _check_clip(set_name: str, label: int, split: str, look: int | None) -> None:
+    if not 0 <= label < len(CLASSES[set_name]):
+        raise ValueError(f"label={label} is no class of set {set_name}: use 0 to {len(CLASSES[set_name]) - 1}")
+    if split not in _splits(set_name):
+        raise ValueError(f"no split {split!r} in set {set_name}: use one of {', '.join(_splits(set_name))}")
+    if look is not None and set_name != "X":
         raise ValueError(f"look={look}: only in set X can it be chosen: leave it out")
     if look is not None and not 0 <= look < len(KINDS):
         raise ValueError(f"look={look} is no look: use 0 to {len(KINDS) - 1}")
 
 
 def scene(
-    set: str,
+    set_name: str,
     label: int,
     seed: int | Sequence[int],
     frames: int = 32,
@@ -111,22 +111,24 @@ def scene(
     Raises:
         ValueError: no such set, label, split, look; a size, number of frames or gap that does not fit.
     """
-    check(set, frames, size, gap)
-    _check_clip(set, label, split, look)
-    rng = np.random.default_rng([list(CLASSES).index(set), _splits(set).index(split), *np.atleast_1d(seed).tolist()])
+    check(set_name, frames, size, gap)
+    _check_clip(set_name, label, split, look)
+    rng = np.random.default_rng(
+        [list(CLASSES).index(set_name), _splits(set_name).index(split), *np.atleast_1d(seed).tolist()]
+    )
     # The same draws whatever the label: so partners share all but the direction of time.
     kind, law = rng.integers(len(KINDS)), rng.integers(len(ALONE))
     backwards, choices = rng.random() < 0.5, rng.random(8)
     progress = ease(np.linspace(0, 1, frames), rng)
-    if set == "A":
+    if set_name == "A":
         kind = label
     elif look is not None:
         kind = look
-    if PARTNER[set]:
+    if PARTNER[set_name]:
         law, backwards = divmod(label, 2)
-    if set == "V":
+    if set_name == "V":
         tracks = circling(progress, choices, list(PACES.values())[label])
-    elif set == "G":
+    elif set_name == "G":
         tracks = two_events(frames, GAP if gap is None else gap, choices, *EVENTS[law])
     else:
         tracks = LAWS[law].tracks(progress, choices)
@@ -136,7 +138,7 @@ def scene(
 
 
 def render(
-    set: str,
+    set_name: str,
     label: int,
     seed: int | Sequence[int],
     frames: int = 32,
@@ -146,4 +148,4 @@ def render(
     gap: int | None = None,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """The frames of one clip: see `scene`."""
-    return draw(scene(set, label, seed, frames, size, split, look, gap))
+    return draw(scene(set_name, label, seed, frames, size, split, look, gap))

@@ -11,9 +11,7 @@ Read with notebook 00.
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import multiprocessing
 import os
 import threading
@@ -29,7 +27,7 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from tqdm.auto import tqdm
 
-from course_lib.files import Problem, compare, read_json, save, sha256
+from course_lib.files import Problem, atomic_write, compare, read_json, sha256, write_csv, write_json
 from course_lib.synthetic.appearance import KINDS
 from course_lib.synthetic.plan import Item, dial, plan
 from course_lib.synthetic.render import CLASSES, PARTNER, check, render
@@ -59,12 +57,12 @@ def encode(frames: UInt8[np.ndarray, "T H W 3"]) -> bytes:
 def produce(folder: Path, about: dict, item: Item) -> None:
     size, gap = about["size"], about.get("gap")
     clip = render(about["set"], item.label, item.seed, about["frames"], size, item.split, item.look, gap)
-    save(folder / item.path, encode(clip))
+    atomic_write(folder / item.path, encode(clip))
 
 
 def make(
     root: str | Path,
-    set: str,
+    set_name: str,
     clips: int,
     size: int = 128,
     frames: int = 32,
@@ -83,14 +81,14 @@ def make(
     Stopped at any moment, the same call goes on from there; called again, it makes anew only what is
     missing or changed.
     """
-    check(set, frames, size, gap)
-    dials = dial(set, p, gap)
-    items = plan(set, clips, seed, p)
+    check(set_name, frames, size, gap)
+    dials = dial(set_name, p, gap)
+    items = plan(set_name, clips, seed, p)
     about = {
-        "set": set,
-        "classes": list(CLASSES[set]),
-        "partner": PARTNER[set] and list(PARTNER[set]),
-        "flips": set not in ("M", "X"),  # mirrored, "push right" becomes "push left"
+        "set": set_name,
+        "classes": list(CLASSES[set_name]),
+        "partner": PARTNER[set_name] and list(PARTNER[set_name]),
+        "flips": set_name not in ("M", "X"),  # mirrored, "push right" becomes "push left"
         "clips": clips,
         "size": size,
         "frames": frames,
@@ -99,8 +97,8 @@ def make(
         "version": VERSION,
         **dials,
     }
-    setting = f"-p{100 * dials['p']:g}" if set == "X" else f"-d{dials['gap']}" if set == "G" else ""
-    folder = Path(root) / f"{set}{setting}-{size}px-{frames}f-{clips}-s{seed}"
+    setting = f"-p{100 * dials['p']:g}" if set_name == "X" else f"-d{dials['gap']}" if set_name == "G" else ""
+    folder = Path(root) / f"{set_name}{setting}-{size}px-{frames}f-{clips}-s{seed}"
     if read_json(folder / "manifest.json") == about and not verify(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,8 +120,7 @@ def fill(folder: Path, about: dict, items: list[Item], workers: int, progress: b
         distrusted = [item.path for item in items]
     for path in distrusted:
         (folder / path).unlink(missing_ok=True)
-    note = (json.dumps(about, indent=2) + "\n").encode()
-    save(begun, note)
+    write_json(begun, about)
     done.unlink(missing_ok=True)
 
     todo = [item for item in items if not (folder / item.path).exists()]
@@ -133,15 +130,12 @@ def fill(folder: Path, about: dict, items: list[Item], workers: int, progress: b
         for _ in each(partial(produce, folder, about), todo):
             bar.update()
 
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    mixed = about["set"] == "X"
-    writer.writerow((*COLUMNS, "look") if mixed else COLUMNS)
+    mixed, rows = about["set"] == "X", []
     for item in items:
         row = (item.path, item.label, item.name, item.split, item.pair, sha256(folder / item.path))
-        writer.writerow((*row, KINDS[item.look].name) if mixed else row)
-    save(folder / "manifest.csv", table.getvalue().encode())
-    save(done, note)
+        rows.append((*row, KINDS[item.look].name) if mixed else row)
+    write_csv(folder / "manifest.csv", (*COLUMNS, "look") if mixed else COLUMNS, rows)
+    write_json(done, about)
     begun.unlink(missing_ok=True)
 
 

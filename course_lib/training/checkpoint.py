@@ -1,15 +1,13 @@
 """One file that a training run goes on from: weights, optimiser, generators, curve and settings.
 
-The file is safetensors, so that reading one cannot run code. Every save writes to a temporary name in the
-same folder, forces it to the disk and renames it: whenever the process dies, the path holds the old file or
-the new.
+The file is safetensors, so that reading one cannot run code. Every save is an atomic write: whenever the process dies,
+the path holds the old file or the new.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+
+from course_lib.files import atomic_write
 
 FORMAT = "course_lib checkpoint 1"
 GROUPS = (
@@ -57,8 +57,6 @@ def as_plain(config: Any) -> dict[str, Any]:
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`, folder included; a crash leaves the old file or the new."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         # a copy of its own for every name: safetensors refuses tied weights, which share their memory
         f"{group}/{name}": tensor.detach().to("cpu", copy=True).contiguous()
@@ -66,18 +64,8 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
         for name, tensor in getattr(checkpoint, group).items()
     }
     about = {"format": FORMAT, "step": str(checkpoint.step), "settings": json.dumps(checkpoint.settings)}
-    # always the same temporary name: what a killed process leaves there, the next save writes over
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # not safetensors' save_file, which makes up names and leaves them lying when killed
-        temporary.write_bytes(safetensors.torch.save(tensors, about | {"torch": torch.__version__}))
-        _force_to_disk(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # a rename lasts once the folder is on the disk; Windows cannot open a folder
-        _force_to_disk(path.parent, os.O_RDONLY)
+    # not safetensors' save_file, which makes up names and leaves them lying when killed
+    atomic_write(path, safetensors.torch.save(tensors, about | {"torch": torch.__version__}))
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -176,11 +164,3 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _force_to_disk(path: Path, how: int) -> None:
-    descriptor = os.open(path, how)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ import numpy as np
 import traitlets
 from jaxtyping import UInt8
 
+from course_lib.files import atomic_write
 from course_lib.grid import Grid
 from course_lib.widgets import stills
 from course_lib.widgets.groups import Steps, attended, attended_twice, checked, last_two
@@ -236,14 +237,8 @@ class AttentionExplorer(anywidget.AnyWidget):
         page = (STATIC / "page.html").read_text(encoding="utf-8")
         head, *rest = page.split("{{")
         page = head + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        atomic_write(path, page.encode())
+        return Path(path)
 
 
 def _checked_frames(frames: np.ndarray, grid: Grid) -> np.ndarray:

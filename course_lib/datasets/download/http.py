@@ -8,8 +8,6 @@ the ETag, RFC 9110, 13.1.5): a file that has changed meanwhile is begun anew, ne
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import time
 from collections.abc import Callable
@@ -23,7 +21,7 @@ import requests
 import urllib3
 from tqdm.auto import tqdm
 
-from course_lib.files import save
+from course_lib.files import read_json, rename_whole, write_json
 
 Answer = TypeVar("Answer")
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # what a server that is only busy answers
@@ -94,7 +92,7 @@ def download(url: str, target: Path, line: Line) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(target)
         _persist(url, line, partial(_attempt, url, part, line), lambda: length_of(part))
-        os.replace(part, target)
+        rename_whole(part, target)
         _note_of(part).unlink(missing_ok=True)
     return target
 
@@ -180,7 +178,7 @@ def _receive(url: str, part: Path, line: Line, note: Note | None, have: int) -> 
             tqdm(desc=part.stem, total=note.size, initial=have, unit="B", unit_scale=True, leave=False) as bar,
         ):
             if have == 0:  # only now: what was there before is gone
-                save(_note_of(part), json.dumps(note).encode())
+                write_json(_note_of(part), note)
             for chunk in chain([first], chunks):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -202,5 +200,5 @@ def _accept(url: str, answer: requests.Response) -> None:
 
 
 def _read_note(part: Path) -> Note | None:
-    path = _note_of(part)
-    return Note(*json.loads(path.read_text())) if path.exists() else None
+    held = read_json(_note_of(part))
+    return None if held is None else Note(*held)

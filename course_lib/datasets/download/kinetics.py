@@ -16,9 +16,6 @@ publishes in place of damaged ones of Kinetics-400); beside it sums.csv, problem
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
@@ -30,7 +27,7 @@ from tqdm.auto import tqdm
 from course_lib.datasets.download.archive import ArchiveError, unpack
 from course_lib.datasets.download.cvdf import SITE, SPLITS, VERSIONS, Archive, list_archives, wanted_clips
 from course_lib.datasets.download.http import DownloadError, Line, download, forget, length_of, part_of, size
-from course_lib.files import Problem, compare, read_json, save, sha256
+from course_lib.files import Problem, compare, read_json, rename_whole, sha256, write_csv, write_json
 from course_lib.video import worker
 from course_lib.video.demux import VideoError
 from course_lib.video.transcode import check_side
@@ -122,7 +119,7 @@ def _agree(root: Path, about: dict) -> None:
             f"{root}: was begun with {wrong} {held.get(wrong)}, not {about[wrong]}; choose another folder, "
             f"or delete {path.parent} to search all archives again"
         )
-    save(path, (json.dumps(about, indent=2) + "\n").encode())
+    write_json(path, about)
 
 
 def _is_done(root: Path, archive: Archive) -> bool:
@@ -183,9 +180,8 @@ def _work(root: Path, archive: Archive, wanted: frozenset[str], short_side: int 
         clips.append(Clip(path, staged.stat().st_size, sha256(staged)))
     (root / archive.folder).mkdir(parents=True, exist_ok=True)
     for clip in clips:
-        (staging / PurePosixPath(clip.path).name).replace(root / clip.path)
-    record = {"url": archive.url, "split": archive.split, "clips": clips, "problems": problems}
-    save(archive.record, json.dumps(record).encode())
+        rename_whole(staging / PurePosixPath(clip.path).name, root / clip.path)
+    write_json(archive.record, {"url": archive.url, "split": archive.split, "clips": clips, "problems": problems})
 
 
 def _choice(archive: Archive, wanted: frozenset[str]) -> Callable[[str], bool]:
@@ -208,7 +204,7 @@ def _prepare(video: Path, small: Path, short_side: int | None) -> str:
 
 
 def _records(root: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((root / ".fetch").glob("*/*.t*gz.json"))]
+    return [read_json(path) for path in sorted((root / ".fetch").glob("*/*.t*gz.json"))]
 
 
 def _report(root: Path, complete: dict[str, tuple[frozenset[str], int]]) -> Report:
@@ -225,14 +221,6 @@ def _report(root: Path, complete: dict[str, tuple[frozenset[str], int]]) -> Repo
         absent = sorted(name for name in names if f"{split}/{name}" not in here)
         gone = [name for name in absent if split != "train" or name[:11] not in replaced]
         problems += [Problem(f"{split}/{name}", "listed, but in no archive") for name in gone]
-    _write_table(root / "sums.csv", Clip._fields, clips)
-    _write_table(root / "problems.csv", Problem._fields, problems)
+    write_csv(root / "sums.csv", Clip._fields, clips)
+    write_csv(root / "problems.csv", Problem._fields, problems)
     return Report(len(clips), sum(clip.bytes for clip in clips), problems)
-
-
-def _write_table(path: Path, columns: tuple[str, ...], rows: list) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    save(path, table.getvalue().encode())
