@@ -200,7 +200,7 @@ def data_check(
         try:
             videos = ssv2.read(folder, name) if official else kinetics.read(folder, version, name)
             videos = videos.keep(kinetics.subset(subset)) if subset else videos
-            problems += check_videos(videos, report or folder / "check.csv", workers, seconds)
+            problems += show_audit(videos, report or folder / "check.csv", workers, seconds)
         except ValueError as error:
             problems += 1
             typer.secho(f"{name}: {error}", fg="red", err=True)
@@ -210,14 +210,14 @@ def data_check(
         raise typer.Exit(1)
 
 
-def check_videos(videos: VideoList, report: Path, workers: int, seconds: float) -> int:
+def show_audit(videos: VideoList, report: Path, workers: int, seconds: float) -> int:
     """Say what of a list is there and whole; how much is not."""
     from course_lib.datasets import audit
 
     found = audit.coverage(videos)
     typer.echo(videos.source)
     typer.echo(f"  {found.present:,} of {found.listed:,} files, {found.classes} of {len(videos.classes)} classes")
-    rows = audit.check_all(videos, report, workers, seconds)
+    rows = audit.audit_videos(videos, report, workers, seconds)
     typer.echo("  " + ", ".join(f"{count:,} {status}" for status, count in audit.count(rows).items()))
     wrong = [row for row in rows.values() if row.status != "ok"]
     show_first([f"{row.path}: {row.reason}" for row in wrong], 20, f" in {report}")

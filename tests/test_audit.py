@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from course_lib.cli import app
 from course_lib.datasets import ClipDataset, audit
-from course_lib.datasets.annotations import LISTS
-from course_lib.datasets.audit import Row, check_all, checked, count, coverage, read_report
+from course_lib.datasets.annotations import CLASS_LISTS
+from course_lib.datasets.audit import Row, audit_videos, audited, count, coverage, read_report
 from course_lib.datasets.manifest import Video, VideoList
 from course_lib.synthetic.write import encode
 from course_lib.video import probe, worker
@@ -53,7 +53,7 @@ def examined(monkeypatch):
 
 
 def check(videos, report, **options):
-    return check_all(videos, report, **{"workers": 2, "progress": False} | options)
+    return audit_videos(videos, report, **{"workers": 2, "progress": False} | options)
 
 
 def test_a_report_tells_whole_broken_and_missing_files_apart(videos, tmp_path):
@@ -150,7 +150,7 @@ def dying(path, seconds):
     return examine(path, seconds)
 worker.examine = dying
 videos = {tuple(videos.videos)!r}
-audit.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
+audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
 """
     killed = subprocess.run([sys.executable, "-c", program], cwd=Path(audit.__file__).parents[2], timeout=120)
     assert killed.returncode == -signal.SIGKILL
@@ -176,7 +176,7 @@ def slow(path, seconds):
     return examine(path, seconds)
 worker.examine = slow
 videos = {tuple(videos.videos)!r}
-audit.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=2)
+audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=2)
 """
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, cwd=Path(audit.__file__).parents[2], stderr=subprocess.PIPE) as child:
@@ -194,7 +194,7 @@ audit.check_all(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), 
 def test_a_list_does_without_what_a_report_calls_missing_or_broken(videos, tmp_path):
     report = tmp_path / "report.csv"
     check(videos, report)
-    kept, dropped = checked(videos, report)
+    kept, dropped = audited(videos, report)
     assert dropped == 3
     whole = [video for i, video in enumerate(videos.videos) if i not in (*BROKEN, MISSING)]
     assert kept.videos == tuple(video._replace(sha256=hashlib.sha256(CLIP).hexdigest()) for video in whole)
@@ -203,7 +203,7 @@ def test_a_list_does_without_what_a_report_calls_missing_or_broken(videos, tmp_p
 
 def test_a_file_that_changed_after_its_check_is_refused_though_it_can_be_read(videos, tmp_path):
     check(videos, tmp_path / "report.csv")
-    kept, _ = checked(videos, tmp_path / "report.csv")
+    kept, _ = audited(videos, tmp_path / "report.csv")
     dataset = ClipDataset(kept, frames=4, split="val")
     assert dataset.read(0).shape == (4, 16, 32, 3)
     (tmp_path / kept.videos[0].path).write_bytes(encode(np.zeros((8, 16, 32, 3), np.uint8)))
@@ -217,9 +217,9 @@ def test_a_report_that_does_not_know_all_files_or_keeps_none_is_refused(videos, 
     some = VideoList("test", videos.root, videos.classes, (videos.videos[BROKEN[0]],))
     check(some, report)
     with pytest.raises(ValueError, match=r"says nothing about 9 of 10 videos, such as val/clip 0.*course data check"):
-        checked(videos, report)
+        audited(videos, report)
     with pytest.raises(ValueError, match=r"none of the 1 videos is whole"):
-        checked(some, report)
+        audited(some, report)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_the_command_looks_at_the_classes_of_a_subset_alone(kinetics_tree):
 
 
 def test_the_command_recognises_something_something(tmp_path):
-    classes = (LISTS / "ssv2" / "labels.json").read_text()
+    classes = (CLASS_LISTS / "ssv2" / "labels.json").read_text()
     (tmp_path / "labels.json").write_text(classes)
     (tmp_path / "train.json").write_text('[{"id": "1", "template": "Moving [something] up"}]')
     (tmp_path / "1.webm").write_bytes(CLIP)

@@ -29,7 +29,7 @@ from course_lib.datasets import kinetics
 from course_lib.datasets.download import cvdf
 from course_lib.datasets.download import kinetics as module
 from course_lib.datasets.download.archive import unpack
-from course_lib.datasets.download.http import DownloadError, Line
+from course_lib.datasets.download.http import DownloadError, RetryPolicy
 from course_lib.datasets.download.kinetics import ArchiveError, FetchError, fetch, verify
 from course_lib.synthetic.write import encode
 from course_lib.video.worker import probe
@@ -105,8 +105,8 @@ def get(site, tmp_path):
     """`fetch` from this site into one folder, with no waiting."""
     with requests.Session() as session:
         session.trust_env = False
-        line = Line(connect=2.0, stall=0.5, waits=(0.0,), session=session)
-        yield partial(fetch, tmp_path / "k", classes=CLASSES, site=site.url, line=line, say=lambda text: None)
+        policy = RetryPolicy(connect=2.0, stall=0.5, waits=(0.0,), session=session)
+        yield partial(fetch, tmp_path / "k", classes=CLASSES, site=site.url, policy=policy, say=lambda text: None)
 
 
 @pytest.fixture
@@ -230,9 +230,9 @@ def test_stopped_between_any_two_steps_no_half_file_shows_and_the_same_call_ends
 def test_a_process_killed_in_the_middle_of_an_archive_goes_on_there(get, site, root, files):
     site.faults[PART[0]] = ["stall"]
     code = (
-        "import sys; from course_lib.datasets.download.kinetics import fetch, Line\n"
-        "line = Line(); line.session.trust_env = False\n"
-        f"fetch({str(root)!r}, {CLASSES!r}, site={site.url!r}, line=line)"
+        "import sys; from course_lib.datasets.download.kinetics import fetch, RetryPolicy\n"
+        "policy = RetryPolicy(); policy.session.trust_env = False\n"
+        f"fetch({str(root)!r}, {CLASSES!r}, site={site.url!r}, policy=policy)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part = root / ".fetch" / "train" / "part_0.tar.gz.part"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from course_lib.datasets import kinetics
-from course_lib.datasets.annotations import LISTS, read_classes
+from course_lib.datasets.annotations import CLASS_LISTS, read_classes
 from course_lib.datasets.manifest import Video
 from course_lib.synthetic.write import encode
 
@@ -306,7 +306,7 @@ def test_subsets_hold_classes_of_kinetics_400_each_once(name, count):
 
 @pytest.mark.parametrize("name", ["mini10", "mini50"])
 def test_half_of_the_classes_is_told_by_the_scene_and_half_by_motion(name):
-    with (LISTS / "kinetics" / f"{name}.csv").open(newline="") as file:
+    with (CLASS_LISTS / "kinetics" / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sum(row["told_by"] == "scene" for row in rows) == sum(row["told_by"] == "motion" for row in rows)
     assert len(rows) == 2 * sum(row["told_by"] == "scene" for row in rows) and all(row["why"] for row in rows)

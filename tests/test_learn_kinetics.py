@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from course_lib.datasets import ClipDataset, kinetics
-from course_lib.datasets.audit import check_all, checked, count, coverage
+from course_lib.datasets.audit import audit_videos, audited, count, coverage
 from course_lib.models import build
 from course_lib.training.batches import loader
 from course_lib.training.evaluate import accuracy, predict_views
@@ -72,8 +72,8 @@ def learn(root: Path, workers: int) -> tuple[list[float], float]:
     for split in ("train", "val"):
         listed = kinetics.read(root, split=split).keep(tuple(REAL))
         assert coverage(listed).missing == ()
-        assert set(count(check_all(listed, root / "check.csv", workers=2, progress=False))) == {"ok"}
-        lists[split], dropped = checked(listed, root / "check.csv")
+        assert set(count(audit_videos(listed, root / "check.csv", workers=2, progress=False))) == {"ok"}
+        lists[split], dropped = audited(listed, root / "check.csv")
         assert dropped == 0
     net = build("timesformer_tiny", classes=2, attention="divided", scratch=True)
     c = net.config

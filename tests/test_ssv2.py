@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from course_lib.datasets import ssv2
-from course_lib.datasets.annotations import LISTS
+from course_lib.datasets.annotations import CLASS_LISTS
 from course_lib.datasets.manifest import Video
 from course_lib.synthetic.write import encode
 
-OFFICIAL = json.loads((LISTS / "ssv2" / "labels.json").read_text())
+OFFICIAL = json.loads((CLASS_LISTS / "ssv2" / "labels.json").read_text())
 TRAIN = [  # id, label, template, as in train.json
     ("78687", "holding potato next to vicks", "Holding [something] next to [something]"),
     ("7", "pushing a cup from left to right", "Pushing [something] from left to right"),
@@ -150,6 +150,6 @@ def test_opposites_are_classes_and_each_the_opposite_of_its_own():
 
 def test_the_opposite_of_pushing_right_is_pulling_left_and_not_its_mirror():
     assert ssv2.opposites()["Pushing something from left to right"] == "Pulling something from right to left"
-    with (LISTS / "ssv2" / "opposites.csv").open(newline="") as file:
+    with (CLASS_LISTS / "ssv2" / "opposites.csv").open(newline="") as file:
         doubts = {row["class"]: row["doubt"] for row in csv.DictReader(file)}
     assert doubts["Pushing something from left to right"] and not doubts["Moving something up"]

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path, PurePath
 
-from course_lib.datasets.manifest import inside
+from course_lib.datasets.manifest import safe_path
 
-LISTS = files("course_lib.datasets") / "lists"  # package data: lists of classes, not of videos
+CLASS_LISTS = files("course_lib.datasets") / "lists"  # package data: lists of classes, not of videos
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
@@ -67,17 +67,17 @@ def read_paths(listed: Path, root: Path, folders: Iterable[str], names: tuple[st
         for base in (root.absolute(), root.resolve()):
             if PurePath(path).is_relative_to(base):
                 path = PurePath(path).relative_to(base).as_posix()
-        agree(where, inside(where, path), label, label_of)
+        check_class_folder(where, safe_path(where, path), label, label_of)
         found.append((path, label, where))
     below = next((f for f in folders if any((root / f / path).is_file() for path, _, _ in found)), None)
     if found and below is None:
         raise ValueError(
             f"{listed}: none of its {len(found)} files is below {root}, such as {found[0][0]}; other root?"
         )
-    return once([(PurePath(below or ".", path).as_posix(), label, where) for path, label, where in found])
+    return deduplicate([(PurePath(below or ".", path).as_posix(), label, where) for path, label, where in found])
 
 
-def agree(where: str, path: str, label: int, label_of: dict[str, int]) -> None:
+def check_class_folder(where: str, path: str, label: int, label_of: dict[str, int]) -> None:
     """ValueError if the file lies in the folder of another class."""
     folder = canonical(PurePath(path).parent.name)
     if label_of.get(folder, label) != label:
@@ -87,7 +87,7 @@ def agree(where: str, path: str, label: int, label_of: dict[str, int]) -> None:
         )
 
 
-def once(found: list[tuple[str, int, str]]) -> list[tuple[str, int]]:
+def deduplicate(found: list[tuple[str, int, str]]) -> list[tuple[str, int]]:
     """(path, label) without repetitions; ValueError if one path has two labels."""
     labels: dict[str, int] = {}
     for path, label, where in found:

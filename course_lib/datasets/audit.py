@@ -1,7 +1,7 @@
 """Is every video there, and does every frame of it decode?  A report says so, and a list keeps to it.
 
 The report also holds the sum of each whole file. A decoder notices some damage and patches over the rest: of 120 small
-H.264 files with one flipped bit, decord showed wrong pictures of 85, PyAV of 40. A data set whose list was `checked`
+H.264 files with one flipped bit, decord showed wrong pictures of 85, PyAV of 40. A data set whose list was `audited`
 compares the sum at every reading, and so shows no file that has changed since.
 """
 
@@ -61,7 +61,7 @@ def coverage(videos: VideoList) -> Coverage:
     return Coverage(len(videos.videos), len(there), len({video.label for video in there}), missing)
 
 
-def check_all(
+def audit_videos(
     videos: VideoList,
     report: str | Path,
     workers: int = os.cpu_count() or 1,
@@ -104,7 +104,7 @@ def read_report(report: str | Path) -> dict[str, Row]:
     return rows
 
 
-def checked(videos: VideoList, report: str | Path) -> tuple[VideoList, int]:
+def audited(videos: VideoList, report: str | Path) -> tuple[VideoList, int]:
     """The list less what the report calls missing or broken, each file with its sum, and how many videos had to go.
 
     ValueError if the report lacks a file of the list, or all would go.
@@ -114,7 +114,7 @@ def checked(videos: VideoList, report: str | Path) -> tuple[VideoList, int]:
     if unknown:
         raise ValueError(
             f"{report}: says nothing about {len(unknown)} of {len(videos.videos)} videos, such as {unknown[0]}; "
-            "check_all (`course data check`) completes it"
+            "audit_videos (`course data check`) completes it"
         )
     kept = tuple(
         video._replace(sha256=rows[video.path].sha256) for video in videos.videos if rows[video.path].status == "ok"

@@ -19,7 +19,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from course_lib.datasets.annotations import LISTS, SUFFIXES, agree, canonical, once, read_classes, read_paths
+from course_lib.datasets.annotations import (
+    CLASS_LISTS,
+    SUFFIXES,
+    canonical,
+    check_class_folder,
+    deduplicate,
+    read_classes,
+    read_paths,
+)
 from course_lib.datasets.manifest import Video, VideoList
 
 VERSIONS = ("400", "600", "700")  # a version is called by its number of classes
@@ -75,7 +83,7 @@ def subset(name: str) -> tuple[str, ...]:
     of Mini-Kinetics-200 (Xie et al., "Rethinking spatiotemporal feature learning", ECCV 2018), which has 400 training
     and 25 validation clips of each; `sample(400)` draws as many, but not the same ones.
     """
-    folder = LISTS / "kinetics"
+    folder = CLASS_LISTS / "kinetics"
     path = folder / f"{name}.csv"
     if not path.is_file():
         known = ", ".join(sorted(other.name.removesuffix(".csv") for other in folder.iterdir()))
@@ -191,7 +199,7 @@ def _read_official(
         clip, video = _clip(where, row), row["youtube_id"]
         path = replaced.get(video) or files.get(clip) or files.get(video) or f"{folder}/{clip}.mp4".removeprefix("./")
         label = label_of[canonical(row["label"])]
-        agree(where, path, label, label_of)
+        check_class_folder(where, path, label, label_of)
         if clip_at.setdefault(path, clip) != clip:
             raise ValueError(f"{where}: {clip} and {clip_at[path]} would both be {path}; name files by video and time")
         found.append((path, label, where))
@@ -200,7 +208,7 @@ def _read_official(
             f"{listed}: none of its {len(found)} clips is below {root}, such as {found[0][0]}; other root?"
         )
     stood_in = len({path for path, _, _ in found} & set(replaced.values()))
-    return f"{listed}: official csv, {stood_in} clips from {REPLACEMENTS}", once(found)
+    return f"{listed}: official csv, {stood_in} clips from {REPLACEMENTS}", deduplicate(found)
 
 
 def _rows(listed: Path) -> Iterator[tuple[str, dict[str, str]]]:

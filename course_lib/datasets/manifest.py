@@ -87,7 +87,7 @@ class VideoList:
         return found
 
 
-def inside(source: str, path: str) -> str:
+def safe_path(source: str, path: str) -> str:
     """The path, if it stays below the folder that it is relative to; else ValueError."""
     for kind in (PurePosixPath, PureWindowsPath):
         if not path or kind(path).is_absolute() or kind(path).drive or ".." in kind(path).parts:
@@ -124,7 +124,7 @@ def read_manifest(manifest: str | Path) -> VideoList:
             raise ValueError(f"{manifest}: row {number} lacks one of {', '.join(COLUMNS)}")
         if not row["label"].isdecimal():
             raise ValueError(f"{manifest}: row {number} has label {row['label']!r}, not a whole number from 0 up")
-        inside(f"{manifest}: row {number}", row["path"])
+        safe_path(f"{manifest}: row {number}", row["path"])
         if seen.setdefault(row["path"], number) != number:
             first = seen[row["path"]]
             raise ValueError(f"{manifest}: row {number} lists {row['path']} a second time, after row {first}")

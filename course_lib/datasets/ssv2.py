@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_lib.datasets.annotations import LISTS, once, read_paths
+from course_lib.datasets.annotations import CLASS_LISTS, deduplicate, read_paths
 from course_lib.datasets.manifest import Video, VideoList
 
 NAMES = {"train": "train", "val": "validation", "test": "test"}
@@ -76,7 +76,7 @@ def opposites() -> dict[str, str]:
     A pushed object has the hand behind it, and backwards the hand leads: "Pushing something from left to right" is the
     opposite of "Pulling something from right to left"; that of "Pushing something from right to left" is its mirror.
     """
-    lines = (LISTS / "ssv2" / "opposites.csv").read_text(encoding="utf-8").splitlines()
+    lines = (CLASS_LISTS / "ssv2" / "opposites.csv").read_text(encoding="utf-8").splitlines()
     return {row["class"]: row["opposite"] for row in csv.DictReader(lines)}
 
 
@@ -122,7 +122,7 @@ def _read_json(root: Path, split: str, names: tuple[str, ...], listed: Path) -> 
         if label is None:
             raise ValueError(f"{where}: {template!r} is none of the {len(names)} classes of labels.json")
         found.append((f"{folder}/{name}{suffix}".removeprefix("./"), label, where))
-    return f"{listed}: official json", once(found)
+    return f"{listed}: official json", deduplicate(found)
 
 
 def _videos(root: Path) -> tuple[str, str]:

@@ -40,8 +40,8 @@ def unpack(archive: Path, wanted: Callable[[str], bool], folder: Path) -> tuple[
     names, odd = [], []
     try:
         with gzip.open(archive) as stream:
-            watched = _Watched(stream)
-            with tarfile.open(fileobj=watched, mode="r:") as tar:
+            reader = _LastRead(stream)
+            with tarfile.open(fileobj=reader, mode="r:") as tar:
                 for member in tar:
                     name = _examine(archive, member, folder)
                     if not member.isfile():
@@ -55,7 +55,7 @@ def unpack(archive: Path, wanted: Callable[[str], bool], folder: Path) -> tuple[
                             shutil.copyfileobj(source, target)
                             names.append(name)
             # tarfile takes anything that is no header for the end.
-            if watched.last != bytes(BLOCK):
+            if reader.last != bytes(BLOCK):
                 raise ArchiveError(f"{archive}: damaged or cut short at byte {tar.offset:,} of its contents")
             while rest := stream.read(2**20):  # to the end, where the checksum is
                 if rest.strip(b"\0"):
@@ -78,7 +78,7 @@ def _examine(archive: Path, member: tarfile.TarInfo, folder: Path) -> str:
     return PurePosixPath(tarfile.data_filter(member, str(folder)).name).name
 
 
-class _Watched:
+class _LastRead:
     """What tarfile reads through, so that the block at which it stopped can be looked at."""
 
     def __init__(self, file: gzip.GzipFile):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from course_lib.datasets.download.archive import clip_name
-from course_lib.datasets.download.http import Line, download
+from course_lib.datasets.download.http import RetryPolicy, download
 
 SITE = "https://s3.amazonaws.com/kinetics"
 VERSIONS = {"400": ("400", "k400"), "600": ("600", "k600"), "700": ("700_2020", "k700_2020")}
@@ -33,11 +33,11 @@ class Archive(NamedTuple):
 
 
 def wanted_clips(
-    root: Path, version: str, split: str, classes: Collection[str] | None, site: str, line: Line
+    root: Path, version: str, split: str, classes: Collection[str] | None, site: str, policy: RetryPolicy
 ) -> tuple[frozenset[str], int]:
     """File names of the wanted clips of a split, and how many the csv lists in all."""
     table = download(
-        f"{site}/{VERSIONS[version][0]}/annotations/{split}.csv", root / "annotations" / f"{split}.csv", line
+        f"{site}/{VERSIONS[version][0]}/annotations/{split}.csv", root / "annotations" / f"{split}.csv", policy
     )
     names, seen, number = set(), set(), 0
     with table.open(newline="", encoding="utf-8-sig") as file:
@@ -56,16 +56,18 @@ def wanted_clips(
     return frozenset(names), number
 
 
-def list_archives(root: Path, version: str, split: str, chosen: range | None, site: str, line: Line) -> list[Archive]:
+def list_archives(
+    root: Path, version: str, split: str, chosen: range | None, site: str, policy: RetryPolicy
+) -> list[Archive]:
     folder, short = VERSIONS[version]
     name = f"{short}_{split}_path.txt"
     state = root / ".fetch" / split
-    listing = download(f"{site}/{folder}/{split}/{name}", state / name, line)
-    urls = [url.strip() for url in listing.read_text(encoding="utf-8").split("\n") if url.strip()]
+    addresses = download(f"{site}/{folder}/{split}/{name}", state / name, policy)
+    urls = [url.strip() for url in addresses.read_text(encoding="utf-8").split("\n") if url.strip()]
     names = [PurePosixPath(unquote(urlsplit(url).path)).name for url in urls]
     fits = all(url.startswith("http") and name.endswith(".tar.gz") for url, name in zip(urls, names, strict=True))
     if not urls or not fits or len(set(names)) < len(names):
-        raise ValueError(f"{listing}: is no list of addresses of different tar.gz archives; delete it and try again")
+        raise ValueError(f"{addresses}: is no list of addresses of different tar.gz archives; delete it and try again")
     found = [Archive(u, split, split, state / n, state / f"{n}.json") for u, n in zip(urls, names, strict=True)]
     if chosen is not None:
         if not chosen or chosen[-1] >= len(found) or chosen[0] < 0:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from course_lib.files import read_json, rename_whole, write_json
 
 Answer = TypeVar("Answer")
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # what a server that is only busy answers
+RETRY_STATUS = (408, 425, 429, 500, 502, 503, 504)  # what a server that is only busy answers
 CHUNK = 2**14  # bytes
 
 
@@ -39,13 +39,13 @@ class DownloadError(Exception):
         return f"{self.url}: {self.reason}"
 
 
-class Passing(Exception):
+class Retryable(Exception):
     """A failure that another try may mend."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """How patient to be: seconds to connect, seconds without a byte, and the seconds to wait between tries.
+class RetryPolicy:
+    """Timeouts and waits: seconds to connect, seconds without a byte, seconds between tries; the session that they hold for.
 
     A file is given up after len(waits) + 1 tries in a row that brought nothing new.
     """
@@ -68,21 +68,21 @@ class Note(NamedTuple):
     size: int | None
 
 
-def size(url: str, line: Line) -> int:
+def size(url: str, policy: RetryPolicy) -> int:
     """The bytes of the file behind an address, without fetching it."""
 
     def ask() -> int:
-        with line.session.head(url, timeout=line.timeout, allow_redirects=True) as answer:
+        with policy.session.head(url, timeout=policy.timeout, allow_redirects=True) as answer:
             _accept(url, answer)
             length = answer.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise DownloadError(url, "the server does not say how large the file is")
         return int(length)
 
-    return _persist(url, line, ask)
+    return _persist(url, policy, ask)
 
 
-def download(url: str, target: Path, line: Line) -> Path:
+def download(url: str, target: Path, policy: RetryPolicy) -> Path:
     """Fetch a file to `target`, which appears only when whole; one that is already there is left alone.
 
     Checked: the length against the one announced, the MD5 where the ETag is one (S3's ETag of a file uploaded in one
@@ -91,7 +91,7 @@ def download(url: str, target: Path, line: Line) -> Path:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(target)
-        _persist(url, line, partial(_attempt, url, part, line), lambda: length_of(part))
+        _persist(url, policy, partial(_attempt, url, part, policy), lambda: length_of(part))
         rename_whole(part, target)
         _note_of(part).unlink(missing_ok=True)
     return target
@@ -116,57 +116,59 @@ def _note_of(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _persist(url: str, line: Line, attempt: Callable[[], Answer], reached: Callable[[], int] = lambda: 0) -> Answer:
-    best, in_vain, tries = reached(), 0, 0
+def _persist(
+    url: str, policy: RetryPolicy, attempt: Callable[[], Answer], reached: Callable[[], int] = lambda: 0
+) -> Answer:
+    best, failures, tries = reached(), 0, 0
     while True:
         tries += 1
         try:
             return attempt()
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            reason = f"nothing came for {line.stall:g} s (or no connection within {line.connect:g} s)"
-        except (Passing, requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
+            reason = f"nothing came for {policy.stall:g} s (or no connection within {policy.connect:g} s)"
+        except (Retryable, requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
             reason = str(error)
         except requests.RequestException as error:  # a malformed address, turned in circles
             raise DownloadError(url, str(error)) from error
         if reached() > best:
-            best, in_vain = reached(), 0
+            best, failures = reached(), 0
             continue
-        if in_vain == len(line.waits):
+        if failures == len(policy.waits):
             raise DownloadError(url, f"{reason}; given up after {tries} tries, the same command goes on from here")
-        time.sleep(line.waits[in_vain])
-        in_vain += 1
+        time.sleep(policy.waits[failures])
+        failures += 1
 
 
-def _attempt(url: str, part: Path, line: Line) -> None:
+def _attempt(url: str, part: Path, policy: RetryPolicy) -> None:
     note, have = _read_note(part), length_of(part)
     if note is None or note.url != url or not have:
         note, have = None, 0
     if note is None or have != note.size:  # else all had arrived when the last run was stopped
-        note = _receive(url, part, line, note, have)
+        note = _receive(url, part, policy, note, have)
     if re.fullmatch(r'"[0-9a-f]{32}"', note.etag):
         with part.open("rb") as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
         if found != note.etag.strip('"'):
             part.unlink()
-            raise Passing(f"damaged on the way: its MD5 is {found}, the server announced {note.etag}")
+            raise Retryable(f"damaged on the way: its MD5 is {found}, the server announced {note.etag}")
 
 
-def _receive(url: str, part: Path, line: Line, note: Note | None, have: int) -> Note:
+def _receive(url: str, part: Path, policy: RetryPolicy, note: Note | None, have: int) -> Note:
     """Append what is missing, or begin anew if the file is no longer the one noted."""
     headers = {"Accept-Encoding": "identity"}  # the bytes as they are stored
     if note and note.etag.startswith('"'):  # a weak one (W/) promises too little
         headers |= {"Range": f"bytes={have}-", "If-Range": note.etag}
-    with line.session.get(url, headers=headers, stream=True, timeout=line.timeout) as answer:
+    with policy.session.get(url, headers=headers, stream=True, timeout=policy.timeout) as answer:
         if answer.status_code == 416:
             part.unlink(missing_ok=True)
-            raise Passing(f"the file ends before byte {have}, where this part of it ends (416)")
+            raise Retryable(f"the file ends before byte {have}, where this part of it ends (416)")
         _accept(url, answer)
         etag, length = answer.headers.get("ETag", ""), answer.headers.get("Content-Length", "")
         if answer.status_code == 206 and note:
             given = answer.headers.get("Content-Range", "")
             if (etag, given) != (note.etag, f"bytes {have}-{note.size - 1}/{note.size}" if note.size else given):
                 part.unlink(missing_ok=True)
-                raise Passing(f"asked for the bytes from {have} on, the server gave {given} of another file ({etag})")
+                raise Retryable(f"asked for the bytes from {have} on, the server gave {given} of another file ({etag})")
         else:
             have, note = 0, Note(url, etag, int(length) if length.isdecimal() else None)
         chunks = answer.raw.stream(CHUNK, decode_content=False)
@@ -184,14 +186,14 @@ def _receive(url: str, part: Path, line: Line, note: Note | None, have: int) -> 
                 bar.update(len(chunk))
     got = length_of(part)
     if note.size is not None and got != note.size:
-        raise Passing(f"{got:,} of {note.size:,} bytes came")
+        raise Retryable(f"{got:,} of {note.size:,} bytes came")
     return note
 
 
 def _accept(url: str, answer: requests.Response) -> None:
     code = answer.status_code
-    if code in BUSY:
-        raise Passing(f"the server answers {code} {answer.reason}")
+    if code in RETRY_STATUS:
+        raise Retryable(f"the server answers {code} {answer.reason}")
     if code not in (200, 206):
         hint = {403: "; no permission, or no such file", 404: "; no such file"}.get(code, "")
         raise DownloadError(url, f"the server answers {code} {answer.reason}{hint}")

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from course_lib.datasets.download.archive import ArchiveError, unpack
 from course_lib.datasets.download.cvdf import SITE, SPLITS, VERSIONS, Archive, list_archives, wanted_clips
-from course_lib.datasets.download.http import DownloadError, Line, download, forget, length_of, part_of, size
+from course_lib.datasets.download.http import DownloadError, RetryPolicy, download, forget, length_of, part_of, size
 from course_lib.files import Problem, compare, read_json, rename_whole, sha256, write_csv, write_json
 from course_lib.video import worker
 from course_lib.video.demux import VideoError
@@ -64,7 +64,7 @@ def fetch(
     short_side: int | None = None,
     archives: range | None = None,
     site: str = SITE,
-    line: Line | None = None,
+    policy: RetryPolicy | None = None,
     say: Callable[[str], object] = print,
 ) -> Report:
     """Fetch the videos of these classes (None: all); of each split only the archives with these numbers if given.
@@ -80,19 +80,19 @@ def fetch(
         raise ValueError(f"no split {unknown[0]!r}: there are {', '.join(SPLITS)}")
     if short_side is not None:
         check_side(short_side)
-    root, line = Path(root), line or Line()
+    root, policy = Path(root), policy or RetryPolicy()
     (root / ".fetch").mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(root / ".fetch" / "lock", timeout=0):  # a killed one lets go
             _agree(root, {"version": version, "classes": classes and sorted(classes), "short_side": short_side})
-            wanted = {split: wanted_clips(root, version, split, classes, site, line) for split in splits}
-            chosen = [a for split in splits for a in list_archives(root, version, split, archives, site, line)]
-            say(_forecast(root, version, chosen, wanted, line))
+            wanted = {split: wanted_clips(root, version, split, classes, site, policy) for split in splits}
+            chosen = [a for split in splits for a in list_archives(root, version, split, archives, site, policy)]
+            say(_forecast(root, version, chosen, wanted, policy))
             complete = {}
             try:
                 for archive in chosen:
                     if not _is_done(root, archive):
-                        _work(root, archive, wanted[archive.split][0], short_side, line)
+                        _work(root, archive, wanted[archive.split][0], short_side, policy)
                     forget(archive.spool)
                 complete = wanted if archives is None else {}
             finally:
@@ -128,12 +128,12 @@ def _is_done(root: Path, archive: Archive) -> bool:
     return record is not None and all(length_of(root / path) == length for path, length, _ in record["clips"])
 
 
-def _forecast(root: Path, version: str, chosen: list[Archive], wanted: dict, line: Line) -> str:
+def _forecast(root: Path, version: str, chosen: list[Archive], wanted: dict, policy: RetryPolicy) -> str:
     """What is to come, in words; FetchError if the disk has no room for it."""
     todo = [archive for archive in chosen if not _is_done(root, archive)]
     left, largest, kept = 0, 0, 0.0
     for archive in tqdm(todo, desc="asking for sizes", unit="archive", leave=False):
-        length = length_of(archive.spool) or size(archive.url, line)
+        length = length_of(archive.spool) or size(archive.url, policy)
         here = length_of(archive.spool) or length_of(part_of(archive.spool))
         names, listed = wanted[archive.split]
         left += length - here
@@ -155,9 +155,9 @@ def _gb(number: int) -> str:
     return f"{number / 1e9:.2f} GB"
 
 
-def _work(root: Path, archive: Archive, wanted: frozenset[str], short_side: int | None, line: Line) -> None:
+def _work(root: Path, archive: Archive, wanted: frozenset[str], short_side: int | None, policy: RetryPolicy) -> None:
     """One archive from its address to its record."""
-    download(archive.url, archive.spool, line)
+    download(archive.url, archive.spool, policy)
     staging = root / ".fetch" / "staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
