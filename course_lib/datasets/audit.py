@@ -91,8 +91,8 @@ def audit_videos(
 def read_report(report: str | Path) -> dict[str, Row]:
     """The last row for each path; a last line that was torn when the writer was killed does not count."""
     report = Path(report)
-    whole = report.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1].decode(errors="surrogateescape")
+    content = report.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1].decode(errors="surrogateescape")
     lines = csv.reader(io.StringIO(whole, newline=""))
     if (first := next(lines, None)) not in (None, list(Row._fields)):
         raise ValueError(f"{report}: is no report of a check, its first line is {first}; name another file")
@@ -151,17 +151,27 @@ def _check(root: Path, seconds: float, path: str) -> Row:
     except VideoError as error:
         reason = " ".join(error.reason.split())
         return Row(path, "broken", bytes=size, changed=changed, reason=reason)
-    numbers = (info.frames, f"{info.fps:.6g}", info.height, info.width, f"{info.frames / info.fps:.3f}")
-    return Row(path, "ok", *map(str, numbers), size, changed, total)
+    return Row(
+        path,
+        "ok",
+        frames=str(info.frames),
+        fps=f"{info.fps:.6g}",
+        height=str(info.height),
+        width=str(info.width),
+        seconds=f"{info.frames / info.fps:.3f}",
+        bytes=size,
+        changed=changed,
+        sha256=total,
+    )
 
 
 @contextmanager
 def _append(report: Path) -> Iterator:
     """A function that adds a row; each is on its way to the disk, whole, before the next."""
     report.parent.mkdir(parents=True, exist_ok=True)
-    with report.open("a+b") as file:
-        content = file.seek(0) or file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+    with report.open("a+b") as old:
+        old.seek(0)
+        old.truncate(old.read().rfind(b"\n") + 1)
     with report.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
 

@@ -36,7 +36,10 @@ class Track(NamedTuple):
 
 def track(u: Progress, x, y, radius, angle=0.0, stretch=1.0, kind: Kind | None = None) -> Track:
     """From values over time, or numbers that hold throughout."""
-    return Track(*(np.broadcast_to(np.float64(part), u.shape) for part in (x, y, radius, angle, stretch)), kind)
+    x, y, radius, angle, stretch = (
+        np.broadcast_to(np.float64(part), u.shape) for part in (x, y, radius, angle, stretch)
+    )
+    return Track(x, y, radius, angle, stretch, kind)
 
 
 def breadth(radius):

@@ -117,15 +117,15 @@ def scene(
         [list(CLASSES).index(set_name), _splits(set_name).index(split), *np.atleast_1d(seed).tolist()]
     )
     # The same draws whatever the label: so partners share all but the direction of time.
-    kind, law = rng.integers(len(KINDS)), rng.integers(len(ALONE))
-    backwards, choices = rng.random() < 0.5, rng.random(8)
+    kind, law = int(rng.integers(len(KINDS))), int(rng.integers(len(ALONE)))
+    backwards, choices = bool(rng.random() < 0.5), rng.random(8)
     progress = ease(np.linspace(0, 1, frames), rng)
     if set_name == "A":
         kind = label
     elif look is not None:
         kind = look
     if PARTNER[set_name]:
-        law, backwards = divmod(label, 2)
+        law, backwards = label // 2, label % 2 == 1
     if set_name == "V":
         tracks = circling(progress, choices, list(PACES.values())[label])
     elif set_name == "G":

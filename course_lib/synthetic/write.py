@@ -83,11 +83,11 @@ def make(
     """
     check(set_name, frames, size, gap)
     dials = dial(set_name, p, gap)
-    items = plan(set_name, clips, seed, p)
+    items, partner = plan(set_name, clips, seed, p), PARTNER[set_name]
     about = {
         "set": set_name,
         "classes": list(CLASSES[set_name]),
-        "partner": PARTNER[set_name] and list(PARTNER[set_name]),
+        "partner": None if partner is None else list(partner),
         "flips": set_name not in ("M", "X"),  # mirrored, "push right" becomes "push left"
         "clips": clips,
         "size": size,
@@ -130,11 +130,11 @@ def fill(folder: Path, about: dict, items: list[Item], workers: int, progress: b
         for _ in each(partial(produce, folder, about), todo):
             bar.update()
 
-    mixed, rows = about["set"] == "X", []
+    rows: list[tuple] = []
     for item in items:
         row = (item.path, item.label, item.name, item.split, item.pair, sha256(folder / item.path))
-        rows.append((*row, KINDS[item.look].name) if mixed else row)
-    write_csv(folder / "manifest.csv", (*COLUMNS, "look") if mixed else COLUMNS, rows)
+        rows.append(row if item.look is None else (*row, KINDS[item.look].name))
+    write_csv(folder / "manifest.csv", (*COLUMNS, "look") if about["set"] == "X" else COLUMNS, rows)
     write_json(done, about)
     begun.unlink(missing_ok=True)
 
@@ -157,8 +157,11 @@ def mapper(workers: int) -> Iterator[Callable[..., Iterable]]:
 def die_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
 
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it runs in workers alone
+
     def watch() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

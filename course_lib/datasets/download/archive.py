@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import shutil
 import tarfile
@@ -51,9 +52,11 @@ def unpack(archive: Path, wanted: Callable[[str], bool], folder: Path) -> tuple[
                     elif wanted(name):
                         if name in names:
                             raise ArchiveError(f"{archive}: holds {name} twice; it is not as it should be")
-                        with tar.extractfile(member) as source, (folder / name).open("wb") as target:
+                        source = tar.extractfile(member)
+                        assert source is not None  # as of every plain file
+                        with source, (folder / name).open("wb") as target:
                             shutil.copyfileobj(source, target)
-                            names.append(name)
+                        names.append(name)
             # tarfile takes anything that is no header for the end.
             if reader.last != bytes(BLOCK):
                 raise ArchiveError(f"{archive}: damaged or cut short at byte {tar.offset:,} of its contents")
@@ -78,13 +81,18 @@ def _examine(archive: Path, member: tarfile.TarInfo, folder: Path) -> str:
     return PurePosixPath(tarfile.data_filter(member, str(folder)).name).name
 
 
-class _LastRead:
+class _LastRead(io.BufferedIOBase):
     """What tarfile reads through, so that the block at which it stopped can be looked at."""
 
     def __init__(self, file: gzip.GzipFile):
         self.file, self.last = file, b""
-        self.seek, self.tell = file.seek, file.tell
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int | None = -1) -> bytes:
         self.last = self.file.read(count)
         return self.last
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()

@@ -45,7 +45,7 @@ class Retryable(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Timeouts and waits: seconds to connect, seconds without a byte, seconds between tries; the session that they hold for.
+    """Seconds to connect, seconds without a byte, seconds to wait between tries; the session that they hold for.
 
     A file is given up after len(waits) + 1 tries in a row that brought nothing new.
     """
