@@ -465,7 +465,7 @@ def test_events_begin_anywhere_in_the_clip():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"set": "Z"}, "no set 'Z': use one of A, M, V, X, G"),
+        ({"set_name": "Z"}, "no set 'Z': use one of A, M, V, X, G"),
         ({"size": 63}, "size=63 .* use an even size"),
         ({"size": 8}, "size=8 .* use an even size from 16 up"),
         ({"frames": 1}, "frames=1 .* use 2 or more"),
@@ -473,16 +473,16 @@ def test_events_begin_anywhere_in_the_clip():
         ({"label": -1}, "label=-1 .* use 0 to 15"),
         ({"split": "val"}, "no split 'val' in set M: use one of train, test"),
         ({"split": "paired"}, "no split 'paired' in set M"),
-        ({"set": "X", "split": "val"}, "use one of train, test, paired"),
+        ({"set_name": "X", "split": "val"}, "use one of train, test, paired"),
         ({"look": 3}, "look=3: only in set X"),
-        ({"set": "X", "look": 8}, "look=8 is no look: use 0 to 7"),
+        ({"set_name": "X", "look": 8}, "look=8 is no look: use 0 to 7"),
         ({"gap": 3}, "gap=3: only set G has a gap, set M has none"),
-        ({"set": "G", "gap": 23}, "gap=23 does not fit into frames=32 .* use 0 to 22, or 33 frames"),
-        ({"set": "G", "gap": -1}, "gap=-1 does not fit .* use 0 to 22$"),
-        ({"set": "G", "frames": 16}, "gap=8 does not fit into frames=16 .* use 0 to 6, or 18 frames"),
-        ({"set": "G", "frames": 8}, "frames=8 cannot hold two events of 5 frames: use 10 or more"),
+        ({"set_name": "G", "gap": 23}, "gap=23 does not fit into frames=32 .* use 0 to 22, or 33 frames"),
+        ({"set_name": "G", "gap": -1}, "gap=-1 does not fit .* use 0 to 22$"),
+        ({"set_name": "G", "frames": 16}, "gap=8 does not fit into frames=16 .* use 0 to 6, or 18 frames"),
+        ({"set_name": "G", "frames": 8}, "frames=8 cannot hold two events of 5 frames: use 10 or more"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_a_way_out(wrong, message):
     with pytest.raises(ValueError, match=message):
-        render(**({"set": "M", "label": 0, "seed": 0} | wrong))
+        render(**({"set_name": "M", "label": 0, "seed": 0} | wrong))
