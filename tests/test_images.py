@@ -114,7 +114,7 @@ def test_vivit_starts_from_the_image_vit_its_kernel_in_the_central_frame(model):
 
 def test_vivits_image_twin_gives_the_image_vits_answer():
     twin = image_twin(build("vivit_tiny")).eval()
-    weights, _ = fill(twin, timm_vit(), "timm")
+    weights, *_ = fill(twin, timm_vit(), "timm")
     twin.load_state_dict(weights, strict=False)
     with torch.no_grad():
         found, wanted = twin.encoder(twin.patches(CLIP[:, :, :1])), plain_vit(timm_vit(), CLIP[:, :, 0], "tanh")

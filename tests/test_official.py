@@ -368,9 +368,9 @@ def test_a_caffe2_pickle_cannot_run_code(tmp_path):
             return (Path(tmp_path / "sprung").touch, ())
 
     (tmp_path / "trap.pkl").write_bytes(pickle.dumps({"blobs": {"conv1_w": Trap()}}))
-    with pytest.raises(ValueError, match=r"is not a checkpoint that can be read: it holds .*a checkpoint holds arrays"):
+    with pytest.raises(ValueError, match=r"(?s)holds no state dict of tensors"):
         load(build("slowfast_tiny"), tmp_path / "trap.pkl", "pyslowfast")
     assert not (tmp_path / "sprung").exists()
     (tmp_path / "other.pkl").write_bytes(pickle.dumps(["no", "blobs"]))
-    with pytest.raises(ValueError, match="not a checkpoint that can be read"):
+    with pytest.raises(ValueError, match="holds no state dict of tensors"):
         load(build("slowfast_tiny"), tmp_path / "other.pkl", "pyslowfast")

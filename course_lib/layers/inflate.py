@@ -32,11 +32,13 @@ def inflate_conv(
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Which of our tensors got weights, which keep their fresh start, and which given tensors found no place."""
+    """Which of our tensors got weights, which keep their fresh start, and which given tensors found no place; the
+    prefix of a wrapper ("module.") that was cut off their names."""
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
+    stripped: str = ""
 
     def __str__(self) -> str:
         def some(names: tuple[str, ...]) -> str:
@@ -45,6 +47,7 @@ class LoadReport:
         lines = [f"{len(self.loaded)} tensors loaded"]
         lines += [f"{len(self.fresh)} fresh: {some(self.fresh)}"] if self.fresh else []
         lines += [f"{len(self.left_over)} left over: {some(self.left_over)}"] if self.left_over else []
+        lines += [f"names without the prefix {self.stripped!r}"] if self.stripped else []
         return "\n".join(lines)
 
 

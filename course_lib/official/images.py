@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 import torch
@@ -29,32 +29,33 @@ from course_lib.models.video_swin import VideoSwin
 from course_lib.models.vidtr import CVidTr, VidTr, VidTrConfig
 from course_lib.models.vivit import ViViT
 from course_lib.models.vtn import BACKBONES, VTN, FrameViT
-from course_lib.official import gather, read
+from course_lib.official import Entry, gather, unwrap, wanted
+from course_lib.official.read import Checkpoint, read
 from course_lib.official.scenic import from_flax
 from course_lib.official.timesformer import TIMM_BLOCK
 from course_lib.official.torchvision import SWIN_BLOCK, SWIN_OUTSIDE
 from course_lib.official.videoswin import named as named_swin
 
-Entries = Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]  # ours, official, how
+Entries = Iterator[Entry]
 
 
 def start_from_images(
     net: nn.Module,
-    checkpoint: str | Path | Mapping[str, Tensor],
+    checkpoint: Checkpoint,
     source: Literal["timm", "official", "torchvision"] = "timm",
     how: Literal["average", "centre"] | None = None,
+    part: str | None = None,
 ) -> LoadReport:
-    """Start `net` from an image checkpoint, a local file or its state dict; the report says what stays fresh.
+    """Start `net` from an image checkpoint, in any form that `official.load` takes; the report says what stays fresh.
 
     `source` names the checkpoint's naming: timm's, the authors' own ("official"; ViT, DeiT and ResNet have timm's
     names there), torchvision's. `how` a kernel grows its time axis: as in the network's paper, unless given. The
     classifier is left over. ValueError names what is missing or misshapen; nothing is loaded then.
     """
-    state = dict(checkpoint) if isinstance(checkpoint, Mapping) else read(Path(checkpoint))
     twin = image_twin(net)
-    weights, left = fill(twin, state, source)
+    weights, left, prefix = fill(twin, read(checkpoint, part), source)
     report = grow(net, twin, weights, how)
-    return replace(report, left_over=(*report.left_over, *left))
+    return replace(report, left_over=(*report.left_over, *left), stripped=prefix)
 
 
 def image_twin(net: nn.Module) -> nn.Module:
@@ -87,17 +88,20 @@ def image_twin(net: nn.Module) -> nn.Module:
     raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
 
 
-def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of `twin` out of an image checkpoint, but for its head; and the official tensors left over."""
+def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str], str]:
+    """The tensors of `twin` out of an image checkpoint, but for its head; the official tensors left over; the prefix of
+    a wrapper that was cut off."""
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     match twin:
         case TimeSformer() | ViViT() | VidTr():
-            state, plan = vit_in_timms_names(state, source), vit(twin)
+            plan, rename = list(vit(twin)), partial(vit_in_timms_names, source=source)
         case VideoSwin():
-            plan = swin(twin, source)
+            plan = list(swin(twin, source))
         case I3D():
-            plan = inception(twin)
+            plan = list(inception(twin))
         case _:
-            plan = resnet(twin)
+            plan = list(resnet(twin))
+    prefix, state = unwrap(state, wanted(plan), rename)
     filled, used, problems = gather(twin.state_dict(), state, plan)
     left = [name for name in state if name not in used]
     problems += [f"unexpected: {name}" for name in left if state[name].is_floating_point() and not NOT_USED.match(name)]
@@ -106,7 +110,7 @@ def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dic
             f"this {source} checkpoint is not the image network that {type(twin).__name__} starts from, or has another "
             f"size (build with size=...):\n  " + "\n  ".join(problems[:40])
         )
-    return filled, left
+    return filled, left, prefix
 
 
 NOT_USED = re.compile(r"heads?\.|head$|fc\.|fc_norm\.|classifier\.|pre_logits|aux\d\.|output_projection|.*attn_mask")

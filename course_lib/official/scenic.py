@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from course_lib.models.vivit import Encoder, ViViT
+from course_lib.official.read import flatten
 
 WEIGHTS = ("optimizer/", "target/", "params/")  # where a training state keeps them, in older and newer releases
 
@@ -81,14 +82,6 @@ def from_flax(tree: Mapping[str, object]) -> dict[str, Tensor]:
     if not any(name.endswith(("/kernel", "/scale")) for name in flat):
         return flat
     return dict(torch_layout(name, x) for name, x in flat.items())
-
-
-def flatten(tree: Mapping[str, object], path: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{path}{name}/")
-        else:
-            yield path + name, value
 
 
 def torch_layout(name: str, x: Tensor) -> tuple[str, Tensor]:
