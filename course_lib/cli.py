@@ -229,22 +229,29 @@ def experiment(
     name: Annotated[str, typer.Argument(help="A claim, such as C1.")],
     seeds: int = 3,
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="The folder of the records; else data/results/NAME.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make records anew that are there already.")] = False,
 ) -> None:
     """Run every arm of an experiment over several seeds into data/results; goes on where it was stopped."""
     from tqdm import tqdm
 
-    from course_lib.experiments import EXPERIMENTS, run
+    from course_lib.experiments import run
+    from course_lib.experiments.claims import CLAIMS
 
-    if name not in EXPERIMENTS:
-        raise fail(f"unknown experiment {name!r}: there are {', '.join(EXPERIMENTS)}")
+    if name not in CLAIMS:
+        raise fail(f"unknown experiment {name!r}: there are {', '.join(CLAIMS)}")
     try:
         chosen = active(profile)
     except ValueError as error:
         raise fail(error) from None
+    folder = out or DATA / "results" / name
     for seed in range(seeds):
-        for arm in EXPERIMENTS[name](chosen):
+        for arm in CLAIMS[name](chosen):
             with tqdm(total=chosen.steps, desc=f"{arm.name} seed {seed}", unit="step") as bar:
-                result = run(arm, chosen, seed, DATA / "results" / name, each=lambda step, bar=bar: bar.update())
+                try:
+                    result = run(arm, chosen, seed, folder, lambda step, bar=bar: bar.update(), again)
+                except ValueError as error:
+                    raise fail(error) from None
             scores = ", ".join(f"{key} {value:.3f}" for key, value in result["scores"].items())
             typer.echo(f"{arm.name} seed {seed}: {scores}, {result['seconds']:.0f} s")
 

@@ -24,15 +24,15 @@ class Profile:
     size: int  # pixels of the square clip that the network sees
     steps: int
     batch: int
-    peak_rate: float
+    peak_lr: float
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "does it run?", full=False, clips=240, size=64, steps=6, batch=8, peak_rate=1e-3),
-        Profile("cpu", "a laptop", full=False, clips=2400, size=64, steps=800, batch=32, peak_rate=1e-3),
-        Profile("gpu", "one GPU", full=True, clips=3600, size=224, steps=3000, batch=32, peak_rate=1e-4),
+        Profile("smoke", "does it run?", full=False, clips=240, size=64, steps=6, batch=8, peak_lr=1e-3),
+        Profile("cpu", "a laptop", full=False, clips=2400, size=64, steps=800, batch=32, peak_lr=1e-3),
+        Profile("gpu", "one GPU", full=True, clips=3600, size=224, steps=3000, batch=32, peak_lr=1e-4),
     )
 }
 

@@ -18,14 +18,16 @@ from torch import nn
 
 from course_lib.training import checkpoint as files
 from course_lib.training.batches import shuffled
-from course_lib.training.checkpoint import Checkpoint, as_plain, differences, load, save
-from course_lib.training.loop import TrainConfig, history, train
+from course_lib.training.checkpoint import Checkpoint, as_plain, load, save
+from course_lib.training.loop import train
+from course_lib.training.optim import TrainConfig
+from course_lib.training.resume import differences, history
 
 # Processes that begin without anything of this one, as after a restart. Only imports are shared, to save time
 # (torch._dynamo is what the first optimiser of a process imports).
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload(["torch._dynamo", "safetensors.torch", "course_lib.training.loop"])
-CONFIG = TrainConfig(steps=60, peak_rate=1e-2, warmup=10)
+CONFIG = TrainConfig(steps=60, peak_lr=1e-2, warmup=10)
 
 
 @dataclass(frozen=True)

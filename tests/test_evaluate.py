@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from course_lib.analysis.intervals import interval, t_quantile
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import (
     accuracy,
     average_views,
-    interval,
     pair_accuracy,
     predict,
     predict_views,
     reversal_flip_rate,
-    t_quantile,
     top_k,
 )
 

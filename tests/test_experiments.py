@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from course_lib import experiments
-from course_lib.experiments import Arm, c1, learn, load_set, run, score, to_clips, varied
+from course_lib.analysis.intervals import interval
+from course_lib.experiments import Arm, by_seed, learn, load_set, records, run, score, to_clips, varied
+from course_lib.experiments.claims import c1
+from course_lib.experiments.runs import identity
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES
 from course_lib.training.batches import in_order
-from course_lib.training.evaluate import interval, predict
+from course_lib.training.evaluate import predict
 
 TINY = replace(PROFILES["smoke"], clips=80, size=32, steps=3, batch=4)
 SMALL = (("attention", "space"), ("size", 32), ("dim", 16), ("depth", 1), ("heads", 2))
@@ -21,7 +23,8 @@ SMALL = (("attention", "space"), ("size", 32), ("dim", 16), ("depth", 1), ("head
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "DATA", tmp_path)
+    monkeypatch.setattr("course_lib.experiments.data.DATA", tmp_path)
+    monkeypatch.setattr("course_lib.experiments.runs.DATA", tmp_path)
     return tmp_path
 
 
@@ -82,14 +85,66 @@ def test_a_run_is_recorded_once_and_read_afterwards(here):
     assert {"device", "torch", "python", "commit"} <= set(result["machine"])
     again = run(arm, TINY, 0, folder, lambda step: pytest.fail("it was recorded already"))
     assert again == json.loads(json.dumps(result))
+    assert run(arm, TINY, 0, folder, steps.append, again=True)["scores"] == result["scores"] and len(steps) == 6
+
+
+ARM = Arm("timesformer_tiny", "M", SMALL)
+OTHER_ARMS = {
+    "network": replace(ARM, network="vivit_tiny"),
+    "set_name": replace(ARM, set_name="A"),
+    "a word": replace(ARM, changes=(("attention", "joint"), *SMALL[1:])),
+    "a number": replace(ARM, changes=(*SMALL[:2], ("dim", 32), *SMALL[3:])),
+    "a flag": replace(ARM, changes=(*SMALL, ("scratch", True))),
+    "a tuple": replace(ARM, changes=(*SMALL, ("tubelet", (2, 16, 16)))),
+}
+
+
+def test_arms_that_differ_in_anything_have_records_of_their_own():
+    names = {arm.name for arm in (ARM, *OTHER_ARMS.values())}
+    assert len(names) == 1 + len(OTHER_ARMS)
+    assert Arm("vivit_tiny", "M", (("model", 1),)).name != Arm("vivit_tiny", "M", (("model", 2),)).name
+
+
+OTHER = {"int": lambda x: x + 1, "float": lambda x: x / 2, "bool": lambda x: not x, "str": lambda x: x + "x"}
+CHANGED = [
+    *[(arm, TINY, 0) for arm in OTHER_ARMS.values()],
+    *[(ARM, replace(TINY, **{f.name: OTHER[type(getattr(TINY, f.name)).__name__](getattr(TINY, f.name))}), 0)
+      for f in fields(TINY)],
+    (ARM, TINY, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arm", "profile", "seed"), CHANGED)
+def test_a_record_of_other_settings_is_never_returned(arm, profile, seed, here):
+    """Written by hand under the very name that is asked for, so that only its content can tell."""
+    record = here / f"{arm.name}-{profile.name}-s{seed}.json"
+    about = identity(ARM, TINY, 0)
+    record.write_text(json.dumps(about | {"scores": {"accuracy": 0.5}}))
+    with pytest.raises(ValueError, match=r"(?s)is the record of another run:.*asked for.*--again.*--out"):
+        run(arm, profile, seed, here)
+    record.write_text(json.dumps(identity(arm, profile, seed) | {"scores": {"accuracy": 0.5}}))
+    assert run(arm, profile, seed, here)["scores"] == {"accuracy": 0.5}
+
+
+def test_a_record_of_another_version_of_the_sets_is_never_returned(here, monkeypatch):
+    record = here / f"{ARM.name}-{TINY.name}-s0.json"
+    record.write_text(json.dumps(identity(ARM, TINY, 0)))
+    monkeypatch.setattr("course_lib.experiments.runs.VERSION", 99)
+    with pytest.raises(ValueError, match=r"sets: \d+ in the record, 99 asked for"):
+        run(ARM, TINY, 0, here)
+
+
+def test_runs_that_differ_in_the_number_of_steps_do_not_share_a_checkpoint(here):
+    short, long = replace(TINY, steps=2), replace(TINY, steps=3)
+    assert len(run(ARM, short, 0, here / "a")["loss"]) == 2
+    assert len(run(ARM, long, 0, here / "b")["loss"]) == 3
 
 
 # The recorded runs. Remade by `course experiment C1`.
 
 
-def recorded(set: str, attention: str, measure: str) -> list[float]:
-    paths = sorted((DATA / "results" / "C1").glob(f"timesformer_tiny-{set}-{attention}-cpu-s*.json"))
-    return [json.loads(path.read_text())["scores"][measure] for path in paths]
+def recorded(set_name: str, attention: str, measure: str) -> list[float]:
+    return by_seed(records("C1", "cpu"), set_name, measure, attention=attention)
 
 
 def test_recorded_on_motion_space_only_is_at_half_and_the_others_far_above():

@@ -25,13 +25,14 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "layers": CORE,
     "models": CORE | {"layers"},
     "official": CORE | {"layers", "models"},
-    "training": {"files"},
-    "analysis": CORE | {"layers", "models"},
+    "modes": set(),
+    "training": {"files", "modes"},
+    "analysis": CORE | {"layers", "models", "modes"},
     "figures": CORE,
     "widgets": CORE | {"files"},
     "experiments": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
-    | {"layers", "models", "training", "analysis"},
+    | {"layers", "models", "modes", "training", "analysis"},
     "grading": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},

@@ -17,7 +17,8 @@ from course_lib.datasets.audit import audit_videos, audited, count, coverage
 from course_lib.models import build
 from course_lib.training.batches import loader
 from course_lib.training.evaluate import accuracy, predict_views
-from course_lib.training.loop import TrainConfig, train
+from course_lib.training.loop import train
+from course_lib.training.optim import TrainConfig
 from course_lib.video import probe, read_frames
 from course_lib.video.sampling import dense, views
 from course_lib.video.transforms import TestTransform, ToNetwork, TrainTransform
@@ -80,7 +81,7 @@ def learn(root: Path, workers: int) -> tuple[list[float], float]:
     transform = TrainTransform(c.size, (c.size, 72), flip=False, colours=None)
     dataset = ClipDataset(lists["train"], c.frames, partial(dense, stride=3), transform)
     batches = loader(dataset, batch=6, seed=0, workers=workers, prepare=ToNetwork(flip=dataset.flips))
-    losses = [step.loss for step in train(net, batches, TrainConfig(steps=24, peak_rate=1e-3, warmup=6))]
+    losses = [step.loss for step in train(net, batches, TrainConfig(steps=24, peak_lr=1e-3, warmup=6))]
     sample = partial(views, stride=3, clips=3)
     tested = ClipDataset(lists["val"], c.frames, sample, TestTransform(c.size, c.size, crops=3), split="val")
     chances, labels = predict_views(net, DataLoader(tested, 2), at_once=9)

@@ -15,9 +15,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from course_lib.training.batches import in_order, loader, order, shuffled, unit_range
-from course_lib.training.loop import Step, TrainConfig, history, learning_rate, parameter_groups, train
+from course_lib.training.loop import train
+from course_lib.training.optim import TrainConfig, learning_rate, parameter_groups
+from course_lib.training.resume import Step, Stopped, history, stopping
 
-CONFIG = TrainConfig(steps=12, peak_rate=1e-2, warmup=4, clip_norm=0.8)
+CONFIG = TrainConfig(steps=12, peak_lr=1e-2, warmup=4, grad_clip=0.8)
 
 
 class Tiny(nn.Module):
@@ -62,15 +64,15 @@ def losses(steps):
 
 
 def test_the_learning_rate_is_that_of_torchs_linear_and_cosine_schedulers():
-    config = TrainConfig(steps=40, peak_rate=3e-3, warmup=10)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.peak_rate)
+    config = TrainConfig(steps=40, peak_lr=3e-3, warmup=10)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.peak_lr)
     climb = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / config.warmup, total_iters=config.warmup - 1)
     theirs = []
     for _ in range(config.warmup):
         theirs.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         climb.step()
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.peak_rate)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.peak_lr)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps - config.warmup)
     for _ in range(config.steps - config.warmup):
         theirs.append(optimizer.param_groups[0]["lr"])
@@ -78,9 +80,9 @@ def test_the_learning_rate_is_that_of_torchs_linear_and_cosine_schedulers():
         fall.step()
     ours = [learning_rate(step, config) for step in range(config.steps)]
     assert ours == pytest.approx(theirs, rel=1e-9)
-    assert max(ours) == ours[config.warmup] == config.peak_rate
+    assert max(ours) == ours[config.warmup] == config.peak_lr
     assert learning_rate(config.steps, config) == 0
-    assert learning_rate(0, replace(config, warmup=0)) == config.peak_rate
+    assert learning_rate(0, replace(config, warmup=0)) == config.peak_lr
 
 
 def test_a_run_is_what_a_plain_loop_with_torchs_adamw_does():
@@ -102,23 +104,23 @@ def test_a_run_is_what_a_plain_loop_with_torchs_adamw_does():
         loss.backward()
         norms.append(math.sqrt(sum((p.grad**2).sum().item() for p in plain.parameters())))
         for p in plain.parameters():
-            p.grad *= min(1.0, CONFIG.clip_norm / (norms[-1] + 1e-6))
+            p.grad *= min(1.0, CONFIG.grad_clip / (norms[-1] + 1e-6))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, CONFIG)
         optimizer.step()
         plain_losses.append(loss.item())
 
     assert losses(records) == pytest.approx(plain_losses, rel=1e-5)
-    assert [step.gradient_norm for step in records] == pytest.approx(norms, rel=1e-4)
-    assert min(norms) < CONFIG.clip_norm < max(norms)  # both sides of the clip were visited
-    assert [step.rate for step in records] == [learning_rate(n, CONFIG) for n in range(CONFIG.steps)]
+    assert [step.grad_norm for step in records] == pytest.approx(norms, rel=1e-4)
+    assert min(norms) < CONFIG.grad_clip < max(norms)  # both sides of the clip were visited
+    assert [step.lr for step in records] == [learning_rate(n, CONFIG) for n in range(CONFIG.steps)]
     assert [step.number for step in records] == list(range(CONFIG.steps))
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter, names[name], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_two_classes_of_clips_are_learnt():
-    records = list(train(tiny(), batches_of_two_classes(), TrainConfig(steps=60, peak_rate=1e-2, warmup=5)))
+    records = list(train(tiny(), batches_of_two_classes(), TrainConfig(steps=60, peak_lr=1e-2, warmup=5)))
     assert sum(step.accuracy for step in records[-10:]) / 10 > 0.95 > records[0].accuracy
     assert all(step.seconds > 0 for step in records)
 
@@ -140,10 +142,10 @@ def test_only_what_multiplies_the_features_decays():
         ({"steps": 0}, "steps=0"),
         ({"steps": 50, "warmup": 50}, "warmup=50: climb for 0 to 49 of the 50 steps"),
         ({"warmup": -1}, "warmup=-1"),
-        ({"peak_rate": 0.0}, "peak_rate=0.0"),
-        ({"peak_rate": math.nan}, "peak_rate=nan"),
+        ({"peak_lr": 0.0}, "peak_lr=0.0"),
+        ({"peak_lr": math.nan}, "peak_lr=nan"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
-        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"grad_clip": 0.0}, "grad_clip=0.0"),
         ({"seed": -1}, "seed=-1"),
     ],
 )
@@ -157,7 +159,7 @@ def test_on_a_gpu_the_network_computes_in_bfloat16_and_learns(tmp_path):
     seen = set()
     net = tiny().cuda()
     net.head.register_forward_hook(lambda module, arguments, output: seen.add(output.dtype))
-    config = TrainConfig(steps=60, peak_rate=1e-2, warmup=5)
+    config = TrainConfig(steps=60, peak_lr=1e-2, warmup=5)
     with closing(train(net, batches_of_two_classes(), config, tmp_path / "run")) as steps:
         first = list(islice(steps, 30))
     rest = list(train(net, batches_of_two_classes(), config, tmp_path / "run"))
@@ -321,7 +323,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(tmp
             yield (clips * math.inf if number == 5 else clips), labels
 
     net = tiny()
-    with pytest.raises(FloatingPointError, match=r"step 5: loss nan.*lower peak_rate=0\.01"):
+    with pytest.raises(FloatingPointError, match=r"step 5: loss nan.*lower peak_lr=0\.01"):
         list(train(net, one_bad_clip, CONFIG, tmp_path / "run", every=3))
     assert all(parameter.isfinite().all() for parameter in net.parameters())
     assert len(history(tmp_path / "run")) == 3  # a step that failed is not saved
@@ -425,3 +427,97 @@ def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
     for make in (lambda: shuffled(*two_classes(), batch=25, seed=0), lambda: loader(Numbered(), batch=11, seed=0)):
         with pytest.raises(ValueError, match=r"batch=(25 of 24|11 of 10) clips"):
             make()
+
+
+# ------------------------------------------------------------------------------------------------ frozen parts
+
+
+def frozen_statistics(net):
+    """What a frozen backbone makes of a clip, and the statistics of its batch norm."""
+    clips = unit_range(two_classes()[0])
+    return net.norm(net.conv(clips)).detach().clone(), net.norm.running_mean.clone(), net.norm.running_var.clone()
+
+
+def test_a_frozen_part_in_evaluation_mode_stays_exactly_as_it_was():
+    net = tiny()
+    for part in (net.conv, net.norm):
+        part.requires_grad_(False).eval()
+    before = frozen_statistics(net)
+    for _ in train(net, batches_of_two_classes(), TrainConfig(steps=20, peak_lr=1e-2, warmup=5)):
+        net.eval()  # a look between two steps must not change the training
+    net.conv.eval()
+    net.norm.eval()
+    assert all(torch.equal(a, b) for a, b in zip(before, frozen_statistics(net), strict=True))
+
+
+def test_parts_that_train_are_in_training_mode_whatever_is_done_between_two_steps():
+    modes, net = [], tiny()
+    net.dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
+    for _ in train(net, batches_of_two_classes(), replace(CONFIG, steps=6)):
+        net.eval()
+    assert modes == [True] * 6
+
+
+def test_a_network_in_evaluation_mode_is_not_trained_unasked():
+    with pytest.raises(ValueError, match=r"in evaluation mode: call net\.train\(\)"):
+        next(train(tiny().eval(), batches_of_two_classes(), CONFIG))
+
+
+# ------------------------------------------------------------------------------------------------ SGD
+
+
+def test_sgd_is_torchs_with_nesterovs_momentum():
+    config = replace(CONFIG, optimizer="sgd", momentum=0.8, grad_clip=1e9)
+    net, plain = tiny(dropout=0.0), tiny(dropout=0.0)
+    records = list(train(net, batches_of_two_classes(), config))
+    decayed, spared = parameter_groups(plain, config.weight_decay)
+    optimizer = torch.optim.SGD([decayed, spared], momentum=0.8, nesterov=True)
+    plain_losses = []
+    for number, (clips, labels) in enumerate(islice(batches_of_two_classes()(0), config.steps)):
+        loss = F.cross_entropy(plain(clips), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(number, config)
+        optimizer.step()
+        plain_losses.append(loss.item())
+    assert losses(records) == pytest.approx(plain_losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "wrap", [torch.compile, nn.DataParallel, lambda net: net], ids=["compiled", "wrapped", "plain"]
+)
+def test_a_run_goes_on_however_the_network_was_wrapped_when_it_was_saved(wrap, optimizer, tmp_path):
+    config, path = replace(CONFIG, optimizer=optimizer), tmp_path / "run.safetensors"
+    whole = losses(train(tiny(), batches_of_two_classes(), config))
+    for number, _ in enumerate(train(eager(wrap(tiny())), batches_of_two_classes(), config, path), 1):
+        if number == 5:
+            break
+    resumed = losses(train(tiny(), batches_of_two_classes(), config, path))
+    assert resumed == whole[5:]
+
+
+def eager(net):
+    """torch.compile wraps at once and compiles at the first call; the test is of the wrapping."""
+    if hasattr(net, "_orig_mod"):
+        net.forward = net._orig_mod.forward
+    return net
+
+
+# ------------------------------------------------------------------------------------------------ being stopped
+
+
+def test_a_stopped_cell_says_how_to_go_on(tmp_path):
+    path = tmp_path / "run.safetensors"
+    with (
+        pytest.raises(Stopped) as stopped,
+        stopping(path, 12),
+        closing(train(tiny(), batches_of_two_classes(), CONFIG, path)) as records,
+    ):
+        for step in records:
+            if step.number == 4:
+                raise KeyboardInterrupt
+    sentence = "Stopped at 5 of 12, saved; run this cell again to go on from there."
+    assert stopped.value._render_traceback_() == [sentence]
+    assert len(list(train(tiny(), batches_of_two_classes(), CONFIG, path))) == 7

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from course_lib.layers.attention import record_attention
 from course_lib.layers.schemes import Groups
+from course_lib.modes import evaluating
 
 
 class AttentionMap(NamedTuple):
@@ -36,12 +37,8 @@ def attention_maps(net: nn.Module, clip: Float[Tensor, "1 3 T H W"]) -> dict[str
     """
     if not hasattr(net.config, "grid"):
         raise ValueError(f"{type(net).__name__} has no single token grid to lay maps out on: use record_attention(net)")
-    training = net.training
-    try:
-        with record_attention(net.eval()) as recorded, torch.inference_mode():
-            net(clip)
-    finally:
-        net.train(training)
+    with evaluating(net), record_attention(net) as recorded, torch.inference_mode():
+        net(clip)
     maps = {}
     for name, calls in recorded.items():
         scheme = net.get_submodule(name).scheme

@@ -1,4 +1,4 @@
-"""How a trained network is judged: accuracy, pairs of a clip and its reverse, views, intervals over seeds.
+"""How a trained network is judged: accuracy, pairs of a clip and its reverse, views.
 
 Pair accuracy and reversal flip rate need a set in which every class has a partner, made of its clips played
 backwards (set M). On a set closed under reversal a network blind to order has a pair accuracy of exactly 50
@@ -7,15 +7,13 @@ backwards (set M). On a set closed under reversal a network blind to order has a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean, stdev
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from course_lib.modes import evaluating
 from course_lib.training.batches import Batch
 
 
@@ -54,14 +52,8 @@ def _predict(
     net: nn.Module, answer: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     device = next(net.parameters()).device
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        with torch.inference_mode():
-            results = [(answer(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
-    finally:
-        for module, mode in modes:  # one by one: part of the network may have been in evaluation mode before
-            module.training = mode
+    with evaluating(net), torch.inference_mode():
+        results = [(answer(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
     if not results:
         raise ValueError("no batches: give at least one clip")
     logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
@@ -120,42 +112,6 @@ def average_views(logits: Float[Tensor, "n views classes"]) -> Float[Tensor, "n 
     Softmax first, mean second, as the released test code of SlowFast and MViT does.
     """
     return logits.softmax(dim=2).mean(dim=1)
-
-
-class Interval(NamedTuple):
-    """A mean and the two ends of its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % t interval of one value per seed; to compare two networks, give differences by seed."""
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} value(s) have no interval: run at least 2 seeds")
-    mean = fmean(values)
-    half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half)
-
-
-def t_quantile(freedom: int, inside: float = 0.95) -> float:
-    """The t such that Student's distribution of `freedom` degrees lies in -t..t with chance `inside`."""
-    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(freedom)), which has an end where t has none
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if _inside(middle, freedom) < inside else (low, middle)
-    return math.tan(middle) * math.sqrt(freedom)
-
-
-def _inside(angle: float, freedom: int) -> float:
-    """Chance of -t..t, a finite sum for whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine if odd else 1.0), 0.0
-    for power in range(odd, freedom - 1, 2):  # powers of the cosine: 1, 3, 5 ... or 0, 2, 4 ...
-        total += term
-        term *= cosine**2 * (power + 1) / (power + 2)
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
 def _require_pairs(partner: Int[Tensor, "classes"]) -> None:

@@ -1,0 +1,50 @@
+"""Recorded runs: found again, compared with what is asked for, laid side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from course_lib.files import read_json
+from course_lib.paths import DATA
+
+
+def require_match(path: Path, record: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """ValueError if a record is of another experiment than the one asked for; every difference in a line."""
+    there = _flat({key: record.get(key) for key in asked})
+    here = _flat(asked)
+    lines = [
+        f"{name}: {there.get(name, 'nothing')!r} in the record, {here.get(name, 'nothing')!r} asked for"
+        for name in here | there
+        if there.get(name, "nothing") != here.get(name, "nothing")
+    ]
+    if lines:
+        raise ValueError(
+            f"{path} is the record of another run:\n  " + "\n  ".join(lines) + "\n"
+            "Make it anew (course experiment ... --again), or write to another folder (--out)"
+        )
+
+
+def records(name: str, profile: str, folder: Path = DATA / "results") -> list[dict[str, Any]]:
+    """The recorded runs of an experiment, by seed. ValueError if there are none."""
+    found = [read_json(path) for path in sorted((folder / name).glob(f"*-{profile}-s*.json"))]
+    if not found:
+        raise ValueError(f"no recorded runs in {folder / name}: make them with `course experiment {name}`")
+    return sorted(found, key=lambda record: record["seed"])
+
+
+def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[float]:
+    """One measure of the runs on a set whose network was built with `changes`, in the order of their seeds."""
+    return [
+        record["scores"][measure]
+        for record in found
+        if record["arm"]["set_name"] == set_name and changes.items() <= record["arm"]["changes"].items()
+    ]
+
+
+def _flat(tree: object, above: str = "") -> dict[str, object]:
+    """{"arm": {"network": "x"}} as {"arm.network": "x"}."""
+    if not isinstance(tree, Mapping):
+        return {above.rstrip("."): tree}
+    return {name: leaf for key, value in tree.items() for name, leaf in _flat(value, f"{above}{key}.").items()}

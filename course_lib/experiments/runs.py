@@ -1,0 +1,125 @@
+"""Controlled runs: one network, one set, one seed, one record.
+
+Notebooks show the same steps in the open; `course experiment` repeats them over seeds and writes data/results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from course_lib.experiments.data import Data, load_set, to_clips, varied
+from course_lib.experiments.records import require_match
+from course_lib.files import read_json, write_json
+from course_lib.machine import machine
+from course_lib.models import build
+from course_lib.paths import DATA
+from course_lib.profiles import Profile
+from course_lib.synthetic.write import VERSION
+from course_lib.training.batches import in_order, shuffled
+from course_lib.training.evaluate import accuracy, pair_accuracy, predict
+from course_lib.training.loop import train
+from course_lib.training.optim import TrainConfig
+from course_lib.training.resume import Step, history
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One cell of an experiment. `changes` go to `models.build`."""
+
+    network: str
+    set_name: str
+    changes: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "-".join([self.network, self.set_name, *(f"{key}={_plain(value)}" for key, value in self.changes)])
+
+    def build(self, classes: int, seed: int) -> nn.Module:
+        """The same start for the same seed, whatever was drawn before."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return build(self.network, classes=classes, **dict(self.changes))
+
+
+def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
+    """All that a record depends on but the machine; two runs with the same one are the same experiment."""
+    changes = {key: _plain(value) for key, value in arm.changes}
+    about = {"arm": asdict(arm) | {"changes": changes}, "profile": asdict(profile), "seed": seed, "sets": VERSION}
+    return json.loads(json.dumps(about))
+
+
+def _plain(value: object) -> Any:
+    """A change as JSON keeps it: numbers and words as they are, the rest as Python writes it."""
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def recipe(profile: Profile, seed: int = 0) -> TrainConfig:
+    """AdamW with a short climb, as long as the profile says."""
+    return TrainConfig(steps=profile.steps, peak_lr=profile.peak_lr, warmup=min(50, profile.steps // 3), seed=seed)
+
+
+def learn(
+    net: nn.Module, data: Data, profile: Profile, seed: int = 0, checkpoint: Path | None = None
+) -> Iterator[Step]:
+    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them."""
+    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied)
+    return train(net, batches, recipe(profile, seed), checkpoint)
+
+
+def score(net: nn.Module, data: Data) -> dict[str, float]:
+    """Test accuracy, and pair accuracy where classes have partners."""
+    logits, labels = predict(net, in_order(data.test, data.test_labels, 64, to_clips))
+    scores = {"accuracy": accuracy(logits, labels)}
+    if data.partner is not None:
+        scores["pair_accuracy"] = pair_accuracy(logits, labels, data.partner)
+    return scores
+
+
+def run(
+    arm: Arm,
+    profile: Profile,
+    seed: int,
+    folder: Path,
+    each: Callable[[Step], None] = lambda step: None,
+    again: bool = False,
+) -> dict[str, Any]:
+    """One arm, one seed: the record, read from `folder` if it is there, else made (and resumed) and written there.
+
+    `again` makes it anew whatever is there. ValueError for a record of other settings under the same name: it says what
+    differs.
+    """
+    about = identity(arm, profile, seed)
+    record = folder / f"{arm.name}-{profile.name}-s{seed}.json"
+    if record.is_file() and not again:
+        found = read_json(record)
+        require_match(record, found, about)
+        return found
+    data = load_set(arm.set_name, profile)
+    net = arm.build(len(data.classes), seed)
+    net.to("cuda" if torch.cuda.is_available() else "cpu")
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+    checkpoint = DATA / "runs" / f"{record.stem}-{digest}.safetensors"
+    if again:
+        checkpoint.unlink(missing_ok=True)
+    for step in learn(net, data, profile, seed, checkpoint):
+        each(step)
+    steps = history(checkpoint)  # those of before an interruption too
+    result = about | {
+        "train_clips": len(data.train),
+        "test_clips": len(data.test),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "scores": score(net, data),
+        "seconds": round(sum(step.seconds for step in steps), 1),
+        "loss": [round(step.loss, 4) for step in steps],
+        "machine": machine(),
+    }
+    write_json(record, result)
+    return result
