@@ -42,13 +42,13 @@ def videos(tmp_path):
 @pytest.fixture
 def examined(monkeypatch):
     """The paths that were decoded, in the order of the calls."""
-    paths, examine = [], worker.examine
+    paths, decode_all = [], worker.check
 
     def record(path, seconds):
         paths.append(Path(path))
-        return examine(path, seconds)
+        return decode_all(path, seconds)
 
-    monkeypatch.setattr(worker, "examine", record)
+    monkeypatch.setattr(worker, "check", record)
     return paths
 
 
@@ -100,18 +100,18 @@ def test_unchanged_files_are_not_checked_again_and_changed_ones_are(videos, tmp_
 
 
 def test_a_file_that_took_too_long_gets_another_chance(videos, tmp_path, monkeypatch):
-    late = worker.examine
+    late = worker.check
     with pytest.raises(VideoError) as too_late:  # the words of the error are those that are recognised
-        worker.examine(tmp_path / videos.videos[0].path, 0.0)
+        worker.check(tmp_path / videos.videos[0].path, 0.0)
 
     def slow(path, seconds):
         if Path(path).name.startswith("clip 0"):
             raise too_late.value
         return late(path, seconds)
 
-    monkeypatch.setattr(worker, "examine", slow)
+    monkeypatch.setattr(worker, "check", slow)
     assert count(check(videos, tmp_path / "report.csv"))["broken"] == 3
-    monkeypatch.setattr(worker, "examine", late)
+    monkeypatch.setattr(worker, "check", late)
     assert count(check(videos, tmp_path / "report.csv"))["broken"] == 2
 
 
@@ -142,13 +142,13 @@ from pathlib import Path
 from course_lib.datasets import audit
 from course_lib.video import worker
 from course_lib.datasets.manifest import Video, VideoList
-calls, examine = [], worker.examine
+calls, decode_all = [], worker.check
 def dying(path, seconds):
     calls.append(path)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return examine(path, seconds)
-worker.examine = dying
+    return decode_all(path, seconds)
+worker.check = dying
 videos = {tuple(videos.videos)!r}
 audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
 """
@@ -170,11 +170,11 @@ from course_lib.datasets import audit
 from course_lib.video import worker
 from course_lib.datasets.manifest import Video, VideoList
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
-examine = worker.examine
+decode_all = worker.check
 def slow(path, seconds):
     time.sleep(0.5 if "clip 0" in str(path) else 600)
-    return examine(path, seconds)
-worker.examine = slow
+    return decode_all(path, seconds)
+worker.check = slow
 videos = {tuple(videos.videos)!r}
 audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=2)
 """

@@ -19,7 +19,7 @@ from course_lib.datasets.clips import preload
 from course_lib.datasets.manifest import Video, VideoList, read_manifest
 from course_lib.video import VideoError, read_frames
 from course_lib.video.sampling import dense, segments, views
-from course_lib.video.transforms import TestTransform, TrainTransform, whole_frames
+from course_lib.video.transforms import EvalTransform, TrainTransform, whole_frames
 
 COLUMNS = ("path", "label", "name", "split", "pair", "sha256")
 SAME_PICTURE_BOTH_WAYS = {"x264": "keyint=1", "qp": "18"}
@@ -100,15 +100,15 @@ def test_a_clip_and_its_reverse_hold_the_same_pictures_by_default(source):
 
 def test_testing_by_views_shows_every_temporal_clip_in_every_crop(source):
     by_views = partial(views, stride=3, clips=4)
-    dataset = ClipDataset(source, 5, by_views, TestTransform(16, 24, crops=3), split="test")
+    dataset = ClipDataset(source, 5, by_views, EvalTransform(16, 24, crops=3), split="test")
     clip, label = dataset[1]
     told, shown = dataset.explain(1), dataset.read(1)
     assert (clip.shape, label) == ((12, 3, 5, 16, 16), 1)
     assert np.array_equal(told.indices, views(FRAMES, 5, 3, 4)) and told.seconds.shape == (4, 5)
     assert [numbers(frames) for frames in shown] == (FRAMES - 1 - told.indices).tolist()  # "down" counts backwards
     for number, frames in enumerate(shown):
-        assert torch.equal(clip[3 * number : 3 * number + 3], TestTransform(16, 24, crops=3)(frames))
-    middle = ClipDataset(source, 5, by_views, TestTransform(16, 24), split="test")[1][0]
+        assert torch.equal(clip[3 * number : 3 * number + 3], EvalTransform(16, 24, crops=3)(frames))
+    middle = ClipDataset(source, 5, by_views, EvalTransform(16, 24), split="test")[1][0]
     assert torch.equal(middle, clip[1::3])
 
 

@@ -94,7 +94,7 @@ def files(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
 
 def peak_memory() -> int:
     """Bytes, the most that the decoding process has held; 0 where none is running or the system does not say."""
-    status = Path(f"/proc/{worker._kept.guard.process.pid}/status")
+    status = Path(f"/proc/{worker._kept.worker.process.pid}/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 

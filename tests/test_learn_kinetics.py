@@ -21,7 +21,7 @@ from course_lib.training.loop import train
 from course_lib.training.optim import TrainConfig
 from course_lib.video import probe, read_frames
 from course_lib.video.sampling import dense, views
-from course_lib.video.transforms import TestTransform, ToNetwork, TrainTransform
+from course_lib.video.transforms import EvalTransform, ToNetwork, TrainTransform
 
 REAL = {"arm wrestling": "mma_demo.mp4", "flipping pancake": "decord_flipping_a_pancake.mkv"}
 TRAIN, VAL, LENGTH = 6, 3, 30  # clips a class, frames a clip
@@ -83,7 +83,7 @@ def learn(root: Path, workers: int) -> tuple[list[float], float]:
     batches = loader(dataset, batch=6, seed=0, workers=workers, prepare=ToNetwork(flip=dataset.flips))
     losses = [step.loss for step in train(net, batches, TrainConfig(steps=24, peak_lr=1e-3, warmup=6))]
     sample = partial(views, stride=3, clips=3)
-    tested = ClipDataset(lists["val"], c.frames, sample, TestTransform(c.size, c.size, crops=3), split="val")
+    tested = ClipDataset(lists["val"], c.frames, sample, EvalTransform(c.size, c.size, crops=3), split="val")
     chances, labels = predict_views(net, DataLoader(tested, 2), at_once=9)
     return losses, accuracy(chances, labels)
 

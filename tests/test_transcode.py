@@ -14,7 +14,7 @@ from PIL import Image
 from video_files import copy_packets, numbered, numbers, write
 
 from course_lib.video import worker
-from course_lib.video.transcode import check_side, shrink, small_size
+from course_lib.video.transcode import check_side, small_size, transcode
 from course_lib.video.worker import VideoError, probe, read_frames
 
 
@@ -44,7 +44,7 @@ def near(source, target) -> bool:
 
 def test_the_copy_shows_what_another_library_makes_of_the_frames(tmp_path):
     source, target = write(tmp_path / "a.mp4", smooth()), tmp_path / "b.mp4"
-    assert shrink(source, target, 64)
+    assert transcode(source, target, 64)
     info = probe(target)
     assert (info.frames, info.height, info.width, info.decoder) == (12, 64, 96, "decord")
     assert near(source, target)
@@ -53,7 +53,7 @@ def test_the_copy_shows_what_another_library_makes_of_the_frames(tmp_path):
 
 def test_frames_keep_their_order_and_number(tmp_path):
     source, target = write(tmp_path / "a.mp4", numbered(height=96, width=128)), tmp_path / "b.mp4"
-    shrink(source, target, 48)
+    transcode(source, target, 48)
     small = read_frames(target, range(40))
     assert numbers(small.repeat(2, axis=1).repeat(2, axis=2)) == list(range(40))
 
@@ -68,21 +68,21 @@ def test_uneven_times_stay_as_they_are(start, tmp_path):
 
     source, target = copy_packets(even, tmp_path / "a.mp4", change), tmp_path / "b.mp4"
     assert len(set(np.diff(times(source)))) > 3
-    shrink(source, target, 64)
+    transcode(source, target, 64)
     assert times(target) == times(source)
 
 
 @pytest.mark.parametrize("muxer", ["mkv", "mov"])
 def test_other_containers_give_mp4_with_the_same_times(muxer, tmp_path):
     source, target = write(tmp_path / f"a.{muxer}", smooth()), tmp_path / "b.mp4"
-    shrink(source, target, 64)
+    transcode(source, target, 64)
     assert times(target) == times(source)
 
 
 @pytest.mark.parametrize(("pixels", "tags"), [("yuvj420p", {}), ("yuv444p", {}), ("yuv420p", {"colorspace": "bt709"})])
 def test_colours_stay_whatever_way_they_are_stored(pixels, tags, tmp_path):
     source, target = write(tmp_path / "a.mp4", smooth(), pixels=pixels, **tags), tmp_path / "b.mp4"
-    shrink(source, target, 64)
+    transcode(source, target, 64)
     assert near(source, target)
     with av.open(str(source)) as old, av.open(str(target)) as new:
         kinds = [next(file.decode(video=0)) for file in (old, new)]
@@ -92,14 +92,14 @@ def test_colours_stay_whatever_way_they_are_stored(pixels, tags, tmp_path):
 
 def test_a_turned_video_stands_upright_in_the_copy(real_clips, tmp_path):
     source, target = real_clips / "decord_video_90.mov", tmp_path / "b.mp4"
-    shrink(source, target, 128)
+    transcode(source, target, 128)
     info = probe(target)
     assert (info.frames, info.height, info.width) == (3, 228, 128) and near(source, target)
 
 
 def test_a_real_clip_with_sound_loses_the_sound_and_nothing_else(real_clips, tmp_path):
     source, target = real_clips / "mma_demo.mp4", tmp_path / "b.mp4"
-    shrink(source, target, 128)
+    transcode(source, target, 128)
     assert times(target) == times(source) and near(source, target)
     with av.open(str(source)) as old, av.open(str(target)) as new:
         assert [stream.type for stream in new.streams] == ["video"]
@@ -108,7 +108,7 @@ def test_a_real_clip_with_sound_loses_the_sound_and_nothing_else(real_clips, tmp
 
 @pytest.mark.parametrize("side", [48, 50, 256])
 def test_nothing_is_made_larger(side, tmp_path):
-    assert not shrink(write(tmp_path / "a.mp4"), tmp_path / "b.mp4", side)
+    assert not transcode(write(tmp_path / "a.mp4"), tmp_path / "b.mp4", side)
     assert not (tmp_path / "b.mp4").exists()
 
 
@@ -128,29 +128,31 @@ def test_a_damaged_video_gives_an_error_and_no_patched_copy(tmp_path):
     data[place : place + size] = b"\x99" * size
     source.write_bytes(data)
     with pytest.raises(VideoError, match="damaged"):
-        shrink(source, tmp_path / "b.mp4", 64)
+        transcode(source, tmp_path / "b.mp4", 64)
 
 
 def test_a_video_whose_times_cannot_be_kept_is_refused(real_clips, tmp_path):
     with pytest.raises(VideoError, match="has no time, or none after that of frame"):
-        shrink(real_clips / "mma_test.avi", tmp_path / "b.mp4", 128)
+        transcode(real_clips / "mma_test.avi", tmp_path / "b.mp4", 128)
 
 
 def test_in_a_process_of_its_own_it_makes_the_same_copy(tmp_path):
     source = write(tmp_path / "large.mp4", numbered(8, 96, 128))
-    assert shrink(source, tmp_path / "here.mp4", 64) and worker.shrink(source, tmp_path / "there.mp4", 64, seconds=60)
+    assert transcode(source, tmp_path / "here.mp4", 64) and worker.transcode(
+        source, tmp_path / "there.mp4", 64, seconds=60
+    )
     here, there = (read_frames(tmp_path / name, range(8)) for name in ("here.mp4", "there.mp4"))
     assert here.shape == (8, 64, 86, 3) and np.array_equal(here, there)
-    assert not worker.shrink(tmp_path / "here.mp4", tmp_path / "again.mp4", 64, seconds=60)
+    assert not worker.transcode(tmp_path / "here.mp4", tmp_path / "again.mp4", 64, seconds=60)
     source.write_bytes(source.read_bytes()[:900])
     with pytest.raises(VideoError, match=r"cut short|not a video"):
-        worker.shrink(source, tmp_path / "broken.mp4", 64, seconds=60)
+        worker.transcode(source, tmp_path / "broken.mp4", 64, seconds=60)
 
 
 def test_a_decoder_that_hangs_while_a_copy_is_made_costs_that_video_only(tmp_path):
     source = write(tmp_path / "large.mp4", numbered(8, 96, 128))
     probe(source)
-    os.kill(worker._kept.guard.process.pid, signal.SIGSTOP)
+    os.kill(worker._kept.worker.process.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"no answer within 0\.3 s"):
-        worker.shrink(source, tmp_path / "small.mp4", 64, seconds=0.3)
-    assert worker.shrink(source, tmp_path / "small.mp4", 64, seconds=60)
+        worker.transcode(source, tmp_path / "small.mp4", 64, seconds=0.3)
+    assert worker.transcode(source, tmp_path / "small.mp4", 64, seconds=60)

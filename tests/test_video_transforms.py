@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from course_lib.video import transforms
-from course_lib.video.transforms import IMAGENET, KINETICS, TestTransform, ToNetwork, TrainTransform
+from course_lib.video.transforms import IMAGENET, KINETICS, EvalTransform, ToNetwork, TrainTransform
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -167,22 +167,22 @@ def test_the_same_generator_state_gives_the_same_clip():
 
 def test_testing_is_scaling_then_the_middle_then_normalising():
     frames = noise(2, 48, 64)
-    clip = TestTransform(size=20, short_side=24)(frames)
+    clip = EvalTransform(size=20, short_side=24)(frames)
     by_hand = (by_pillow(frames, 24, 32)[..., 2:22, 6:26] - 0.45) / 0.225
     assert (clip - by_hand).abs().max() < 1.01 / 255 / 0.225  # bytes: one level
 
 
 def test_testing_with_three_crops_gives_a_view_a_crop():
     frames = noise(2, 24, 40)
-    views = TestTransform(size=24, short_side=24, crops=3)(frames)
+    views = EvalTransform(size=24, short_side=24, crops=3)(frames)
     assert views.shape == (3, 3, 2, 24, 24)
-    assert torch.equal(views[1], TestTransform(size=24, short_side=24)(frames))
+    assert torch.equal(views[1], EvalTransform(size=24, short_side=24)(frames))
     assert torch.equal(views[2], transforms.whole_frames(frames[:, :, 16:]))
     with pytest.raises(ValueError, match="crops=2"):
-        TestTransform(crops=2)
+        EvalTransform(crops=2)
 
 
-@pytest.mark.parametrize("make", [TrainTransform(16, (20, 30)), TestTransform(16, 20)])
+@pytest.mark.parametrize("make", [TrainTransform(16, (20, 30)), EvalTransform(16, 20)])
 def test_bytes_made_numbers_by_the_batch_are_the_numbers_made_one_by_one(make):
     frames = noise(2, 40, 50)
     as_bytes = dataclasses.replace(make, colours=None)(frames, generator(3))
@@ -226,6 +226,6 @@ def test_what_does_not_fit_is_refused_with_the_sizes():
     with pytest.raises(ValueError, match="lowest <= highest"):
         TrainTransform(16, (30, 20))
     with pytest.raises(ValueError, match="short_side=112"):
-        TestTransform(224, 112)
+        EvalTransform(224, 112)
     with pytest.raises(ValueError, match="needs a generator"):
         TrainTransform(8, (8, 8))(noise(2, 8, 8), None)

@@ -147,7 +147,10 @@ def _check(root: Path, seconds: float, path: str) -> Row:
     if not size:
         return Row(path, "missing", reason="no such file")
     try:
-        info, total = worker.examine(root / path, seconds), sha256(root / path)
+        problem = worker.check(root / path, seconds)
+        if problem is not None:
+            raise VideoError(root / path, problem.removeprefix(f"{root / path}: "))
+        info, total = worker.probe(root / path, seconds), sha256(root / path)
     except VideoError as error:
         reason = " ".join(error.reason.split())
         return Row(path, "broken", bytes=size, changed=changed, reason=reason)

@@ -17,7 +17,7 @@ pixels as stored: scaling inside the decoder would round colours otherwise than 
 pixels by 1.1 to 1.5 of 255 levels in the mean and 26 to 48 at most, in decord and in each of swscale's methods), and
 saves no time.
 
-PyAV stops at damaged bytes that it decodes. decord stops at some and shows a patched picture at others; `examine`
+PyAV stops at damaged bytes that it decodes. decord stops at some and shows a patched picture at others; `check`
 finds these, and a data set whose list has SHA-256 sums finds any change at all.
 
 These functions trust the decoder with this process. `course_lib.video.worker` calls them in a process of their own.
@@ -36,7 +36,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from course_lib.video.demux import ANEW, Listing, VideoError, list_packets, open_video, pictures, quarter_turns
+from course_lib.video.demux import (
+    ANEW,
+    MachineError,
+    PacketIndex,
+    VideoError,
+    index_packets,
+    open_video,
+    pictures,
+    quarter_turns,
+)
 
 if TYPE_CHECKING:
     import av
@@ -63,11 +72,11 @@ class VideoInfo:
         return np.clip(np.searchsorted(self.times, seconds + rounding, side="right") - 1, 0, self.frames - 1)
 
 
-def look(path: Path) -> VideoInfo:
+def probe(path: Path) -> VideoInfo:
     """Count the frames of a video by its packets, or by decoding all where packets do not tell."""
-    found = _list_once(path, *_stamp(path))
-    times, fps = np.array(found.shown) * found.tick, found.fps
-    if not found.exact:
+    index = _index_once(path, *_stamp(path))
+    times, fps = np.array(index.shown) * index.tick, index.fps
+    if not index.exact:
         shown = [picture.time for picture in pictures(path)]
         known = None not in shown and shown == sorted(set(shown))
         times = np.array(shown) if known else np.arange(len(shown)) / fps
@@ -76,39 +85,48 @@ def look(path: Path) -> VideoInfo:
         raise VideoError(path, "says neither when its frames are shown nor how fast; encode it again")
     if len(times) > 1 and not abs(fps * times[-1] / (len(times) - 1) - 1) < 0.01:  # what the file claims is only a hint
         fps = float((len(times) - 1) / times[-1])
-    return VideoInfo(path, len(times), fps, found.height, found.width, _decoder_for(found), tuple(times.tolist()))
+    return VideoInfo(path, len(times), fps, index.height, index.width, _decoder_for(index), tuple(times.tolist()))
 
 
-def pick(path: Path, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 3"]:
+def read_frames(path: Path, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 3"]:
     """The frames with these numbers, in the order asked, in one pass over the file."""
     wanted, place = np.unique(np.asarray(indices), return_inverse=True)
-    found = _list_once(path, *_stamp(path))
-    if wanted[0] < 0 or (found.exact and wanted[-1] >= found.packets):
-        raise _out_of_range(wanted, look(path))
-    if not found.exact or found.codec not in JUMPS:
-        return _pick_one_by_one(found, wanted)[place]
-    if _decoder_for(found) == "decord" and 2 * len(wanted) > _stretch(found, wanted):
-        return _pick_with_decord(found, wanted)[place]
-    return _pick_by_packets(found, wanted)[place]
+    index = _index_once(path, *_stamp(path))
+    if wanted[0] < 0 or (index.exact and wanted[-1] >= index.packets):
+        raise _out_of_range(wanted, probe(path))
+    if not index.exact or index.codec not in JUMPS:
+        return _decode_from_start(index, wanted)[place]
+    if _decoder_for(index) == "decord" and 2 * len(wanted) > _stretch(index, wanted):
+        return _read_with_decord(index, wanted)[place]
+    return _decode_groups(index, wanted)[place]
 
 
-def examine(path: Path) -> VideoInfo:
-    """Decode every frame; VideoError at any damage that the codec notices."""
-    info = look(path)
+def check(path: Path) -> str | None:
+    """Decode every frame; the problem in words if there is any damage that the codec notices, or None."""
+    try:
+        _check(path)
+    except MachineError:
+        raise
+    except VideoError as problem:
+        return str(problem)
+    return None
+
+
+def _check(path: Path) -> None:
+    info = probe(path)
     sizes = [(picture.height, picture.width) for picture in pictures(path)]
     if len(sizes) != info.frames:
         raise VideoError(path, f"lists {info.frames} frames, {len(sizes)} decode; {ANEW}")
     if len(set(sizes)) > 1:
         raise VideoError(path, f"frames change their size {sorted(set(sizes))}; encode it again")
-    if info.decoder == "decord":  # `pick` would leave so few frames to PyAV, which has just decoded all
+    if info.decoder == "decord":  # `read_frames` would leave so few frames to PyAV, which has just decoded all
         ends = np.unique([0, info.frames // 2, info.frames - 1])
-        _pick_with_decord(_list_once(path, *_stamp(path)), ends)
-    return info
+        _read_with_decord(_index_once(path, *_stamp(path)), ends)
 
 
 @lru_cache(maxsize=4)
-def _list_once(path: Path, *stamp: int) -> Listing:
-    return list_packets(path)
+def _index_once(path: Path, *stamp: int) -> PacketIndex:
+    return index_packets(path)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -119,54 +137,54 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _decoder_for(found: Listing) -> str:
+def _decoder_for(index: PacketIndex) -> str:
     # decord cannot read AV1 nor turn pictures of every width, and rounds the colours of 10 bits otherwise than PyAV.
-    if not found.exact or found.codec not in JUMPS or found.bits != 8 or found.turns:
+    if not index.exact or index.codec not in JUMPS or index.bits != 8 or index.turns:
         return "pyav"
     try:
-        import decord  # noqa: F401
+        import decord  # noqa: F401  # type: ignore[import-untyped]
     except ImportError:  # no wheel for this machine
         return "pyav"
     return "decord"
 
 
-def _stretch(found: Listing, wanted: np.ndarray) -> int:
+def _stretch(index: PacketIndex, wanted: np.ndarray) -> int:
     """How many frames lie between the key frame before the first one wanted and the last one wanted."""
-    key = found.keys[bisect_right(found.keys, found.shown[wanted[0]]) - 1]
-    return int(wanted[-1]) - bisect_left(found.shown, key) + 1
+    key = index.keys[bisect_right(index.keys, index.shown[wanted[0]]) - 1]
+    return int(wanted[-1]) - bisect_left(index.shown, key) + 1
 
 
-def _pick_with_decord(found: Listing, wanted: np.ndarray) -> np.ndarray:
-    import decord
+def _read_with_decord(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
+    import decord  # type: ignore[import-untyped]
 
     try:
-        reader = decord.VideoReader(str(found.path.absolute()), ctx=decord.cpu(0), num_threads=1)
+        reader = decord.VideoReader(str(index.path.absolute()), ctx=decord.cpu(0), num_threads=1)
         counted, frames = len(reader), reader.get_batch(wanted).asnumpy()
     except Exception as error:  # decord raises its own type, RuntimeError and IndexError for the same causes
         why = str(error).strip().partition("\n")[0].rpartition(") ")[2]
-        raise VideoError(found.path, f"damaged (decord: {why}); {ANEW}") from error
-    if (counted, *frames.shape[1:3]) != (found.packets, found.height, found.width):
+        raise VideoError(index.path, f"damaged (decord: {why}); {ANEW}") from error
+    if (counted, *frames.shape[1:3]) != (index.packets, index.height, index.width):
         raise VideoError(
-            found.path,
-            f"lists {found.packets} frames of {found.height} x {found.width}, decord finds {counted} of "
+            index.path,
+            f"lists {index.packets} frames of {index.height} x {index.width}, decord finds {counted} of "
             f"{frames.shape[1]} x {frames.shape[2]}; encode it again",
         )
     return frames
 
 
-def _pick_by_packets(found: Listing, wanted: np.ndarray) -> np.ndarray:
+def _decode_groups(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
     """Decode what the wanted frames need and no more: their groups of pictures, and of those only frames that are
     wanted or that others refer to."""
-    asked = dict.fromkeys(found.shown[i] for i in wanted)
-    needed = {found.keys[bisect_right(found.keys, time) - 1] for time in asked}
+    asked = dict.fromkeys(index.shown[i] for i in wanted)
+    needed = {index.keys[bisect_right(index.keys, time) - 1] for time in asked}
     frames: dict[int, np.ndarray] = {}
 
     def gather(shown: list[av.VideoFrame]) -> None:
         for picture in shown:
-            if picture.pts in asked:
+            if picture.pts is not None and picture.pts in asked:
                 frames[picture.pts] = np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture))
 
-    with open_video(found.path) as (container, stream):
+    with open_video(index.path) as (container, stream):
         context, within = stream.codec_context, False
         for packet in container.demux(stream):
             if packet.is_keyframe:
@@ -181,21 +199,21 @@ def _pick_by_packets(found: Listing, wanted: np.ndarray) -> np.ndarray:
                 break
         else:
             gather(context.decode(None) if within else [])
-    lost = [i for i in wanted.tolist() if found.shown[i] not in frames]
+    lost = [i for i in wanted.tolist() if index.shown[i] not in frames]
     if lost:
-        raise VideoError(found.path, f"lists {found.packets} frames, frame {lost[0]} is missing; {ANEW}")
-    return _stack(found.path, [frames[time] for time in asked])
+        raise VideoError(index.path, f"lists {index.packets} frames, frame {lost[0]} is missing; {ANEW}")
+    return _stack(index.path, [frames[time] for time in asked])
 
 
-def _pick_one_by_one(found: Listing, wanted: np.ndarray) -> np.ndarray:
+def _decode_from_start(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
     """Decode every frame up to the last one wanted, and count."""
-    frames = []
-    for number, picture in enumerate(islice(pictures(found.path), int(wanted[-1]) + 1)):
+    frames: list[np.ndarray] = []
+    for number, picture in enumerate(islice(pictures(index.path), int(wanted[-1]) + 1)):
         if number == wanted[len(frames)]:
             frames.append(np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture)))
     if len(frames) < len(wanted):
-        raise _out_of_range(wanted, look(found.path))
-    return _stack(found.path, frames)
+        raise _out_of_range(wanted, probe(index.path))
+    return _stack(index.path, frames)
 
 
 def _stack(path: Path, frames: list[np.ndarray]) -> np.ndarray:

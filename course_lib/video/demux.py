@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ class VideoError(Exception):
     def __init__(self, path: str | Path, reason: str | None = None):
         if reason is None:
             # A DataLoader re-raises a worker's error as type(error)("...traceback... VideoError: path: reason").
-            path, _, reason = str(path).rpartition("VideoError: ")[2].strip().partition(": ")
+            path, _, reason = re.split(r"\b(?:Video|Machine)Error: ", str(path))[-1].strip().partition(": ")
         super().__init__(path, reason)
         self.path, self.reason = Path(path), reason
 
@@ -35,8 +38,25 @@ class VideoError(Exception):
         return f"{self.path}: {self.reason}"
 
 
+class MachineError(VideoError):
+    """A file that could not be read here and now, for a reason that is not in the file: no permission, too many open
+    files, a full or failing disk, too little memory or time. Trying again may help; it is no verdict on the file."""
+
+
+MACHINE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ESTALE,
+}
+
+
 @dataclass(frozen=True)
-class Listing:
+class PacketIndex:
     """The packets of one video stream, counted; height and width in pixels as displayed, fps the rate that the file
     claims, turns the quarter turns from stored to displayed, bits those of one colour of one pixel.
 
@@ -59,12 +79,14 @@ class Listing:
     exact: bool
 
 
-def list_packets(path: Path) -> Listing:
+def index_packets(path: Path) -> PacketIndex:
     """Read every packet of a file and decode its first picture; VideoError if it is no video, cut short or damaged."""
     with open_video(path) as (container, stream):
         context, kind = stream.codec_context, container.format.name
         codec = context.codec.canonical_name
-        times, keys, plain, first = [], [], True, None
+        times: list[int | None] = []
+        keys: list[int] = []
+        plain, first = True, None
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise VideoError(path, f"cut short or damaged after {len(times)} frames; {ANEW}")
@@ -83,8 +105,9 @@ def list_packets(path: Path) -> Listing:
             raise VideoError(path, f"no frame can be decoded; {ANEW}")
         plain = plain and kind in (MP4, MATROSKA) and codec in ONE_PICTURE_A_PACKET
         exact = plain and len(container.streams.video) == 1 and _closed_groups(times, keys)
+        shown = [time for time in times if time is not None]
         size, turns = (first.height, first.width), quarter_turns(first)
-        return Listing(
+        return PacketIndex(
             path=path,
             codec=codec,
             bits=max(component.bits for component in first.format.components),
@@ -93,9 +116,9 @@ def list_packets(path: Path) -> Listing:
             width=size[1 - turns % 2],
             turns=turns,
             packets=len(times),
-            shown=tuple(sorted(times)) if exact else (),
-            keys=tuple(times[key] for key in keys) if exact else (),
-            tick=float(stream.time_base),
+            shown=tuple(sorted(shown)) if exact else (),
+            keys=tuple(shown[key] for key in keys) if exact else (),
+            tick=float(stream.time_base or 0),
             exact=exact,
         )
 
@@ -125,17 +148,25 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
     """The file and its video stream, with one thread; every error of FFmpeg becomes a VideoError."""
     import av
 
-    if not path.is_file():
-        raise VideoError(path, "not a file" if path.exists() else "no such file")
-    if path.stat().st_size == 0:
-        raise VideoError(path, f"empty file; {ANEW}")
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise VideoError(path, "not a file")
+        if state.st_size == 0:
+            raise VideoError(path, f"empty file; {ANEW}")
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        raise VideoError(path, "no such file") from None
+    except OSError as error:
+        raise MachineError(path, f"cannot be opened ({error.strerror})") from error
     try:
         # Only an absolute path cannot be taken for an address ("clip:1.mp4").
         with av.open(str(path.absolute()), metadata_errors="ignore") as container:
             if container.format.name in NOT_VIDEO:
                 raise VideoError(path, f"not a video but text or a list of other files ({container.format.name})")
             stream = container.streams.best("video")
-            if stream is None:
+            if not isinstance(stream, av.VideoStream):
                 held = ", ".join(sorted({s.type for s in container.streams}))
                 raise VideoError(path, f"no video stream, only {held}" if held else f"cut short, no stream; {ANEW}")
             stream.codec_context.thread_count = 1
@@ -143,6 +174,8 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
             stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
             yield container, stream
     except av.error.FFmpegError as error:
+        if error.errno in MACHINE:
+            raise MachineError(path, f"cannot be read ({error.strerror})") from error
         raise VideoError(path, f"not a video, cut short or damaged ({error.strerror}); {ANEW}") from error
 
 

@@ -1,6 +1,6 @@
 """A smaller copy of a video, as papers keep Kinetics: its shorter side 256 or 320 pixels, no sound.
 
-Like `decode`, this trusts the decoder with its process; `worker.shrink` runs it in one of its own.
+Like `decode`, this trusts the decoder with its process; `worker.transcode` runs it in one of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from course_lib.video.decode import look
+from course_lib.video.decode import probe
 from course_lib.video.demux import VideoError, open_video, quarter_turns
 
 
@@ -28,7 +28,7 @@ def check_side(short_side: int) -> None:
         raise ValueError(f"short_side={short_side}: H.264 wants even sizes; 256 and 320 are usual")
 
 
-def shrink(source: Path, target: str | Path, short_side: int) -> bool:
+def transcode(source: Path, target: str | Path, short_side: int) -> bool:
     """Write an MP4 (H.264, 4:2:0) of every frame of `source` at its own time, made smaller by bicubic interpolation.
 
     False, and nothing written, if the video is that small already. Frames are turned as a player turns them; the tags
@@ -40,7 +40,7 @@ def shrink(source: Path, target: str | Path, short_side: int) -> bool:
     """
     check_side(short_side)
     target = Path(target)
-    before = look(source)
+    before = probe(source)
     if min(before.height, before.width) <= short_side:
         return False
     height, width = small_size(before.height, before.width, short_side)
@@ -50,7 +50,7 @@ def shrink(source: Path, target: str | Path, short_side: int) -> bool:
         stream.time_base = stream.codec_context.time_base = film.time_base
         last = None
         for number, frame in enumerate(old.decode(film)):
-            time, turns, shape = frame.pts, quarter_turns(frame), film.sample_aspect_ratio
+            time, turns, shape = frame.pts, quarter_turns(frame), film.sample_aspect_ratio or 0
             if time is None or (last is not None and time <= last):
                 raise VideoError(source, f"frame {number} has no time, or none after that of frame {number - 1}")
             last = time
@@ -68,7 +68,7 @@ def shrink(source: Path, target: str | Path, short_side: int) -> bool:
             small.pict_type = av.video.frame.PictureType.NONE  # the encoder chooses its own key frames
             new.mux(stream.encode(small))
         new.mux(stream.encode())
-    after = look(target)
+    after = probe(target)
     if (after.frames, after.height, after.width) != (before.frames, height, width):
         raise VideoError(
             source, f"has {before.frames} frames, its copy {after.frames} of {after.height} x {after.width}"

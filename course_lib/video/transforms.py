@@ -37,13 +37,13 @@ IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # Video Swin a
 def to_clip(frames: UInt8[np.ndarray, "*b T H W 3"] | UInt8[Tensor, "*b T H W 3"]) -> Float[Tensor, "*b 3 T H W"]:
     """Bytes 0..255, colours last, to numbers 0..1, colours first."""
     if isinstance(frames, np.ndarray):
-        frames = torch.from_numpy(np.require(frames, requirements="CW"))  # frames[::-1] has a negative stride
+        frames = torch.from_numpy(np.require(frames, requirements=("C", "W")))  # frames[::-1] has a negative stride
     return frames.movedim(-1, -4).contiguous().float() / 255
 
 
 def bytes_first(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[Tensor, "3 T H W"]:
     """The same bytes, colours first; nothing is copied where that is possible."""
-    return torch.from_numpy(np.require(frames, requirements="CW")).movedim(-1, 0)
+    return torch.from_numpy(np.require(frames, requirements=("C", "W"))).movedim(-1, 0)
 
 
 def normalise(
@@ -172,7 +172,7 @@ class TrainTransform:
         self, frames: UInt8[np.ndarray, "T H W 3"], generator: torch.Generator | None
     ) -> Shaped[Tensor, "3 T h w"]:
         if generator is None:
-            raise ValueError("TrainTransform is random and needs a generator; use TestTransform where nothing may be")
+            raise ValueError("TrainTransform is random and needs a generator; use EvalTransform where nothing may be")
         clip = short_side(bytes_first(frames), _integer(*self.short_side, generator))
         clip = random_crop(clip, self.size, generator)
         if self.flip and _integer(0, 1, generator):
@@ -181,13 +181,11 @@ class TrainTransform:
 
 
 @dataclass(frozen=True)
-class TestTransform:
+class EvalTransform:
     """Scale, then the square in the middle, or `crops`=3 squares (see three_crops); nothing random.
 
     TimeSformer tests at short_side=224, SlowFast at 256. `colours`: None leaves bytes, for `ToNetwork`.
     """
-
-    __test__ = False  # pytest: not a test class
 
     size: int = 224
     short_side: int = 224

@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 
 from course_lib.video import decode
 from course_lib.video.decode import VideoInfo
-from course_lib.video.demux import VideoError
+from course_lib.video.demux import MachineError, VideoError
 
 LONGEST = 2000  # requests that one process answers: decoders lose some 3 kB a file
 MEMORY = 8 * 2**30  # bytes of address space that decoding one file may take beyond those of a process at rest
@@ -34,9 +34,11 @@ def probe(path: str | Path, seconds: float = 60.0) -> VideoInfo:
     """Count the frames of a video by its packets, or by decoding all where packets do not tell.
 
     Raises:
-        VideoError: the file cannot be read, is cut short, crashes its decoder, or gave no answer within `seconds`.
+        VideoError: the file cannot be read, is cut short, or crashes its decoder.
+        MachineError: (a VideoError) it could not be read here and now; no answer within `seconds` is one.
     """
-    return look(path, seconds)
+    answer, _ = _ask("probe", path, seconds)
+    return VideoInfo(**answer | {"path": Path(path), "times": tuple(answer["times"])})
 
 
 def read_frames(
@@ -47,7 +49,8 @@ def read_frames(
     Each call opens the file anew, with one thread: safe in DataLoader workers, forked or spawned.
 
     Raises:
-        VideoError: the file cannot be read, is cut short, crashes its decoder, or gave no answer within `seconds`.
+        VideoError: the file cannot be read, is cut short, or crashes its decoder.
+        MachineError: (a VideoError) it could not be read here and now; no answer within `seconds` is one.
         ValueError: no index, an index that is no whole number, or one that the file does not have.
     """
     asked = np.asarray(indices)
@@ -55,46 +58,35 @@ def read_frames(
         raise ValueError(f"{path}: no frame asked for; give at least one index")
     if asked.ndim != 1 or asked.dtype.kind not in "iu":
         raise ValueError(f"{path}: frame indices must be a list of whole numbers, not {indices!r}")
-    return pick(path, asked.tolist(), seconds)
+    answer, frames = _ask("read_frames", path, seconds, indices=asked.tolist())
+    return np.frombuffer(frames, np.uint8).reshape(answer["shape"])
 
 
 def check(path: str | Path, seconds: float = 60.0) -> str | None:
     """Decode every frame of a file; the problem in words, or None.
 
     Stricter than `read_frames`: any damage that the codec notices counts. Costs the decoding of the whole file.
+
+    Raises:
+        MachineError: it could not be checked here and now, which says nothing about the file.
     """
     try:
-        examine(path, seconds)
-    except VideoError as problem:
-        return str(problem)
-    return None
+        return _ask("check", path, seconds)[0]["problem"]
+    except MachineError:
+        raise
+    except VideoError as crash:
+        return str(crash)
 
 
-def look(path: str | Path, seconds: float) -> VideoInfo:
-    return _info(path, _ask("look", path, seconds)[0])
-
-
-def examine(path: str | Path, seconds: float) -> VideoInfo:
-    return _info(path, _ask("examine", path, seconds)[0])
-
-
-def pick(path: str | Path, indices: list[int], seconds: float) -> UInt8[np.ndarray, "T H W 3"]:
-    answer, frames = _ask("pick", path, seconds, indices=indices)
-    return np.frombuffer(frames, np.uint8).reshape(answer["shape"])
-
-
-def shrink(path: str | Path, target: Path, short_side: int, seconds: float) -> bool:
-    return _ask("shrink", path, seconds, target=os.path.abspath(target), short_side=short_side)[0]["written"]
-
-
-def _info(path: str | Path, answer: dict) -> VideoInfo:
-    return VideoInfo(**answer | {"path": Path(path), "times": tuple(answer["times"])})
+def transcode(path: str | Path, target: Path, short_side: int, seconds: float) -> bool:
+    """Write a smaller copy of a video, see `course_lib.video.transcode`; False if it is that small already."""
+    return _ask("transcode", path, seconds, target=os.path.abspath(target), short_side=short_side)[0]["written"]
 
 
 # This side
 
 
-class Guard:
+class DecodeWorker:
     """One process, and the pipes to and from it."""
 
     def __init__(self):
@@ -142,36 +134,51 @@ def _end(process: subprocess.Popen, owner: int) -> None:
 
 
 _kept = threading.local()
+# Signals by which a decoder's own fault ends it, and so a file's; any other (SIGKILL when memory is short) is sent.
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS}
 
 
-def _ask(call: str, path: str | Path, seconds: float, **more: object) -> tuple[dict, bytearray]:
-    guard = getattr(_kept, "guard", None)
-    if guard is not None and guard.owner != os.getpid():
-        _kept.of_the_parent, guard = guard, None  # kept, since it is not ours to end
-    if guard is not None and guard.asked >= LONGEST:
-        guard.close()
-    if guard is None or guard.process.poll() is not None:
-        guard = _kept.guard = Guard()
-    request = {"call": call, "path": os.path.abspath(path), "seconds": seconds, "more": more}
+def _ask(call: str, path: str | Path, seconds: float, **arguments: object) -> tuple[dict, bytearray]:
+    """Have a function of that name called in the process, of `decode` or `transcode`; its answer, and the pixels."""
+    worker = getattr(_kept, "worker", None)
+    if worker is not None and worker.owner != os.getpid():
+        _kept.of_the_parent, worker = worker, None  # kept, since it is not ours to end
+    if worker is not None and worker.asked >= LONGEST:
+        worker.close()
+    if worker is None or worker.process.poll() is not None:
+        worker = _kept.worker = _start(path)
+    request = {"call": call, "path": os.path.abspath(path), "seconds": seconds, "arguments": arguments}
     try:
-        answer, content = guard.ask(request)
+        answer, content = worker.ask(request)
     except TimeoutError:
-        guard.close()
+        worker.close()
         late = f"no answer within {seconds:g} s: the decoder hangs, or the file is long (raise `seconds`)"
-        raise VideoError(path, late) from None
+        raise MachineError(path, late) from None
     except EOFError:
-        died = guard.process.wait()
-        guard.close()
+        died = worker.process.wait()
+        worker.close()
         how = signal.Signals(-died).name if died < 0 else f"exit {died}"
-        raise VideoError(path, f"the process that decoded it died ({how})") from None
+        kind = VideoError if -died in CRASHES else MachineError
+        raise kind(path, f"the process that decoded it died ({how})") from None
     except BaseException:  # Ctrl-C: the answer that is under way belongs to nobody
-        guard.close()
+        worker.close()
         raise
     if "refusal" in answer:
-        raise VideoError(path, answer["refusal"])
+        kind = MachineError if answer["machine"] else VideoError
+        raise kind(path, answer["refusal"])
+    for words in ("mistake", "problem"):
+        if answer.get(words):
+            answer[words] = answer[words].replace(request["path"], os.fspath(path), 1)
     if "mistake" in answer:
-        raise ValueError(answer["mistake"].replace(request["path"], os.fspath(path), 1))
+        raise ValueError(answer["mistake"])
     return answer, content
+
+
+def _start(path: str | Path) -> DecodeWorker:
+    try:
+        return DecodeWorker()
+    except OSError as error:  # no file descriptor, process or memory left
+        raise MachineError(path, f"no process to decode it ({error.strerror})") from error
 
 
 # The other side
@@ -196,25 +203,33 @@ def serve() -> None:
 
 
 def _answer(request: dict) -> tuple[dict, memoryview | bytes]:
-    path = Path(request["path"])
+    path, arguments = Path(request["path"]), request["arguments"]
     try:
-        if request["call"] == "pick":
-            frames = np.ascontiguousarray(decode.pick(path, **request["more"]))
-            return {"shape": frames.shape}, frames.reshape(-1).data
-        if request["call"] == "shrink":
-            from course_lib.video.transcode import shrink
+        match request["call"]:
+            case "probe":
+                return asdict(decode.probe(path)) | {"path": str(path)}, b""
+            case "read_frames":
+                frames = np.ascontiguousarray(decode.read_frames(path, **arguments))
+                return {"shape": frames.shape}, frames.reshape(-1).data
+            case "check":
+                return {"problem": decode.check(path)}, b""
+            case "transcode":
+                from course_lib.video.transcode import transcode
 
-            return {"written": shrink(path, **request["more"])}, b""
-        info = {"look": decode.look, "examine": decode.examine}[request["call"]](path)
-        return asdict(info) | {"path": str(path)}, b""
+                return {"written": transcode(path, **arguments)}, b""
+            case other:
+                raise KeyError(other)
     except VideoError as error:
-        return {"refusal": error.reason}, b""
+        return {"refusal": error.reason, "machine": isinstance(error, MachineError)}, b""
     except ValueError as error:
         return {"mistake": str(error)}, b""
     except MemoryError:
-        return {"refusal": f"decoding it needs more than {MEMORY / 2**30:.0f} GiB; ask for fewer frames at once"}, b""
+        much = f"decoding it needs more than {MEMORY / 2**30:.0f} GiB; ask for fewer frames at once"
+        return {"refusal": much, "machine": True}, b""
+    except OSError as error:
+        return {"refusal": f"cannot be read here ({error.strerror or error})", "machine": True}, b""
     except Exception as error:  # a file can bring a decoder to raise anything
-        return {"refusal": f"cannot be decoded ({type(error).__name__}: {error})"}, b""
+        return {"refusal": f"cannot be decoded ({type(error).__name__}: {error})", "machine": False}, b""
 
 
 def _limit_memory() -> None:

@@ -199,7 +199,7 @@ def test_ten_thousand_files_opened_leak_nothing(videos, capsys):
         for opened in range(10_001):
             read_frames(path, [opened % 5])
             if opened in (100, 1000, 10_000):
-                child = worker._kept.guard.process.pid
+                child = worker._kept.worker.process.pid
                 files = len(list(Path(f"/proc/{child}/fd").iterdir()))
                 print(
                     f"\n  after {opened} files: {resident(os.getpid()):.0f} MB here, {resident(child):.0f} MB and "

@@ -196,7 +196,7 @@ def _prepare(video: Path, small: Path, short_side: int | None) -> str:
     """Make a video small in place if asked; what is wrong with it, or "". A broken one stays as it came."""
     try:
         probe(video)
-        if short_side and worker.shrink(video, small, short_side, seconds=600.0):
+        if short_side and worker.transcode(video, small, short_side, seconds=600.0):
             small.replace(video)
     except VideoError as error:
         return error.reason
