@@ -115,6 +115,35 @@ def test_attention_maps_are_laid_out_on_the_grid():
     np.testing.assert_allclose(row[:, 48:64], weights[3, :, 1 + 5, 1:])
 
 
+def test_the_class_tokens_row_and_column_are_those_of_the_recorded_weights():
+    net = build("timesformer_tiny", depth=1).eval()
+    clip = torch.randn(1, 3, *net.config.clip)
+    maps = attention_maps(net, clip)
+    with record_attention(net) as recorded, torch.no_grad():
+        net(clip)
+    (weights,) = recorded["blocks.0.attention"]  # frame head 1+n 1+n, class token first
+    row, column = maps["block 1 space"].cls_row(), maps["block 1 space"].cls_column()
+    for token in (0, 3 * 16 + 5, 127):
+        frame, place = divmod(token, 16)
+        np.testing.assert_allclose(row[:, token], weights[frame, :, 0, 1 + place])
+        np.testing.assert_allclose(column[:, token], weights[frame, :, 1 + place, 0])
+    with pytest.raises(ValueError, match="no class token takes part in this layer"):
+        maps["block 1 time"].cls_row()
+
+
+def test_every_part_of_the_network_keeps_its_mode_when_maps_are_made():
+    net = build("timesformer_tiny", depth=2).train()
+    net.blocks[0].eval()
+    before = [module.training for module in net.modules()]
+    attention_maps(net, torch.randn(1, 3, *net.config.clip))
+    assert [module.training for module in net.modules()] == before
+
+
+def test_maps_of_two_clips_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r"2 clips have as many maps a layer: give one, such as clips\[:1\]"):
+        attention_maps(build("timesformer_tiny"), torch.randn(2, 3, 8, 64, 64))
+
+
 def test_maps_of_a_space_only_network_have_a_frame_each():
     net = build("timesformer_tiny", attention="space", depth=1)
     maps = attention_maps(net, torch.randn(1, 3, *net.config.clip))

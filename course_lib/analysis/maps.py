@@ -16,10 +16,16 @@ from course_lib.modes import evaluating
 
 
 class AttentionMap(NamedTuple):
-    """Who paid how much attention to whom in one layer; tokens are numbered row-major in the grid."""
+    """Who paid how much attention to whom in one layer; tokens are numbered row-major in the grid.
+
+    A class token that takes part attends once in every group (in divided attention: once a frame). Its row is what it
+    pays, its column what it gets; both are None where it sits a layer out.
+    """
 
     members: Int[np.ndarray, "group member"]
     weights: Float[np.ndarray, "group head member member"]  # a row sums to 1 less what the class token gets
+    cls_pays: Float[np.ndarray, "group head member"] | None = None  # sums to 1 less what it pays to itself
+    cls_gets: Float[np.ndarray, "group head member"] | None = None
 
     def row(self, query: int) -> Float[np.ndarray, "head n"]:
         """What token `query` pays to every token of the clip, head by head."""
@@ -28,13 +34,29 @@ class AttentionMap(NamedTuple):
         row[:, self.members[group]] = self.weights[group, :, place]
         return row
 
+    def cls_row(self) -> Float[np.ndarray, "head n"]:
+        """What the class token pays to every token of the clip, group by group; within one it sums to at most 1."""
+        return self._by_token(self.cls_pays)
 
-def attention_maps(net: nn.Module, clip: Float[Tensor, "1 3 T H W"]) -> dict[str, AttentionMap]:
+    def cls_column(self) -> Float[np.ndarray, "head n"]:
+        """What every token of the clip pays to the class token."""
+        return self._by_token(self.cls_gets)
+
+    def _by_token(self, values: Float[np.ndarray, "group head member"] | None) -> Float[np.ndarray, "head n"]:
+        if values is None:
+            raise ValueError("no class token takes part in this layer: ask another one")
+        laid = np.empty((values.shape[1], self.members.size), dtype=values.dtype)
+        laid[:, self.members.ravel()] = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+        return laid
+
+
+def attention_maps(net: nn.Module, clip: Float[Tensor, "b 3 T H W"]) -> dict[str, AttentionMap]:
     """One map for every attention layer of `net`, named like "block 2 time", recorded in evaluation mode.
 
-    For networks whose layers fold one token grid into groups; ValueError for others. The class token's row and column
-    are left out.
+    For networks whose layers fold one token grid into groups; ValueError for others, and for more than one clip.
     """
+    if len(clip) != 1:
+        raise ValueError(f"{len(clip)} clips have as many maps a layer: give one, such as clips[:1]")
     if not hasattr(net.config, "grid"):
         raise ValueError(f"{type(net).__name__} has no single token grid to lay maps out on: use record_attention(net)")
     with evaluating(net), record_attention(net) as recorded, torch.inference_mode():
@@ -50,5 +72,6 @@ def attention_maps(net: nn.Module, clip: Float[Tensor, "1 3 T H W"]) -> dict[str
             raise ValueError(f"{name} attends on another grid than the network's tokens: use record_attention(net)")
         extra = weights.shape[-1] - members.shape[1]  # the class token, where it takes part
         block = int(re.search(r"blocks\.(\d+)", name)[1]) + 1
-        maps[f"block {block} {scheme.name}"] = AttentionMap(members, weights[:, :, extra:, extra:])
+        rows, columns = (weights[:, :, 0, 1:], weights[:, :, 1:, 0]) if extra == 1 else (None, None)
+        maps[f"block {block} {scheme.name}"] = AttentionMap(members, weights[:, :, extra:, extra:], rows, columns)
     return dict(sorted(maps.items(), key=lambda item: int(item[0].split()[1])))
