@@ -17,7 +17,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 	@if [ -e .venv/installing ]; then echo "the last set-up was interrupted: starting again"; rm -rf .venv; fi
 	$(PYTHON) -m venv .venv
 	@touch .venv/installing
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable '.[test]'
+	@echo "installing about 2 GB into .venv (without a GPU build of PyTorch); pip says what it does:"
+	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt $(PIP_ARGS) --editable '.[test]'
 	@mv .venv/installing .venv/ready && touch .venv/ready
 
 data: .venv/ready
@@ -30,7 +31,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: .venv/ready
-	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
 format: .venv/ready
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

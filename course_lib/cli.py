@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, active
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from course_lib.datasets.manifest import VideoList
+    from course_lib.training.resume import Step
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Make and check the data.")
@@ -79,7 +83,7 @@ def data_make(
 
 @data.command("small")
 def data_small(
-    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "smoke",
+    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}; else $COURSE_PROFILE or cpu.")] = "",
     root: Path = DATA / "generated",
 ) -> None:
     """The sets A and M as the notebooks read them in a profile: for smoke seconds, for cpu a minute or two."""
@@ -117,7 +121,7 @@ def fetch_kinetics(
             version=version,
             splits=split or ("train", "val"),
             short_side=short_side,
-            archives=archives and cvdf.numbers(archives),
+            archives=cvdf.numbers(archives) if archives else None,
             say=typer.echo,
         )
     except (ValueError, OSError, FetchError, DownloadError, ArchiveError) as error:
@@ -224,6 +228,10 @@ def show_audit(videos: VideoList, report: Path, workers: int, seconds: float) ->
     return len(wrong)
 
 
+def advance(bar: tqdm, step: Step) -> None:
+    bar.update()
+
+
 @app.command()
 def experiment(
     name: Annotated[str, typer.Argument(help="A claim, such as C1.")],
@@ -249,7 +257,7 @@ def experiment(
         for arm in CLAIMS[name](chosen):
             with tqdm(total=chosen.steps, desc=f"{arm.name} seed {seed}", unit="step") as bar:
                 try:
-                    result = run(arm, chosen, seed, folder, lambda step, bar=bar: bar.update(), again)
+                    result = run(arm, chosen, seed, folder, partial(advance, bar), again)
                 except ValueError as error:
                     raise fail(error) from None
             scores = ", ".join(f"{key} {value:.3f}" for key, value in result["scores"].items())

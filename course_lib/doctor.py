@@ -7,9 +7,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import NamedTuple
+
+from packaging.requirements import Requirement
 
 from course_lib.paths import DATA
 
@@ -25,6 +27,18 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
+def required(package: str) -> Requirement:
+    """What the course says of a package that it needs, from its own metadata."""
+    needed = map(Requirement, requires("course_lib") or [])
+    return next(requirement for requirement in needed if requirement.name == package)
+
+
+def system() -> Finding:
+    """The decoding process is limited and interrupted by means that Windows itself does not have."""
+    remedy = "the course runs on Linux and macOS; on Windows use WSL: wsl --install, then make lab inside it"
+    return Finding("system", sys.platform != "win32", platform.platform(terse=True), remedy)
+
+
 def python() -> Finding:
     ok = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return Finding("Python", ok, platform.python_version(), "install Python 3.11 to 3.13: make PYTHON=python3.12 lab")
@@ -33,9 +47,8 @@ def python() -> Finding:
 def torch() -> Finding:
     import torch
 
-    wanted = "2.13.0"
-    found = torch.__version__
-    return Finding("torch", found.split("+")[0] == wanted, found, f"pip install torch=={wanted}, or make clean lab")
+    wanted, found = required("torch"), torch.__version__
+    return Finding("torch", wanted.specifier.contains(found), found, f"pip install '{wanted}', or make clean lab")
 
 
 def gpu() -> Finding:
@@ -68,7 +81,8 @@ def decoder() -> Finding:
 
 
 def disk(folder: Path = DATA, needed: float = 5.0) -> Finding:
-    free = shutil.disk_usage(folder).free / 1e9
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free / 1e9
     return Finding("disk", free >= needed, f"{free:.0f} GB free", f"free {needed:.0f} GB, or move the checkout")
 
 
@@ -77,7 +91,7 @@ def data(folder: Path = DATA / "generated") -> Finding:
 
     sets = sorted(path.parent for path in folder.glob("*/manifest.json"))
     if not sets:
-        return Finding("data", False, "no generated clips yet", "make data")
+        return Finding("data", False, f"no generated clips yet in {folder}", "make data, or course data small")
     broken = [f"{path.name}: {problem}" for path in sets for problem in verify(path)]
     if broken:
         return Finding(
@@ -92,7 +106,7 @@ def browser() -> Finding:
     return Finding("browser", bool(found), found or "none on this machine", remedy)
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (python, torch, gpu, decoder, disk, data, browser)
+CHECKS: tuple[Callable[[], Finding], ...] = (system, python, torch, gpu, decoder, disk, data, browser)
 
 
 def examine() -> Iterator[Finding]:

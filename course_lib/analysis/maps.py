@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -57,21 +56,23 @@ def attention_maps(net: nn.Module, clip: Float[Tensor, "b 3 T H W"]) -> dict[str
     """
     if len(clip) != 1:
         raise ValueError(f"{len(clip)} clips have as many maps a layer: give one, such as clips[:1]")
-    if not hasattr(net.config, "grid"):
+    grid = getattr(net.config, "grid", None)
+    if grid is None:
         raise ValueError(f"{type(net).__name__} has no single token grid to lay maps out on: use record_attention(net)")
     with evaluating(net), record_attention(net) as recorded, torch.inference_mode():
         net(clip)
     maps = {}
     for name, calls in recorded.items():
-        scheme = net.get_submodule(name).scheme
+        scheme = getattr(net.get_submodule(name), "scheme", None)
         if not isinstance(scheme, Groups):
-            raise ValueError(f"{name} attends by {scheme.name!r}, which is no fold into groups")
+            how = getattr(scheme, "name", "a scheme of its own")
+            raise ValueError(f"{name} attends by {how!r}, which is no fold into groups")
         weights = torch.cat(calls).float().cpu().numpy()  # group head n n
-        members = scheme.members(net.config.grid).numpy()
+        members = scheme.members(grid).numpy()
         if len(weights) != len(members):
             raise ValueError(f"{name} attends on another grid than the network's tokens: use record_attention(net)")
         extra = weights.shape[-1] - members.shape[1]  # the class token, where it takes part
-        block = int(re.search(r"blocks\.(\d+)", name)[1]) + 1
+        block = int(name.split("blocks.")[1].split(".")[0]) + 1
         rows, columns = (weights[:, :, 0, 1:], weights[:, :, 1:, 0]) if extra == 1 else (None, None)
         maps[f"block {block} {scheme.name}"] = AttentionMap(members, weights[:, :, extra:, extra:], rows, columns)
     return dict(sorted(maps.items(), key=lambda item: int(item[0].split()[1])))

@@ -36,12 +36,11 @@ def load_set(name: str, profile: Profile, workers: int | None = None, progress: 
     """Make (once) and decode the generated set `name` at the size of the profile."""
     workers = os.cpu_count() or 1 if workers is None else workers
     folder = make(DATA / "generated", name, profile.clips, size=profile.size, workers=workers, progress=progress)
-    parts: list[Tensor] = []
-    for split in ("train", "test"):
-        dataset = ClipDataset(folder / "manifest.csv", frames=FRAMES, split=split)
-        parts += preload(dataset, workers, progress=progress)
+    sets = [ClipDataset(folder / "manifest.csv", frames=FRAMES, split=split) for split in ("train", "test")]
+    (train, train_labels), (test, test_labels) = (preload(each, workers, progress=progress) for each in sets)
     partner = read_json(folder / "manifest.json")["partner"]
-    return Data(name, *parts, dataset.classes, None if partner is None else torch.tensor(partner))
+    pairs = None if partner is None else torch.tensor(partner)
+    return Data(name, train, train_labels, test, test_labels, sets[0].classes, pairs)
 
 
 def to_clips(frames: UInt8[Tensor, "b T H W 3"]) -> Float[Tensor, "b 3 T H W"]:

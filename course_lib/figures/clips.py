@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -75,7 +76,7 @@ def boxes(frame: UInt8[np.ndarray, "H W 3"], crops: Mapping[str, tuple[int, int,
     axis.imshow(frame)
     axis.axis("off")
     for i, (name, (top, left, tall, wide)) in enumerate(crops.items()):
-        style = dict(edgecolor=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)])
+        style: dict[str, Any] = dict(edgecolor=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)])
         corner = (left - 0.5, top - 0.5)
         axis.add_patch(Rectangle(corner, wide, tall, facecolor="none", linewidth=5, edgecolor="white", clip_on=False))
         axis.add_patch(Rectangle(corner, wide, tall, facecolor="none", linewidth=3, clip_on=False, **style))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -16,7 +17,9 @@ def cost_lines(
     figure = Figure(figsize=(5.2, 3.3), layout="constrained")
     axis = figure.subplots()
     for i, (name, values) in enumerate(costs.items()):
-        style = dict(color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)], marker="o", markersize=3.5)
+        style: dict[str, Any] = dict(
+            color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)], marker="o", markersize=3.5
+        )
         axis.plot(at, values, label=name, **style)
     for mark in marks:
         axis.axvline(mark, color="0.45", linewidth=1, linestyle=":")

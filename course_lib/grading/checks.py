@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -175,7 +176,7 @@ def same_value(found: object, expected: float | int | str, unit: str = "", toler
         right = isinstance(found, str) and found.strip().casefold() == expected.casefold()
         return Verdict(right, f"{found}{unit}" if right else f"{found!r} is not the answer")
     try:
-        number = float(found)  # also a tensor or array of one element
+        number = float(cast(Any, found))  # also a tensor or array of one element
     except (TypeError, ValueError, RuntimeError):
         return Verdict(False, f"expected one number{unit}, you have {type(found).__name__} {found!r:.60}")
     if abs(number - expected) <= tolerance * abs(expected):

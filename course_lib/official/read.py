@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar, cast
 from zipfile import ZipFile, is_zipfile
 
 import msgpack
@@ -36,7 +36,8 @@ def read(checkpoint: Checkpoint, part: str | None = None) -> State:
         ValueError: it cannot be read, holds no state dict or several; the message lists them.
     """
     if isinstance(checkpoint, Mapping):
-        name, content = "this dict", dict(checkpoint)
+        name = "this dict"
+        content: object = dict(checkpoint)
     else:
         name, content = _open(checkpoint)
     if isinstance(content, Mapping) and any(leaf.endswith("/kernel") for leaf, _ in flatten(content)):
@@ -133,7 +134,7 @@ def _torch(file: BufferedIOBase) -> object:
     vars(unpickling).update(Unpickler=ArraysOnly, load=_load, UnpicklingError=pickle.UnpicklingError)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old files warn about their storage format
-        return torch.load(file, map_location="cpu", pickle_module=unpickling, weights_only=False)
+        return torch.load(cast(IO[bytes], file), map_location="cpu", pickle_module=unpickling, weights_only=False)
 
 
 def _load(file: BufferedIOBase, **settings: Any) -> object:

@@ -7,11 +7,21 @@ the clips in an order fixed by (seed, e); clips that do not fill a last batch si
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+
+
+@runtime_checkable
+class Clips(Protocol):
+    """A data set whose items are asked for as `dataset[index, epoch]`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, item: tuple[int, int], /) -> tuple[Tensor, int]: ...
+
 
 Batch = tuple[Float[Tensor, "b 3 T H W"], Int[Tensor, "b"]]
 Prepare = Callable[[Shaped[Tensor, "b ..."]], Float[Tensor, "b 3 T H W"]]
@@ -56,7 +66,7 @@ def in_order(
 
 
 def loader(
-    dataset: Dataset,
+    dataset: Clips,
     batch: int,
     seed: int,
     workers: int = 0,
@@ -74,8 +84,8 @@ def loader(
 
     def batches_from(step: int) -> Iterator[Batch]:
         asked_for = ([(index, epoch) for index in chosen] for epoch, chosen in order(len(dataset), batch, seed, step))
-        batches = DataLoader(
-            dataset,
+        batches: Any = DataLoader(
+            dataset,  # type: ignore[arg-type]  # torch's Dataset knows indices of one number only
             batch_sampler=asked_for,
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),

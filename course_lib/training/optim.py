@@ -62,7 +62,8 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
     torch calls `weight` what its layers multiply by, and a table is a plain parameter with a name of its own.
     The released MViT and Swin code spares its tables too, by lists of names.
     """
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             (decayed if name.endswith("weight") and parameter.ndim >= 2 else spared).append(parameter)

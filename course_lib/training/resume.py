@@ -242,7 +242,7 @@ def set_generators(generators: dict[str, Tensor], device: torch.device) -> None:
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """{"training": {"steps": 5}} as {"training.steps": "5"}."""
-    flat = {}
+    flat: dict[str, str] = {}
     for name, value in settings.items():
         inner = isinstance(value, dict) and value
         flat |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: repr(value)}

@@ -53,15 +53,15 @@ class AttentionExplorer(anywidget.AnyWidget):
     _css = STATIC / "explorer.css"
 
     # given once
-    grid = traitlets.List().tag(sync=True)
+    grid: Any = traitlets.List().tag(sync=True)
     geometry = traitlets.Dict().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
     ramp = traitlets.Bytes().tag(sync=True)
     sprite = traitlets.Bytes().tag(sync=True)
-    schemes = traitlets.List().tag(sync=True)
+    schemes: Any = traitlets.List().tag(sync=True)
     groups = traitlets.Bytes().tag(sync=True)
-    layers = traitlets.List().tag(sync=True)
-    weights = traitlets.List().tag(sync=True)  # what _packed makes of every map; empty if the kernel keeps them
+    layers: Any = traitlets.List().tag(sync=True)
+    weights: Any = traitlets.List().tag(sync=True)  # what _packed makes of every map; empty if the kernel keeps them
     maps_scheme = traitlets.Unicode().tag(sync=True)
     # what is shown
     scheme = traitlets.Unicode().tag(sync=True)
@@ -204,7 +204,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         Two of them: renderers that know metadata take image/png; nbconvert's default template writes an alt text only
         where the HTML itself has one.
         """
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         picture, alt = self._still()
         png = base64.b64encode(picture).decode()
         data["text/plain"] = alt
@@ -237,7 +237,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         page = (STATIC / "page.html").read_text(encoding="utf-8")
         head, *rest = page.split("{{")
         page = head + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
-        atomic_write(path, page.encode())
+        atomic_write(Path(path), page.encode())
         return Path(path)
 
 
