@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -85,14 +86,62 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark; ValueError that names the encoding it has instead."""
+    content = Path(path).read_bytes()
+    try:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:1000]:
+            raise ValueError("its text is in UTF-16 or UTF-32")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        why = f"byte {content[error.start]:#x} at {error.start:,}, as Latin-1 or Windows-1252 would have it"
+        raise ValueError(f"{path}: its text is not in UTF-8 ({why}); save it as UTF-8 (Excel: CSV UTF-8)") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; save it as UTF-8 (Excel: CSV UTF-8)") from error
+
+
+def read_csv(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a csv with a header, each a dict of texts and with the number of its last line in the file.
+
+    ValueError, with the cause, for another encoding or separator, a header without one of `columns`, and a row that has
+    not as many cells as the header.
+    """
+    lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        header = next(lines, [])
+        if absent := [column for column in columns if column not in header]:
+            needs = f"it needs {', '.join(columns)}. {_why_absent(header, columns)}"
+            raise ValueError(f"{path}: no column {', '.join(absent)}; {needs}")
+        for cells in lines:
+            if not cells:  # an empty line
+                continue
+            if len(cells) != len(header):
+                raise ValueError(f"{path}: line {lines.line_num} has not as many columns as the first; repair it")
+            yield lines.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {lines.line_num} is no csv ({error}); repair it") from error
+
+
+def _why_absent(header: list[str], columns: Sequence[str]) -> str:
+    first = ",".join(header)
+    if first.lower().startswith("sep="):
+        return "Its first line is Excel's sep=: delete it, and part columns by commas"
+    for name, separator in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
+        if separator in first and set(columns) & {part.strip(' "') for part in first.split(separator)}:
+            return f"Its columns are parted by {name}: save it with commas"
+    if set(columns) <= {column.strip().lower() for column in header}:
+        return f"Its first line is {first!r}: write the names in small letters, without spaces"
+    return f"Its first line is {first[:100]!r}"
+
+
 def compare(table: Path, progress: bool = False) -> list[Problem]:
     """Every file of a csv, with the columns path (from the csv's folder) and sha256, that is missing or has changed."""
     problems = []
-    with table.open(newline="", encoding="utf-8") as file:
-        for row in tqdm(list(csv.DictReader(file)), desc=table.name, unit="file", leave=False, disable=not progress):
-            path = table.parent / row["path"]
-            if not path.exists():
-                problems.append(Problem(row["path"], "missing"))
-            elif sha256(path) != row["sha256"]:
-                problems.append(Problem(row["path"], "changed"))
+    rows = list(read_csv(table, ("path", "sha256")))
+    for _, row in tqdm(rows, desc=table.name, unit="file", leave=False, disable=not progress):
+        path = table.parent / row["path"]
+        if not path.exists():
+            problems.append(Problem(row["path"], "missing"))
+        elif sha256(path) != row["sha256"]:
+            problems.append(Problem(row["path"], "changed"))
     return problems

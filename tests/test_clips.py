@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from video_files import FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, 
 
 from course_lib.datasets import ClipDataset
 from course_lib.datasets.clips import preload
-from course_lib.datasets.manifest import Video, VideoList, read_manifest
+from course_lib.datasets.manifest import Video, VideoList, find_leaks, read_manifest
 from course_lib.video import VideoError, read_frames
 from course_lib.video.sampling import dense, segments, views
 from course_lib.video.transforms import EvalTransform, TrainTransform, whole_frames
@@ -274,6 +275,11 @@ SPOILT = {  # what is done to row 2, and what is said
     "upwards": ({"path": "train/../../x.mp4"}, "row 2: 'train/../../x.mp4' leaves the folder"),
     "drive": ({"path": "C:/x.mp4"}, "row 2: 'C:/x.mp4' leaves the folder"),
     "twice": ({"path": "train/0_up.mp4"}, "row 2 lists train/0_up.mp4 a second time, after row 1"),
+    "twice, spelt otherwise": ({"path": "./train//0_up.mp4"}, "row 2 lists train/0_up.mp4 a second time, after row 1"),
+    "twice, in another split": (
+        {"path": "./train/0_up.mp4", "split": "test"},
+        "row 2 lists train/0_up.mp4 a second time, after row 1",
+    ),
     "missing file": ({"path": "train/gone.mp4"}, r"1 of 6 files are missing, first .*gone\.mp4"),
 }
 
@@ -298,6 +304,49 @@ def test_a_manifest_that_is_not_there_or_empty_and_an_unknown_split_are_refused(
     write_manifest(manifest.parent, [])
     with pytest.raises(ValueError, match="lists no clip"):
         ClipDataset(manifest)
+
+
+@pytest.mark.parametrize("how", ["symlink", "hard link", "copy"])
+def test_a_file_in_two_splits_under_two_names_is_refused(how, copy):
+    manifest, rows = copy
+    other, train = manifest.parent / rows[6]["path"], manifest.parent / rows[0]["path"]
+    assert (rows[6]["split"], rows[0]["split"]) == ("test", "train")
+    other.unlink()
+    if how == "symlink":
+        other.symlink_to(train)
+    elif how == "hard link":
+        other.hardlink_to(train)
+    else:
+        other.write_bytes(train.read_bytes())
+        rows[6]["sha256"] = rows[0]["sha256"]
+        write_manifest(manifest.parent, rows)
+    with pytest.raises(
+        ValueError, match=r"train/0_up.mp4 of train and test/3_up.mp4 of test are one file; .*one split"
+    ):
+        read_manifest(manifest)
+
+
+def test_a_file_twice_in_one_split_leaks_nothing(copy):
+    manifest, rows = copy
+    (manifest.parent / "train/again.mp4").symlink_to(manifest.parent / rows[0]["path"])
+    write_manifest(manifest.parent, [*rows, rows[0] | {"path": "train/again.mp4"}])
+    assert find_leaks(read_manifest(manifest)) == []
+
+
+def test_leaks_are_found_between_lists_of_one_split_each(source):
+    every = read_manifest(source)
+    train, test = every.of("train"), every.of("test")
+    assert find_leaks(train, test) == []
+    leaking = replace(test, videos=(train.videos[2]._replace(split="test"), *test.videos))
+    assert find_leaks(train, leaking) == [(train.videos[2], leaking.videos[0])]
+
+
+@pytest.mark.parametrize(("change", "words"), [(lambda text: text.replace(",", ";"), "semicolons"), (str, "UTF-16")])
+def test_a_manifest_in_another_shape_is_refused_with_the_cause(change, words, copy):
+    manifest, _ = copy
+    manifest.write_text(change(manifest.read_text()), encoding="utf-16" if words == "UTF-16" else "utf-8")
+    with pytest.raises(ValueError, match=rf"manifest\.csv: .*{words}"):
+        read_manifest(manifest)
 
 
 def test_classes_come_from_the_json_beside_the_manifest(copy):

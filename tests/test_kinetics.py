@@ -86,6 +86,43 @@ def test_an_official_csv_finds_flat_files_wherever_people_put_them(folder, name,
     assert [v.path for v in found] == [(Path(folder) / f"{clip}.mkv").as_posix() for clip in NAMES]
 
 
+COPIES = ["train_256", "train_256p", "train_320px", "videos_train_256p_dense_cache"]
+
+
+@pytest.mark.parametrize("folder", COPIES)
+def test_a_smaller_copy_of_a_split_is_found_by_all_three_kinds(folder, tmp_path):
+    for clip in NAMES:
+        put(tmp_path / folder / "archery" / f"{clip}.mp4")
+    assert kinetics.splits(tmp_path) == ("train",)
+    paths = [f"{folder}/archery/{clip}.mp4" for clip in sorted(NAMES)]
+    assert [video.path for video in read(tmp_path, split="train").videos] == paths
+    put(tmp_path / "train.csv", "".join(f"archery/{clip}.mp4 2\n" for clip in sorted(NAMES)))
+    assert [video.path for video in read(tmp_path, split="train").videos] == paths
+    official(tmp_path / "train.csv", [("archery", *row[1:]) for row in ROWS], split="train")
+    assert sorted(video.path for video in read(tmp_path, split="train").videos) == paths
+    put(tmp_path / "train" / f"{NAMES[0]}.mp4")  # what bears the name of the split itself comes first
+    assert read(tmp_path, split="train").videos[0].path == f"train/{NAMES[0]}.mp4"
+
+
+def test_of_two_smaller_copies_one_has_to_be_chosen(tmp_path):
+    for folder in ("val_256", "val_320"):
+        put(tmp_path / folder / "archery" / "x.mp4")
+    with pytest.raises(ValueError, match="val_256 and val_320 hold copies of val; rename the one to read to val"):
+        read(tmp_path)
+    os.rename(tmp_path / "val_320", tmp_path / "val")
+    assert [video.path for video in read(tmp_path).videos] == ["val/archery/x.mp4"]
+
+
+def test_the_notes_that_macos_puts_beside_videos_are_no_videos(cvdf):
+    put(cvdf / "val" / f"._{NAMES[0]}.mp4")
+    assert len(read(cvdf).videos) == 4
+    put(cvdf / "train" / "archery" / "._a.mp4")
+    put(cvdf / "train" / "archery" / "a.mp4")
+    assert [video.path for video in read(cvdf, split="train").videos] == ["train/archery/a.mp4"]
+    put(cvdf / "train.txt", "archery/._a.mp4 2\narchery/a.mp4 2\n")
+    assert [video.path for video in read(cvdf, split="train").videos] == ["train/archery/a.mp4"]
+
+
 def test_with_an_official_csv_files_may_lie_in_class_folders_or_be_named_by_video_alone(tmp_path):
     official(tmp_path / "annotations" / "train.csv", split="train")
     put(tmp_path / "train" / "air_drumming" / f"{NAMES[1]}.mp4")
@@ -222,7 +259,8 @@ BAD_LINES = {
     "another root": ("/etc/x.mp4 0", "line 2: '/etc/x.mp4' leaves the folder"),
     "frames": ("rawframes/x 250 0", "line 2: 'rawframes/x 250' does not end in .*frames as images"),
     "other folder": ("val/zumba/x.mp4 0", "line 2: label 0, but the file is in the folder of 'zumba', label 3"),
-    "two labels": ("good.mp4 1", "line 2: good.mp4 has label 1, and 0 in an earlier line"),
+    "semicolon": ("x.mp4;0", "line 2: .*part them by a space, a comma or a tab, not by ;"),
+    "two labels": ("./good.mp4 1", "line 2: good.mp4 has label 1, and 0 in an earlier line"),
 }
 
 
@@ -233,6 +271,22 @@ def test_a_bad_line_of_a_list_is_named_with_its_number(case, tmp_path):
     put(tmp_path / "val.txt", f"good.mp4 0\n{line}\n")
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("listed", ["official", "paths", "label map"])
+def test_lists_in_utf16_are_refused_with_the_cause(listed, cvdf):
+    path = cvdf / {"official": "annotations/val.csv", "paths": "val.txt", "label map": "label_map.txt"}[listed]
+    text = path.read_text() if listed == "official" else "val/x.mp4 0\n"
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(ValueError, match=rf"{path.name}: its text is in UTF-16.*save it as UTF-8"):
+        kinetics.read(cvdf, split="val", classes=path if listed == "label map" else CLASSES, annotations=path)
+
+
+def test_an_official_csv_with_semicolons_is_refused_with_the_cause(cvdf):
+    path = cvdf / "annotations" / "val.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    with pytest.raises(ValueError, match=r"val.csv: no column youtube_id.*parted by semicolons: save it with commas"):
+        read(cvdf)
 
 
 def test_a_list_that_belongs_to_another_root_or_split_is_refused(cvdf, tmp_path_factory):

@@ -121,6 +121,20 @@ def test_lists_of_paths_are_read_and_lists_of_frames_refused(tmp_path):
         ssv2.read(tmp_path, "val")
 
 
+def test_mmaction2_s_lists_and_its_folder_of_videos_are_read(tmp_path):
+    put(tmp_path / "annotations" / "something-something-v2-labels.json", json.dumps(OFFICIAL))
+    put(tmp_path / "videos" / "7.mp4")
+    put(tmp_path / "videos" / "._8.mp4")
+    put(tmp_path / "sthv2_val_list_videos.txt", "7.mp4 5\n._8.mp4 5\n")
+    assert [(video.path, video.label) for video in ssv2.read(tmp_path, "val").videos] == [("videos/7.mp4", 5)]
+
+
+def test_json_in_utf16_is_refused_with_the_cause(tmp_path):
+    put(tmp_path / "labels.json").write_text(json.dumps(OFFICIAL), encoding="utf-16")
+    with pytest.raises(ValueError, match=r"labels.json: its text is in UTF-16"):
+        ssv2.read(tmp_path)
+
+
 def test_where_nothing_is_found_the_error_lists_what_was_looked_for(tmp_path):
     with pytest.raises(ValueError, match=r"no labels.json nor something-something-v2-labels.json in ., labels, annot"):
         ssv2.read(tmp_path)

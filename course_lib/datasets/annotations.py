@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable
@@ -10,9 +9,16 @@ from importlib.resources import files
 from pathlib import Path, PurePath
 
 from course_lib.datasets.manifest import safe_path
+from course_lib.files import read_csv, read_text
 
 CLASS_LISTS = files("course_lib.datasets") / "lists"  # package data: lists of classes, not of videos
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+NO_VIDEO = "._"  # macOS puts ._a.mp4 beside a.mp4, on disks and in archives: notes of the Finder
+
+
+def is_video(name: str) -> bool:
+    """Whether a file may be a video, by its name alone."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(NO_VIDEO)
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
@@ -23,15 +29,16 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such label map")
+    text = read_text(path)
+    rows = [row for _, row in read_csv(path, ("id", "name"))] if path.suffix == ".csv" else []
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
             numbered = [(int(number), name) for name, number in json.loads(text).items()]
         elif path.suffix == ".csv":
-            numbered = [(int(row["id"]), row["name"]) for row in csv.DictReader(text.splitlines())]
+            numbered = [(int(row["id"]), row["name"]) for row in rows]
         else:
             numbered = list(enumerate(line for line in text.splitlines() if line.strip()))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: no label map ({error!r}): write json {{name: number}}, csv id,name or one name a line"
         ) from error
@@ -49,15 +56,19 @@ def canonical(name: str) -> str:
 def read_paths(listed: Path, root: Path, folders: Iterable[str], names: tuple[str, ...]) -> list[tuple[str, int]]:
     """(path relative to root, label) of each line "path label", parted by spaces, commas or tabs.
 
-    Paths are absolute below root, or relative to the first of `folders` below which any of them is a file.
+    Paths are absolute below root, or relative to the first of `folders` below which any of them is a file. Lines that
+    name macOS's ._ files are left out.
     """
     found: list[tuple[str, int, str]] = []
     label_of = {name: label for label, name in enumerate(names)}
-    for number, line in enumerate(listed.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(listed).splitlines(), 1):
         where, parts = f"{listed}: line {number}", re.fullmatch(r"(.*?)[\s,]+([+-]?\d+)", line.strip())
         if parts is None:
-            raise ValueError(f"{where}: {line!r} is no path and label, such as abseiling/0wR5jVB-WPk.mp4 0")
+            separator = "; part them by a space, a comma or a tab, not by ;" if re.search(r";\s*\d+$", line) else ""
+            raise ValueError(f"{where}: {line!r} is no path and label, such as abseiling/0wR5jVB-WPk.mp4 0{separator}")
         path, label = parts[1].strip('"'), int(parts[2])
+        if PurePath(path).name.startswith(NO_VIDEO):
+            continue
         if not path.lower().endswith(SUFFIXES):
             raise ValueError(
                 f"{where}: {path!r} does not end in {', '.join(SUFFIXES)}; frames as images cannot be read"
@@ -67,7 +78,8 @@ def read_paths(listed: Path, root: Path, folders: Iterable[str], names: tuple[st
         for base in (root.absolute(), root.resolve()):
             if PurePath(path).is_relative_to(base):
                 path = PurePath(path).relative_to(base).as_posix()
-        check_class_folder(where, safe_path(where, path), label, label_of)
+        path = safe_path(where, path)
+        check_class_folder(where, path, label, label_of)
         found.append((path, label, where))
     below = next((f for f in folders if any((root / f / path).is_file() for path, _, _ in found)), None)
     if found and below is None:

@@ -21,14 +21,15 @@ from pathlib import Path, PurePath
 
 from course_lib.datasets.annotations import (
     CLASS_LISTS,
-    SUFFIXES,
     canonical,
     check_class_folder,
     deduplicate,
+    is_video,
     read_classes,
     read_paths,
 )
 from course_lib.datasets.manifest import Video, VideoList
+from course_lib.files import read_csv, read_text
 
 VERSIONS = ("400", "600", "700")  # a version is called by its number of classes
 NAMES = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
@@ -47,7 +48,7 @@ def read(
 
     `classes`: names in the order of labels (any number), or a label map (see `read_classes`); without it a label map
     below root, then what is known of the version. `annotations`: the csv or list to read instead of the one found.
-    Files that do not end in one of SUFFIXES are not videos. Repeated rows count once.
+    Files that do not end in one of SUFFIXES or begin with ._ (macOS's notes) are not videos. Repeated rows count once.
 
     Raises:
         ValueError: nothing was found, or something is wrong; with file, row and a way out.
@@ -105,18 +106,30 @@ def _annotations(root: Path, version: str, split: str) -> Path | None:
 
 
 def _folders(root: Path, split: str, own: bool = False) -> list[str]:
+    """The folders that may hold a split, relative to root, smaller copies (train_256) last.
+
+    PySlowFast's users keep train_256/, mmaction2 makes videos_train_256p_dense_cache/.
+    """
     wanted = [folder for name in NAMES[split] for folder in (name, f"videos_{name}", f"videos/{name}")]
-    return [folder for folder in (wanted if own else [*wanted, "videos"]) if (root / folder).is_dir()]
+    found = [folder for folder in wanted if (root / folder).is_dir()]
+    small = re.compile(rf"(videos_)?({'|'.join(NAMES[split])})_\d+(p|px)?(_dense_cache)?")
+    found += [path.name for path in sorted(root.glob("*_*")) if small.fullmatch(path.name) and path.is_dir()]
+    return [*found, "videos"] if not own and (root / "videos").is_dir() else found
+
+
+def _folder(root: Path, split: str, own: bool = False) -> str | None:
+    """The folder that holds a split; ValueError if there are several copies and none has the name of the split."""
+    found = _folders(root, split, own)
+    copies = [folder for folder in found if re.search(r"_\d", folder)]
+    if len(copies) > 1 and copies[0] == found[0]:
+        raise ValueError(f"{root}: {' and '.join(copies)} hold copies of {split}; rename the one to read to {split}")
+    return found[0] if found else None
 
 
 def _is_official(listed: Path) -> bool:
     if not listed.is_file():
         raise ValueError(f"{listed}: no such list of videos")
-    try:
-        with listed.open(encoding="utf-8-sig") as file:
-            return "youtube_id" in file.readline()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{listed}: not text in UTF-8 ({error})") from error
+    return "youtube_id" in read_text(listed).partition("\n")[0]
 
 
 def _classes(root: Path, version: str, classes: Sequence[str] | str | Path | None) -> tuple[str, ...]:
@@ -159,11 +172,11 @@ def _files(root: Path, folder: str) -> list[str]:
     """Paths relative to root of the videos in a folder and in its folders."""
     found = []
     for name in sorted(os.listdir(root / folder)):
-        if name.lower().endswith(SUFFIXES):
+        if is_video(name):
             found.append(f"{folder}/{name}")
         elif (root / folder / name).is_dir():
             within = sorted(os.listdir(root / folder / name))
-            found += [f"{folder}/{name}/{inner}" for inner in within if inner.lower().endswith(SUFFIXES)]
+            found += [f"{folder}/{name}/{inner}" for inner in within if is_video(inner)]
     return [path.removeprefix("./") for path in found]
 
 
@@ -181,7 +194,7 @@ def _by_name(root: Path, folder: str) -> dict[str, str]:
 def _read_official(
     root: Path, version: str, split: str, names: tuple[str, ...], listed: Path
 ) -> tuple[str, list[tuple[str, int]]]:
-    folder = (_folders(root, split) or ["."])[0]
+    folder = _folder(root, split) or "."
     files, label_of = _by_name(root, folder), {name: label for label, name in enumerate(names)}
     spare = _by_name(root, REPLACEMENTS) if version == "400" and (root / REPLACEMENTS).is_dir() else {}
     replaced = {stem[:11]: path for stem, path in spare.items()}
@@ -212,12 +225,8 @@ def _read_official(
 
 
 def _rows(listed: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    with listed.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(f"{listed}: line {reader.line_num} has not as many columns as the first; repair it")
-            yield f"{listed}: line {reader.line_num}", row
+    for number, row in read_csv(listed, ("youtube_id", "time_start", "time_end")):
+        yield f"{listed}: line {number}", row
 
 
 def _clip(where: str, row: dict[str, str]) -> str:
@@ -230,20 +239,20 @@ def _clip(where: str, row: dict[str, str]) -> str:
 
 
 def _read_folders(root: Path, split: str, names: tuple[str, ...]) -> tuple[str, list[tuple[str, int]]]:
-    folders = _folders(root, split, own=True)
-    if not folders:
+    folder = _folder(root, split, own=True)
+    if folder is None:
         raise ValueError(
             f"{root}: no Kinetics {split}; looked for annotations/{split}.csv (official), {split}.csv or {split}.txt "
             f'("path label") and {split}/<class>/<file>.mp4, each under {", ".join(NAMES[split])}'
         )
-    source = f"{root / folders[0]}: class folders"
+    source = f"{root / folder}: class folders"
     found, label_of = [], {name: label for label, name in enumerate(names)}
-    for path in _files(root, folders[0]):
-        folder = canonical(PurePath(path).parent.name)
-        if folder not in label_of:
+    for path in _files(root, folder):
+        name = canonical(PurePath(path).parent.name)
+        if name not in label_of:
             raise ValueError(
                 f"{root / path}: its folder is none of the {len(names)} classes; right version? Videos that lie flat "
                 f"need the official csv in {root / 'annotations'}; for other classes give classes="
             )
-        found.append((path, label_of[folder]))
+        found.append((path, label_of[name]))
     return source, found

@@ -6,13 +6,14 @@ takes what any of them returns.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
+
+from course_lib.files import read_csv, read_text
 
 COLUMNS = ("path", "label", "name", "split")
 
@@ -87,14 +88,37 @@ class VideoList:
         return found
 
 
+def find_leaks(*lists: VideoList) -> list[tuple[Video, Video]]:
+    """Pairs of videos of different splits that are one: a file under two names (by a link, or where letters' case does
+    not count), or two files with one SHA-256 sum. What is trained on must not be tested on (data leakage)."""
+    first: dict[object, Video] = {}
+    leaks = []
+    for videos in lists:
+        for video in videos.videos:
+            others = [first.setdefault(key, video) for key in _identities(videos.root, video)]
+            leak = next((other for other in others if other.split != video.split), None)
+            if leak is not None:
+                leaks.append((leak, video))
+    return leaks
+
+
+def _identities(root: Path, video: Video) -> list[object]:
+    sums: list[object] = [video.sha256] if video.sha256 else []
+    try:
+        state = (root / video.path).stat()
+    except OSError:  # not there: readers say so
+        return sums
+    return [*sums, (state.st_dev, state.st_ino)]
+
+
 def safe_path(source: str, path: str) -> str:
-    """The path, if it stays below the folder that it is relative to; else ValueError."""
+    """The path spelt in one way ("./a.mp4" is "a.mp4"); ValueError if it leaves the folder that it is relative to."""
     for kind in (PurePosixPath, PureWindowsPath):
         if not path or kind(path).is_absolute() or kind(path).drive or ".." in kind(path).parts:
             raise ValueError(
                 f"{source}: {path!r} leaves the folder of the videos; put them (or a link to them) inside it"
             )
-    return path
+    return PurePosixPath(path).as_posix()
 
 
 def read_manifest(manifest: str | Path) -> VideoList:
@@ -110,12 +134,7 @@ def read_manifest(manifest: str | Path) -> VideoList:
     manifest = Path(manifest)
     if not manifest.is_file():
         raise ValueError(f"{manifest}: no such manifest; `course data make` writes one")
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    absent = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if absent:
-        raise ValueError(f"{manifest}: no column {', '.join(absent)}; it needs {', '.join(COLUMNS)}")
+    rows = [row for _, row in read_csv(manifest, COLUMNS)]
     if not rows:
         raise ValueError(f"{manifest}: lists no clip")
     seen: dict[str, int] = {}
@@ -124,12 +143,12 @@ def read_manifest(manifest: str | Path) -> VideoList:
             raise ValueError(f"{manifest}: row {number} lacks one of {', '.join(COLUMNS)}")
         if not row["label"].isdecimal():
             raise ValueError(f"{manifest}: row {number} has label {row['label']!r}, not a whole number from 0 up")
-        safe_path(f"{manifest}: row {number}", row["path"])
+        row["path"] = safe_path(f"{manifest}: row {number}", row["path"])
         if seen.setdefault(row["path"], number) != number:
             first = seen[row["path"]]
             raise ValueError(f"{manifest}: row {number} lists {row['path']} a second time, after row {first}")
     about = _read_about(manifest)
-    return VideoList(
+    listed = VideoList(
         source=str(manifest),
         root=manifest.parent,
         classes=_class_names(manifest, rows, about),
@@ -139,6 +158,13 @@ def read_manifest(manifest: str | Path) -> VideoList:
             for row in rows
         ),
     )
+    if leaks := find_leaks(listed):
+        (one, other), more = leaks[0], f" and {len(leaks) - 1} pairs more" if leaks[1:] else ""
+        raise ValueError(
+            f"{manifest}: {one.path} of {one.split} and {other.path} of {other.split} are one file{more}; a video that "
+            "is trained on must not be tested on: keep it in one split"
+        )
+    return listed
 
 
 def _read_about(manifest: Path) -> dict:
@@ -146,7 +172,7 @@ def _read_about(manifest: Path) -> dict:
     if not about.is_file():
         return {}
     try:
-        content = json.loads(about.read_text(encoding="utf-8"))
+        content = json.loads(read_text(about))
         return content | {"classes": tuple(content["classes"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'{about}: no list of "classes" in it ({error!r}); make the data again') from error

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_lib.datasets.annotations import CLASS_LISTS, deduplicate, read_paths
+from course_lib.datasets.annotations import CLASS_LISTS, deduplicate, is_video, read_paths
 from course_lib.datasets.manifest import Video, VideoList
+from course_lib.files import read_text
 
 NAMES = {"train": "train", "val": "validation", "test": "test"}
 PLACES = (".", "labels", "annotations")
@@ -42,8 +43,9 @@ def read(root: str | Path, split: str = "train", classes: Sequence[str] | None =
     """The videos of a split ("train", "val" or "test"), those that are listed but missing included.
 
     `classes`: names in the order of labels, any number, instead of labels.json. The labels of the test set come from
-    test-answers.csv ("id;template"), which newer downloads have. Without any json, train.csv or val.csv with lines
-    "path label" is read. `flips` is False: mirrored, "from left to right" is "from right to left", another class.
+    test-answers.csv ("id;template"), which newer downloads have. Without any json of the split, train.csv or val.csv
+    with lines "path label" is read, or mmaction2's sthv2_train_list_videos.txt. `flips` is False: mirrored, "from left
+    to right" is "from right to left", another class.
 
     Raises:
         ValueError: nothing was found, or something is wrong; with file, row and a way out.
@@ -86,10 +88,12 @@ def find(root: Path, name: str) -> Path | None:
 
 
 def _load(path: Path, kind: type) -> Any:
+    text = read_text(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path}: no json ({error}); fetch it again") from error
+        what = "label map" if kind is dict else "list of videos"
+        raise ValueError(f"{path}: no json ({error}), so no {what}; fetch it again") from error
     if not isinstance(content, kind):
         raise ValueError(f"{path}: a {type(content).__name__} where the release has a {kind.__name__}; fetch it again")
     return content
@@ -128,7 +132,7 @@ def _read_json(root: Path, split: str, names: tuple[str, ...], listed: Path) -> 
 def _videos(root: Path) -> tuple[str, str]:
     for folder in FOLDERS:
         for suffix in (".webm", ".mp4"):
-            if next((root / folder).glob(f"*{suffix}"), None):
+            if any(is_video(path.name) for path in (root / folder).glob(f"*{suffix}")):
                 return folder, suffix
     raise ValueError(f"{root}: no .webm nor .mp4 in {', '.join(FOLDERS)}; unpack the archive there or link it")
 
@@ -138,7 +142,7 @@ def _answers(root: Path, listed: Path) -> dict[str, str]:
     if path is None:
         raise ValueError(f"{listed}: the test set has no labels without test-answers.csv; use val")
     answers = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         name, found, template = line.partition(";")
         if not found or name in answers:
             raise ValueError(f"{path}: line {number}: {line!r} is no new id;template; fetch it again")
@@ -147,16 +151,16 @@ def _answers(root: Path, listed: Path) -> dict[str, str]:
 
 
 def _read_paths(root: Path, split: str, names: tuple[str, ...]) -> tuple[str, list[tuple[str, int]]]:
-    wanted = [root / place / f"{name}.csv" for name in (split, NAMES[split]) for place in PLACES]
+    files = (f"{split}.csv", f"{NAMES[split]}.csv", f"sthv2_{split}_list_videos.txt")
+    wanted = [root / place / file for file in files for place in PLACES]
     listed = next((path for path in wanted if path.is_file()), None)
     if listed is None:
         raise ValueError(
             f"{root}: no Something-Something v2 {split}; looked for {NAMES[split]}.json and "
-            f"something-something-v2-{NAMES[split]}.json, then {split}.csv, in {', '.join(PLACES)}"
+            f"something-something-v2-{NAMES[split]}.json, then {split}.csv and {files[-1]}, in {', '.join(PLACES)}"
         )
-    with listed.open(encoding="utf-8-sig") as file:
-        if "frame_id" in file.readline():
-            raise ValueError(f"{listed}: lists frames as images; put {NAMES[split]}.json and the webm files there")
+    if "frame_id" in read_text(listed).partition("\n")[0]:
+        raise ValueError(f"{listed}: lists frames as images; put {NAMES[split]}.json and the webm files there")
     return f"{listed}: list of paths", read_paths(listed, root, FOLDERS, names)
 
 
@@ -191,10 +195,7 @@ def _read_list(root: Path, name: str) -> list | dict:
     path = find(root, f"{name}.json")
     if path is None:
         raise ValueError(f"{root}: no {name}.json in {', '.join(PLACES)}; it is in the archive of the labels")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if name != "labels":
-            [entry["id"] for entry in content]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f'{path}: no list of videos with an "id" each ({error!r}); unpack it again') from error
+    content = _load(path, dict if name == "labels" else list)
+    if name != "labels" and not all(isinstance(entry, dict) and "id" in entry for entry in content):
+        raise ValueError(f'{path}: no list of videos with an "id" each; unpack it again')
     return content
