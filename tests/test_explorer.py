@@ -17,7 +17,7 @@ from PIL import Image, ImageColor
 from course_lib.grid import Grid
 from course_lib.widgets import AttentionExplorer, stills
 from course_lib.widgets.groups import attended, attended_twice
-from course_lib.widgets.weights import quantise, recorded
+from course_lib.widgets.weights import checked_map, quantise
 
 GRID = Grid(3, 4, 5)  # three different lengths, so that no two axes can be mistaken for each other
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -110,7 +110,7 @@ def test_a_planted_weight_comes_back_at_its_own_token():
     for query, key in [(0, 1), (2, 5), (4, 4)]:
         weights = np.zeros((10, 2, 6, 6), np.float32)
         weights[7, 1, query, key] = 0.75
-        members, row = recorded("planted", Map(shuffled, weights), GRID.size).row(int(shuffled[7, query]))
+        members, row = checked_map("planted", Map(shuffled, weights), GRID.size).row(int(shuffled[7, query]))
         assert not row[0].any() and row[1].sum() == 0.75
         assert members[row[1].argmax()] == shuffled[7, key]
 

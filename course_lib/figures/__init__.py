@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import io
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -17,6 +18,11 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
 )  # fmt: skip
 LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))  # a curve is known by its stroke as well as by its colour
 COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE)
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and stroke of the i-th curve of a figure."""
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
 
 
 def show(figure: Figure, alt: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from course_lib.figures import COLOURS, LINES
+from course_lib.figures import COLOURS, line_style
 
 MARKERS = "os^Dv"  # a clip is known by its mark as well as by its colour
 
@@ -76,11 +75,22 @@ def boxes(frame: UInt8[np.ndarray, "H W 3"], crops: Mapping[str, tuple[int, int,
     axis.imshow(frame)
     axis.axis("off")
     for i, (name, (top, left, tall, wide)) in enumerate(crops.items()):
-        style: dict[str, Any] = dict(edgecolor=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)])
+        style = line_style(i)
         corner = (left - 0.5, top - 0.5)
         axis.add_patch(Rectangle(corner, wide, tall, facecolor="none", linewidth=5, edgecolor="white", clip_on=False))
-        axis.add_patch(Rectangle(corner, wide, tall, facecolor="none", linewidth=3, clip_on=False, **style))
+        axis.add_patch(
+            Rectangle(
+                corner,
+                wide,
+                tall,
+                facecolor="none",
+                linewidth=3,
+                clip_on=False,
+                edgecolor=style["color"],
+                linestyle=style["linestyle"],
+            )
+        )
         axis.text(
-            left + wide / 2, top - 0.03 * height, name, ha="center", va="bottom", fontsize=10, color=style["edgecolor"]
+            left + wide / 2, top - 0.03 * height, name, ha="center", va="bottom", fontsize=10, color=style["color"]
         )
     return figure

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from course_lib.figures import COLOURS, LINES
+from course_lib.figures import line_style
 
 
 def cost_lines(
@@ -17,10 +16,7 @@ def cost_lines(
     figure = Figure(figsize=(5.2, 3.3), layout="constrained")
     axis = figure.subplots()
     for i, (name, values) in enumerate(costs.items()):
-        style: dict[str, Any] = dict(
-            color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)], marker="o", markersize=3.5
-        )
-        axis.plot(at, values, label=name, **style)
+        axis.plot(at, values, label=name, marker="o", markersize=3.5, **line_style(i))
     for mark in marks:
         axis.axvline(mark, color="0.45", linewidth=1, linestyle=":")
         axis.text(mark, 0.03, f" {mark:.3g}", fontsize=10, transform=axis.get_xaxis_transform())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from course_lib.figures import COLOURS, LINES, png
+from course_lib.figures import COLOURS, line_style, png
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -29,8 +28,7 @@ def curves(
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     axis = figure.subplots()
     for i, (name, values) in enumerate(runs.items()):
-        style: dict[str, Any] = dict(color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)])
-        axis.plot(np.arange(1, len(values) + 1), smooth(values, window), label=name, linewidth=1.8, **style)
+        axis.plot(np.arange(1, len(values) + 1), smooth(values, window), label=name, linewidth=1.8, **line_style(i))
     if chance is not None:
         axis.axhline(chance, color="0.45", linewidth=1, label=f"chance {chance:.2f}")
     axis.set_xlabel("step")

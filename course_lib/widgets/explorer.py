@@ -22,8 +22,8 @@ from jaxtyping import UInt8
 from course_lib.files import atomic_write
 from course_lib.grid import Grid
 from course_lib.widgets import stills
-from course_lib.widgets.groups import Steps, attended, attended_twice, checked, last_two
-from course_lib.widgets.weights import AttentionMap, quantise, recorded
+from course_lib.widgets.groups import Steps, attended, attended_twice, checked_groups, last_two
+from course_lib.widgets.weights import MapLike, checked_map
 
 STATIC = Path(__file__).parent / "static"
 VIEWS = ("one layer", "two layers", "learned")
@@ -61,7 +61,7 @@ class AttentionExplorer(anywidget.AnyWidget):
     schemes: Any = traitlets.List().tag(sync=True)
     groups = traitlets.Bytes().tag(sync=True)
     layers: Any = traitlets.List().tag(sync=True)
-    weights: Any = traitlets.List().tag(sync=True)  # what _packed makes of every map; empty if the kernel keeps them
+    weights: Any = traitlets.List().tag(sync=True)  # of every map, CheckedMap.packed; empty if the kernel keeps them
     maps_scheme = traitlets.Unicode().tag(sync=True)
     # what is shown
     scheme = traitlets.Unicode().tag(sync=True)
@@ -78,7 +78,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         frames: UInt8[np.ndarray, "t H W 3"],
         grid: tuple[int, int, int],
         schemes: Mapping[str, Steps],
-        maps: Mapping[str, AttentionMap] | None = None,
+        maps: Mapping[str, MapLike] | None = None,
         maps_scheme: str = "",
         *,
         width: int = 960,
@@ -88,8 +88,8 @@ class AttentionExplorer(anywidget.AnyWidget):
         grid = Grid(*grid)
         self._frames = _checked_frames(frames, grid)
         layout = stills.Layout.fit(grid, width)
-        self._groups = checked(schemes, grid)
-        self._maps = {name: recorded(name, attention, grid.size) for name, attention in (maps or {}).items()}
+        self._groups = checked_groups(schemes, grid)
+        self._maps = {name: checked_map(name, attention, grid.size) for name, attention in (maps or {}).items()}
         if maps_scheme and maps_scheme not in self._groups:
             raise Refused(f"maps_scheme '{maps_scheme}' is none of the schemes: {_listed(self._groups)}")
         self._map_bytes = sum(found.weights.size for found in self._maps.values())
@@ -106,7 +106,7 @@ class AttentionExplorer(anywidget.AnyWidget):
                 "size": list(layout.size),
                 "corners": [list(layout.corner(frame)) for frame in range(grid.t)],
             },
-            colours={"query": stills.QUERY, "stage": stills.STAGE, "tint": stills.TINT} | stills.GREY,
+            colours={"query": stills.QUERY, "background": stills.BACKGROUND, "tint": stills.TINT} | stills.GREY,
             ramp=stills.ramp().tobytes(),
             sprite=stills.sprite(self._frames, layout),
             schemes=[
@@ -115,7 +115,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             ],
             groups=b"".join(group.tobytes() for steps in self._groups.values() for group in steps.values()),
             layers=[{"name": name, "heads": found.heads} for name, found in self._maps.items()],
-            weights=[_packed(found.members, found.weights) for found in self._maps.values()] if whole else [],
+            weights=[found.packed() for found in self._maps.values()] if whole else [],
             maps_scheme=maps_scheme,
             **{
                 "scheme": maps_scheme or next(iter(self._groups)),
@@ -170,7 +170,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         for query in queries:
             if type(query) is not int or not 0 <= query < tokens:
                 return {"kind": "refused", "reason": f"no token {query!r:.80}: choose 0 to {tokens - 1}"}, []
-        rows = [_packed(*self._maps[layer].row(query)).values() for query in queries]
+        rows = [self._maps[layer].packed(query).values() for query in queries]
         return {"kind": "rows", "layer": layer, "queries": queries}, [part for row in rows for part in row]
 
     def _still(self) -> tuple[bytes, str]:
@@ -258,13 +258,6 @@ def _checked_frames(frames: np.ndarray, grid: Grid) -> np.ndarray:
             f"{patch.h} x {patch.w}: crop the frames so that patches are square"
         )
     return frames
-
-
-def _packed(members: np.ndarray, weights: np.ndarray) -> dict[str, bytes]:
-    level, scale = quantise(weights)
-    sums = weights.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
-    parts = {"members": members, "levels": level, "scales": scale, "sums": sums}
-    return {name: part.tobytes() for name, part in parts.items()}
 
 
 def _listed(names: Any) -> str:

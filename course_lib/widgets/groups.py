@@ -1,7 +1,7 @@
 """Masks as one number a token: two tokens attend to each other in a layer iff their group numbers are equal.
 
 A whole mask of n tokens would be n x n; its group numbers are n, small enough to answer in the browser at any size.
-static/explorer.js composes layers by the same two functions as this file.
+Composing two layers is a product of attention masks; static/explorer.js does it by the same two functions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def last_two(groups: Sequence[Int32[np.ndarray, " n"]]) -> tuple[Int32[np.ndarra
     return groups[-1], groups[-2] if len(groups) > 1 else groups[-1]
 
 
-def checked(schemes: Mapping[str, Steps], grid: Grid) -> dict[str, dict[str, Int32[np.ndarray, "_"]]]:
+def checked_groups(schemes: Mapping[str, Steps], grid: Grid) -> dict[str, dict[str, Int32[np.ndarray, "_"]]]:
     """Scheme -> layer -> group numbers as int32. ValueError names the scheme and layer that cannot be drawn."""
     if not schemes:
         raise ValueError("no schemes: pass at least one, such as {'joint': [('joint', np.zeros(n, int))]}")

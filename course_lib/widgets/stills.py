@@ -17,7 +17,7 @@ from course_lib.grid import Grid
 
 QUERY = "#0072B2"  # blue
 STEPS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#F0E442")  # vermillion, sky blue, green, purple, ...
-STAGE, INK = "#14181d", "#e6edf3"  # the frames lie on a dark table in light and in dark themes
+BACKGROUND, INK = "#14181d", "#e6edf3"  # the frames lie on a dark table in light and in dark themes
 TINT = 0.7  # how far a colour covers the picture
 GREY = {"dark": 20, "dim": 0.55}  # under a mask the picture turns grey: brightness -> dark + dim * brightness
 MARGIN, GAP, LABEL, HEIGHT, LARGEST = 12, 12, 22, 560, 48  # screen pixels; LARGEST of a patch
@@ -99,7 +99,7 @@ def still(
     """A PNG of the frames with the tokens of every (words, colour, mask) tinted; where masks meet, in stripes."""
     width, height = layout.size
     grid, side = layout.grid, layout.patch
-    sheet = Image.new("RGB", (width, height + 2 * LABEL + MARGIN), STAGE)
+    sheet = Image.new("RGB", (width, height + 2 * LABEL + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=13)
     for t, frame in enumerate(frames):

@@ -11,8 +11,8 @@ ROUNDING = 1e-3  # rows of half-precision weights may add up to a little more th
 
 
 @runtime_checkable
-class AttentionMap(Protocol):
-    """What one attention layer did with one clip.
+class MapLike(Protocol):
+    """What one attention layer did with one clip: its softmax weights, as `analysis.maps.AttentionMap` has them.
 
     members: Int (group, member), the token numbers of every group
     weights: Float (group, head, query, key), rows adding up to at most one (a class token's share is left out)
@@ -24,8 +24,8 @@ class AttentionMap(Protocol):
     def weights(self) -> Any: ...
 
 
-class Recorded(NamedTuple):
-    """An attention map whose shapes have been checked."""
+class CheckedMap(NamedTuple):
+    """An attention map whose shapes and numbers have been checked."""
 
     members: Int32[np.ndarray, "group member"]
     weights: Float[np.ndarray, "group head query key"]
@@ -40,9 +40,17 @@ class Recorded(NamedTuple):
         group, position = divmod(int(self.place[query]), self.members.shape[1])
         return self.members[group], self.weights[group, :, position]
 
+    def packed(self, query: int | None = None) -> dict[str, bytes]:
+        """The whole map as static/explorer.js unpacks it, or the row of one `query`: levels, their scales and sums."""
+        members, weights = (self.members, self.weights) if query is None else self.row(query)
+        level, scale = quantise(weights)
+        sums = weights.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
+        parts = {"members": members, "levels": level, "scales": scale, "sums": sums}
+        return {name: part.tobytes() for name, part in parts.items()}
 
-def recorded(name: str, attention: AttentionMap, tokens: int) -> Recorded:
-    """Check one map. ValueError names the layer and what does not fit."""
+
+def checked_map(name: str, attention: MapLike, tokens: int) -> CheckedMap:
+    """One layer's map, checked. ValueError names the layer and what does not fit."""
     members, weights = np.asarray(attention.members), np.asarray(attention.weights)
     groups, member = members.shape if members.ndim == 2 else (0, 0)
     if not np.array_equal(np.sort(members, axis=None), np.arange(tokens)) or members.ndim != 2:
@@ -61,7 +69,7 @@ def recorded(name: str, attention: AttentionMap, tokens: int) -> Recorded:
             f"map '{name}': weights must be at least 0 and add up to at most 1 in every row; the least is {least:.3g}, "
             f"the largest sum {most:.3g}: give softmax outputs, not logits"
         )
-    return Recorded(members.astype(np.int32), weights, np.argsort(members, axis=None).astype(np.int32))
+    return CheckedMap(members.astype(np.int32), weights, np.argsort(members, axis=None).astype(np.int32))
 
 
 def quantise(
