@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -153,3 +154,12 @@ def test_cells_are_short_enough_to_read(path):
 def test_the_parameters_cell_chooses_nothing_by_itself(path):
     (cell,) = tagged(read(path), "parameters")
     assert cell.source.startswith('profile = ""')
+
+
+def test_every_code_name_of_the_glossary_exists():
+    rows = re.findall(r"^\|(.*)\|$", (NOTEBOOKS[0].parent / "GLOSSARY.md").read_text(), re.M)[2:]
+    names = [re.findall(r"`(course_lib[\w.]+)`", row.split("|")[-1]) for row in rows]
+    assert len(names) >= 30 and all(len(found) == 1 for found in names)
+    for (name,) in names:
+        module, thing = name.rsplit(".", 1)
+        assert hasattr(importlib.import_module(module), thing), name
