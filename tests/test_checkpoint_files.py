@@ -193,6 +193,6 @@ def _timesformer_names(net: nn.Module) -> dict:
         if official.endswith("patch_embed.proj.weight"):
             x = x[:, :, 0]
         found[official] = x
-    cls, place = ours["space_code.cls"], ours["space_code.place"]
+    cls, place = ours["pos_embed.cls"], ours["pos_embed.weight"]
     found["model.pos_embed"] = torch.cat([cls[None], place.flatten(0, 1)])[None]
     return found

@@ -85,7 +85,7 @@ def test_every_attention_of_divided_timesformer_starts_from_the_images():
     block = net.blocks[1]
     assert block.attention.qkv.weight.equal(state["blocks.1.attn.qkv.weight"])
     assert block.first[0].attention.qkv.weight.equal(state["blocks.1.attn.qkv.weight"])
-    assert {name.rsplit(".", 2)[-2] for name in report.fresh} == {"time_code", "project", "head"}
+    assert {name.rsplit(".", 2)[-2] for name in report.fresh} == {"time_embed", "project", "head"}
 
 
 def test_vtns_backbone_is_the_image_vit_frame_by_frame():
@@ -104,11 +104,11 @@ def test_vivit_starts_from_the_image_vit_its_kernel_in_the_central_frame(model):
     net, state = build("vivit_tiny", model=model, pool="cls" if model < 3 else "gap"), timm_vit()
     report = start_from_images(net, state)
     kernel = state["patch_embed.proj.weight"]
-    assert net.patches.project.weight.equal(inflate_conv(kernel, 2, "centre"))
+    assert net.patch_embed.project.weight.equal(inflate_conv(kernel, 2, "centre"))
     assert net.encoder.blocks[2].mlp.up.weight.equal(state["blocks.2.mlp.fc1.weight"])
-    assert net.encoder.code[-1].equal(state["pos_embed"][0, 1:])
+    assert net.encoder.pos_embed[-1].equal(state["pos_embed"][0, 1:])
     start_from_images(net, state, how="average")
-    assert net.patches.project.weight.equal(inflate_conv(kernel, 2, "average"))
+    assert net.patch_embed.project.weight.equal(inflate_conv(kernel, 2, "average"))
     assert {name.split(".")[0] for name in report.fresh} == {"head", *(["time_encoder"] if model == 2 else [])}
 
 
@@ -117,7 +117,7 @@ def test_vivits_image_twin_gives_the_image_vits_answer():
     weights, *_ = fill(twin, timm_vit(), "timm")
     twin.load_state_dict(weights, strict=False)
     with torch.no_grad():
-        found, wanted = twin.encoder(twin.patches(CLIP[:, :, :1])), plain_vit(timm_vit(), CLIP[:, :, 0], "tanh")
+        found, wanted = twin.encoder(twin.patch_embed(CLIP[:, :, :1])), plain_vit(timm_vit(), CLIP[:, :, 0], "tanh")
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -315,7 +315,7 @@ def test_swin_by_three_sets_of_names_starts_the_same_network(source):
     start_from_images(net, state, "official")
     report = start_from_images(same, other, source)
     assert all(net.state_dict()[name].equal(same.state_dict()[name]) for name in report.loaded)
-    assert net.patches.project.weight.equal(inflate_conv(state["patch_embed.proj.weight"], 2))
+    assert net.patch_embed.project.weight.equal(inflate_conv(state["patch_embed.proj.weight"], 2))
 
 
 def test_timm_counts_a_merging_with_the_stage_after_it():

@@ -18,7 +18,7 @@ from course_lib.layers.attention import (
 )
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, recompute, vit_init, xavier_init
 from course_lib.layers.inflate import inflate_conv, load_image_weights
-from course_lib.layers.positions import SpaceCode, TimeCode, resize_moment, resize_place
+from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, resize_time, resize_space
 from course_lib.layers.settings import one_of
 
 
@@ -90,7 +90,7 @@ def test_recording_stops_when_the_block_ends_in_an_error():
     net = MultiHeadAttention(8, 2)
     with pytest.raises(RuntimeError), record_attention(net):
         raise RuntimeError
-    assert net.tap is None
+    assert net.recorder is None
 
 
 def test_heads_that_do_not_split_the_features_are_refused():
@@ -150,27 +150,27 @@ def test_xavier_init_keeps_the_variance_of_glorot_and_bengio():
 
 
 def test_position_codes_tell_place_and_moment():
-    space, time = SpaceCode(2, 3, 4), TimeCode(5, 4)
-    nn.init.normal_(time.moment)
+    space, time = SpaceEmbedding(2, 3, 4), TimeEmbedding(5, 4)
+    nn.init.normal_(time.weight)
     x, cls = space(torch.zeros(1, 5, 2, 3, 4), torch.zeros(1, 1, 4))
-    assert torch.equal(x[0, 4, 1, 2], space.place[1, 2]) and torch.equal(cls[0, 0], space.cls)
-    assert torch.equal((time(x) - x)[0, :, 1, 2], (x[0, :, 1, 2] + time.moment) - x[0, :, 1, 2])
+    assert torch.equal(x[0, 4, 1, 2], space.weight[1, 2]) and torch.equal(cls[0, 0], space.cls)
+    assert torch.equal((time(x) - x)[0, :, 1, 2], (x[0, :, 1, 2] + time.weight) - x[0, :, 1, 2])
 
 
 def test_a_clip_of_another_length_or_size_is_refused_by_axis():
     with pytest.raises(ValueError, match="t=4 tokens, the network was built for t=5"):
-        TimeCode(5, 4)(torch.zeros(1, 4, 2, 3, 4))
+        TimeEmbedding(5, 4)(torch.zeros(1, 4, 2, 3, 4))
     with pytest.raises(ValueError, match="h=3 tokens, the network was built for h=2"):
-        SpaceCode(2, 3, 4)(torch.zeros(1, 5, 3, 3, 4), torch.zeros(1, 1, 4))
+        SpaceEmbedding(2, 3, 4)(torch.zeros(1, 5, 3, 3, 4), torch.zeros(1, 1, 4))
 
 
 def test_resized_codes_keep_their_course():
     ramp = torch.arange(4.0).view(4, 1)
-    assert resize_moment(ramp, 8, "nearest").flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert resize_moment(ramp, 4).equal(ramp)
+    assert resize_time(ramp, 8, "nearest").flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert resize_time(ramp, 4).equal(ramp)
     place = torch.tensor([[0.0, 1.0], [2.0, 3.0]])[..., None]
-    assert resize_place(place, Grid(1, 4, 4), "nearest")[0, :, 0].tolist() == [0, 0, 1, 1]
-    assert resize_place(place, Grid(1, 1, 1)).item() == pytest.approx(1.5)
+    assert resize_space(place, Grid(1, 4, 4), "nearest")[0, :, 0].tolist() == [0, 0, 1, 1]
+    assert resize_space(place, Grid(1, 1, 1)).item() == pytest.approx(1.5)
 
 
 def test_i3d_a_still_video_gives_the_answer_of_the_image():

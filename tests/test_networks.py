@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib.analysis.cost import cost
-from course_lib.layers.attention import Watched, record_attention
+from course_lib.layers.attention import RecordableAttention, record_attention
 from course_lib.layers.blocks import recompute
 from course_lib.models import NETWORKS, build, names
 from course_lib.models.nonlocal_net import AFFINITIES
@@ -91,7 +91,7 @@ THE_PAPERS = [
 ]
 SMALL = dict(size=32, dropout=0.0, head_dropout=0.0, drop_path=0.0, classes=2)  # as far as a network has them
 IDLE = {  # what cannot change the logits, by the released design
-    "vtn_tiny": ("layers.1.attention.qkv",)  # of the last layer the class token alone is read
+    "vtn_tiny": ("blocks.1.attention.qkv",)  # of the last layer the class token alone is read
 }
 VARIANTS = [  # every form that a paper compares, small enough to train here
     *[("i3d_tiny", {"size": 64, **changes}) for changes in ({}, {"edges": "repeat"}, {"image": True})],
@@ -114,7 +114,7 @@ VARIANTS = [  # every form that a paper compares, small enough to train here
     ("vivit_tiny", {"embed": "uniform"}),
     *[("video_swin_tiny", {"attention": attention}) for attention in SWIN_ATTENTION],
     *[("vidtr_tiny", changes) for changes in ({}, {"separate": True}, {"attention": "joint"})],
-    ("vidtr_tiny", {"codes_in_every_block": True}),
+    ("vidtr_tiny", {"pos_embed_in_every_block": True}),
     *[("cvidtr_tiny", {"pool": pool}) for pool in POOL],
 ]
 each_variant = pytest.mark.parametrize(("name", "changes"), VARIANTS, ids=lambda part: str(part).replace(" ", ""))
@@ -183,7 +183,7 @@ def test_every_parameter_gets_a_gradient(name, changes):
 @each_variant
 def test_recorded_attention_gives_the_same_logits(name, changes):
     net, clips, _ = learnt(name, tuple(changes.items()))
-    if not any(isinstance(part, Watched) for part in net.modules()):
+    if not any(isinstance(part, RecordableAttention) for part in net.modules()):
         with pytest.raises(ValueError, match="has no attention to record"), record_attention(net):
             pass
         return

@@ -130,7 +130,7 @@ def test_every_official_tensor_lands_in_one_of_ours_unchanged():
     net = build("timesformer_tiny", **SMALL)
     load(net, state, "timesformer")
     assert sum(p.numel() for p in net.parameters()) == sum(t.numel() for t in state.values())
-    assert net.state_dict()["space_code.place"][1, 0].equal(
+    assert net.state_dict()["pos_embed.weight"][1, 0].equal(
         state["model.pos_embed"][0, 3]
     )  # row 1 of 2, after the class token
     assert sorted(v.double().sum().item() for v in net.state_dict().values() if v.ndim == 2)[-1] == pytest.approx(

@@ -84,7 +84,7 @@ def test_recording_changes_no_output_and_rows_sum_to_one(scheme):
     for recorded in weights[""]:  # one entry, but of shifted windows one for each kind of window
         torch.testing.assert_close(recorded.sum(-1), torch.ones(recorded.shape[:-1], dtype=torch.double))
     assert sum(len(recorded) * recorded.shape[2] for recorded in weights[""]) == 2 * GRID.size
-    assert net.tap is None, "the tap must be taken out again"
+    assert net.recorder is None, "the recorder must be taken out again"
 
 
 @each(SCHEMES)

@@ -154,7 +154,7 @@ def test_divided_attention_at_the_start_is_the_image_transformer_it_came_from():
     image = tiny(attention="space", frames=1)
     video = tiny(attention="divided", scratch=False)
     report = load_image_weights(video, image.state_dict(), from_images(image))
-    assert {name.split(".")[-2] for name in report.fresh} == {"project", "time_code"}
+    assert {name.split(".")[-2] for name in report.fresh} == {"project", "time_embed"}
     still = clip(image)
     torch.testing.assert_close(video(still.expand(-1, -1, 8, -1, -1)), image(still))
     copied = video.blocks[0].first[0].attention.qkv.weight

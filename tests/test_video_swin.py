@@ -292,8 +292,8 @@ def test_inflation_repeats_the_image_table_for_every_displacement_in_time():
     for small, large in zip(tables(image), tables(video), strict=True):
         assert large.shape[1] == 7
         assert all(large[:, t].equal(small[:, 0]) for t in range(7))
-    kernel = image.patches.project.weight[:, :, 0]
-    assert all(video.patches.project.weight[:, :, t].equal(kernel / 2) for t in range(2))
+    kernel = image.patch_embed.project.weight[:, :, 0]
+    assert all(video.patch_embed.project.weight[:, :, t].equal(kernel / 2) for t in range(2))
 
 
 def test_windows_of_another_size_in_space_get_their_table_resized():

@@ -34,7 +34,7 @@ RECORDS = Path(__file__).parent / "reference"
 FORMS = [  # every option of both networks
     ("vidtr_tiny", {}),
     ("vidtr_tiny", {"separate": True}),
-    ("vidtr_tiny", {"codes_in_every_block": True}),
+    ("vidtr_tiny", {"pos_embed_in_every_block": True}),
     ("vidtr_tiny", {"attention": "joint"}),
     *[("cvidtr_tiny", {"pool": pool}) for pool in POOL],
 ]
@@ -157,7 +157,7 @@ def test_dropout_is_a_tenth_in_the_blocks_and_a_half_before_the_head(name, chang
     assert full.dropout.p == 0.5
     for block in full.blocks:
         assert block.dropout.p == block.mlp.activation[1].p == 0.1
-    mixes = [part for part in full.modules() if hasattr(part, "tap") and not isinstance(part, TopTime)]
+    mixes = [part for part in full.modules() if hasattr(part, "recorder") and not isinstance(part, TopTime)]
     assert mixes and all(part.dropout == 0.1 for part in mixes)
 
 
@@ -177,20 +177,20 @@ def moved_by_codes(net: nn.Module, silent: int) -> bool:
     for block in net.blocks[:silent]:
         nn.init.zeros_(block.attention.out.weight)
     before = net(CLIPS)
-    net.code.normal_()
+    net.pos_embed.normal_()
     return bool((net(CLIPS) - before).abs().max() > 1e-6)
 
 
 @each_form
 def test_positions_enter_the_first_block_only_and_never_what_stays(name, changes):
-    everywhere = changes.get("codes_in_every_block", False)
+    everywhere = changes.get("pos_embed_in_every_block", False)
     assert moved_by_codes(tiny(name, **changes), silent=0)
     assert moved_by_codes(tiny(name, **changes), silent=1) == everywhere
     assert not moved_by_codes(tiny(name, **changes), silent=5)
 
 
 def test_only_the_network_of_16_frames_adds_its_positions_in_every_block():
-    assert [name for name, c in VARIANTS.items() if c.codes_in_every_block] == ["vidtr_m_16x224"]
+    assert [name for name, c in VARIANTS.items() if c.pos_embed_in_every_block] == ["vidtr_m_16x224"]
 
 
 # Rows and columns of class tokens
@@ -245,7 +245,7 @@ def test_class_tokens_stand_in_front_of_frames_and_of_patches():
     z = net.tokens(CLIPS)
     assert z.shape == (2, *net.config.grid, net.config.dim) == (2, 9, 17, 96)
     assert z[1, 0].equal(net.row) and z[1, 1:, 0].equal(net.column)
-    assert z[:, 1:, 1:].equal(net.embed(CLIPS).flatten(2, 3))
+    assert z[:, 1:, 1:].equal(net.patch_embed(CLIPS).flatten(2, 3))
 
 
 @pytest.mark.parametrize("changes", [{}, {"separate": True}, {"attention": "joint"}])
@@ -394,14 +394,16 @@ def started(name: str) -> tuple[nn.Module, nn.Module]:
 
 def test_every_frame_and_every_class_token_starts_as_the_images():
     image, net = started("vidtr_tiny")
-    assert all(row.equal(image.code) for row in net.code)
+    assert all(row.equal(image.pos_embed) for row in net.pos_embed)
     assert all(cls.equal(image.cls) for cls in (*net.row, *net.column))
     assert net.blocks[4].attention.qkv.weight.equal(image.blocks[4].attention.qkv.weight)
     image, net = started("cvidtr_tiny")
-    assert all(frame.equal(image.code[1:]) for frame in net.code) and net.cls_code.equal(image.code[0])
+    assert all(frame.equal(image.pos_embed[1:]) for frame in net.pos_embed) and net.cls_pos_embed.equal(
+        image.pos_embed[0]
+    )
     joint = tiny("vidtr_tiny", attention="joint")
     start_from_images(joint, image.state_dict())
-    assert joint.code[1:].view(8, 16, 96)[5].equal(image.code[1:]) and joint.cls.equal(image.cls)
+    assert joint.pos_embed[1:].view(8, 16, 96)[5].equal(image.pos_embed[1:]) and joint.cls.equal(image.cls)
 
 
 def moved(net: nn.Module, order: torch.Tensor) -> float:

@@ -96,11 +96,11 @@ def official(net: ViViT) -> dict[str, torch.Tensor]:
         tensor = net.state_dict()[ours]
         if isinstance(names, tuple):
             state.update(zip(names, tensor.chunk(3), strict=True))
-        elif ours.endswith(".code"):
+        elif ours.endswith(".pos_embed"):
             state[names] = torch.cat(
                 [state.get(names, tensor.new_zeros(1, 0, tensor.shape[-1])), tensor.flatten(0, 1)[None]], 1
             )
-        elif ours.endswith("cls_code"):
+        elif ours.endswith("cls_pos_embed"):
             state[names] = torch.cat([tensor[None, None], state[names]], 1)
         else:
             state[names] = tensor[None, None] if ours.endswith(".cls") else tensor
@@ -198,9 +198,9 @@ def test_old_names_of_hugging_face_load_like_the_new():
             old = name.replace("vivit.layers.", "vivit.encoder.layer.")
             for new_part, old_part in OLD_PARTS.items():
                 old = old.replace(new_part, old_part)
-            if ours.endswith("cls_code"):
-                state[old] = torch.cat([part[None, None], net.encoder.code.detach().flatten(0, 1)[None]], 1)
-            elif ours != "encoder.code":
+            if ours.endswith("cls_pos_embed"):
+                state[old] = torch.cat([part[None, None], net.encoder.pos_embed.detach().flatten(0, 1)[None]], 1)
+            elif ours != "encoder.pos_embed":
                 state[old] = part[None, None] if ours == "encoder.cls" else part
     assert "vivit.encoder.layer.0.attention.attention.query.weight" in state
     load(same, state, "huggingface")
@@ -268,7 +268,7 @@ def test_f6_central_frame_tubelets_at_the_start_embed_the_central_frames_alone()
     report = start_from_images(net, image.state_dict())
     assert not report.left_over
     with torch.no_grad():
-        torch.testing.assert_close(net.patches(CLIP), image.patches(CLIP[:, :, 1::2]))
+        torch.testing.assert_close(net.patch_embed(CLIP), image.patch_embed(CLIP[:, :, 1::2]))
         other = CLIP.clone()
         other[:, :, 0::2] = 0
         torch.testing.assert_close(net(CLIP), net(other))
@@ -281,10 +281,10 @@ def test_a_net_inflated_from_an_image_net_starts_with_its_weights(model, changes
     report = start_from_images(net, image.state_dict(), "average")
     fresh = {name.split(".")[0] for name in report.fresh}
     assert fresh == ({"time_encoder"} if model == 2 else set()) and not report.left_over
-    kernel = inflate_conv(image.patches.project.weight[:, :, 0], 2)
-    assert net.patches.project.weight.equal(kernel)
-    steps = net.encoder.code
-    assert all(step.equal(image.encoder.code[0]) for step in steps)
+    kernel = inflate_conv(image.patch_embed.project.weight[:, :, 0], 2)
+    assert net.patch_embed.project.weight.equal(kernel)
+    steps = net.encoder.pos_embed
+    assert all(step.equal(image.encoder.pos_embed[0]) for step in steps)
     if model == 3:
         assert net.encoder.blocks[1].attentions[0].qkv.weight.equal(net.encoder.blocks[1].attentions[1].qkv.weight)
 
@@ -303,7 +303,7 @@ def test_a_still_video_gives_the_image_nets_answer_after_inflation():
 def test_without_a_time_code_and_with_one_frame_patches_reversal_changes_nothing(model, changes):
     net = lively(model=model, frames=4, tubelet=(1, 16, 16), **changes)
     for encoder in (part for part in net.modules() if isinstance(part, Encoder)):
-        encoder.code.data = encoder.code.data[:1].expand_as(encoder.code).clone()
+        encoder.pos_embed.data = encoder.pos_embed.data[:1].expand_as(encoder.pos_embed).clone()
     clip = CLIP[:, :, :4]
     with torch.no_grad():
         torch.testing.assert_close(net(clip.flip(2)), net(clip))
@@ -314,7 +314,7 @@ def test_f7_averaging_steps_is_not_blind_when_a_tubelet_holds_two_frames():
     """The paper's pooling baseline: model 2 without its second encoder's layers. Motion inside a tubelet is visible."""
     one, two = (lively(model=2, pool="gap", frames=n, tubelet=(n // 4, 16, 16), time_depth=0) for n in (4, 8))
     for net in (one, two):
-        nn.init.zeros_(net.time_encoder.code)
+        nn.init.zeros_(net.time_encoder.pos_embed)
     clip = CLIP[:, :, :4]
     with torch.no_grad():
         torch.testing.assert_close(one(clip.flip(2)), one(clip))
@@ -324,7 +324,7 @@ def test_f7_averaging_steps_is_not_blind_when_a_tubelet_holds_two_frames():
 
 def test_uniform_frames_are_the_first_of_each_tubelet():
     net = lively(embed="uniform")
-    assert net.patches.project.weight.shape[2] == 1
+    assert net.patch_embed.project.weight.shape[2] == 1
     other = CLIP.clone()
     other[:, :, 1::2] = 0
     with torch.no_grad():

@@ -18,10 +18,10 @@ from course_lib.official import load
 def lively(**changes: object) -> VTN:
     torch.manual_seed(0)
     net = build("vtn_tiny", **changes).double().eval()
-    for layer in net.layers:  # loud enough for the class token to hear single frames
+    for layer in net.blocks:  # loud enough for the class token to hear single frames
         for part in (layer.attention.qkv, layer.attention.q_global, layer.attention.kv_global, layer.attention.out):
             nn.init.xavier_uniform_(part.weight)
-    nn.init.normal_(net.moments, std=0.5)
+    nn.init.normal_(net.time_embed, std=0.5)
     return net
 
 
@@ -100,14 +100,14 @@ def test_the_attention_is_longformer_written_out_token_by_token():
 
 def test_f3_without_a_position_code_and_with_a_wide_window_any_shuffle_is_the_same():
     net = lively(positions="none", window=16)
-    nn.init.zeros_(net.moments)
+    nn.init.zeros_(net.time_embed)
     with torch.no_grad():
         torch.testing.assert_close(net(CLIP[:, :, [3, 1, 4, 0, 5, 2, 6, 7]]), net(CLIP))
 
 
 def test_f3_with_a_narrow_window_a_shuffle_shows_and_a_reversal_does_not():
     net = lively(positions="none", window=2)
-    nn.init.zeros_(net.moments)
+    nn.init.zeros_(net.time_embed)
     with torch.no_grad():
         torch.testing.assert_close(net(CLIP.flip(2)), net(CLIP))
         assert (net(CLIP[:, :, [3, 1, 4, 0, 5, 2, 6, 7]]) - net(CLIP)).abs().max() > 1e-4 * net(CLIP).std()
@@ -136,12 +136,12 @@ def test_the_whole_video_goes_in_at_once():
 
 
 def test_only_learned_codes_learn():
-    assert {c: build("vtn_tiny", positions=c).moments.requires_grad for c in ("learned", "fixed", "none")} == {
+    assert {c: build("vtn_tiny", positions=c).time_embed.requires_grad for c in ("learned", "fixed", "none")} == {
         "learned": True,
         "fixed": False,
         "none": False,
     }
-    assert not build("vtn_tiny", positions="none").moments.any()
+    assert not build("vtn_tiny", positions="none").time_embed.any()
 
 
 def test_fixed_codes_are_sines_and_cosines():
@@ -165,14 +165,14 @@ def test_no_backbone_sees_two_frames():
 def test_in_the_last_layer_only_the_global_projections_matter():
     net = lively()
     net(CLIP).sum().backward()
-    last = net.layers[-1].attention
+    last = net.blocks[-1].attention
     assert last.qkv.weight.grad is None or not last.qkv.weight.grad.any()
-    assert last.kv_global.weight.grad.any() and net.layers[0].attention.qkv.weight.grad.any()
+    assert last.kv_global.weight.grad.any() and net.blocks[0].attention.qkv.weight.grad.any()
 
 
 def test_norms_have_the_released_epsilons():
     net = build("vtn_tiny")
-    assert net.norm.eps == net.layers[0].norm.eps == net.layers[0].norm_mlp.eps == 1e-12
+    assert net.norm.eps == net.blocks[0].norm.eps == net.blocks[0].norm_mlp.eps == 1e-12
     assert net.head[0].eps == 1e-5 and net.backbone.norm.eps == 1e-6
 
 
@@ -180,7 +180,7 @@ def test_attention_can_be_recorded_and_rows_sum_to_one():
     net = lively()
     with torch.no_grad(), record_attention(net) as recorded:
         watched = net(CLIP)
-    frames, cls = recorded["layers.0.attention"]
+    frames, cls = recorded["blocks.0.attention"]
     assert frames.shape == (2, 4, 8, 9) and cls.shape == (2, 4, 1, 9)
     torch.testing.assert_close(frames.sum(-1), torch.ones_like(frames[..., 0]))
     with torch.no_grad():

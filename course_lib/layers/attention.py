@@ -66,22 +66,22 @@ def attend_side_by_side(
     return rearrange(y, "b head (share n) d -> (b share) head n d", share=share)
 
 
-class Watched(nn.Module):
-    """Attention that `record_attention` can look into; without a tap the fused kernel runs."""
+class RecordableAttention(nn.Module):
+    """Attention that `record_attention` can look into; without a recorder the fused kernel runs."""
 
-    tap: Callable[[Tensor], None] | None = None
+    recorder: Callable[[Tensor], None] | None = None
 
     def mix(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None, dropout=0.0
     ) -> Tensor:
-        if self.tap is None:
+        if self.recorder is None:
             return attend(q, k, v, mask, bias, dropout)
         weights = attention_weights(q, k, mask, bias)
-        self.tap(weights.detach())
+        self.recorder(weights.detach())
         return F.dropout(weights, dropout) @ v
 
 
-class MultiHeadAttention(Watched):
+class MultiHeadAttention(RecordableAttention):
     """Attention among the tokens of one row. ValueError if `dim` does not split into `heads` equal parts."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0):
@@ -128,14 +128,16 @@ def record_attention(net: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 
     ValueError if the network has no attention to record.
     """
-    watched = {name: part for name, part in net.named_modules() if isinstance(part, Watched)}
-    if not watched:
-        raise ValueError(f"{type(net).__name__} has no attention to record: its layers do not derive from Watched")
-    weights: dict[str, list[Tensor]] = {name: [] for name in watched}
-    for name, part in watched.items():
-        part.tap = weights[name].append
+    recordable = {name: part for name, part in net.named_modules() if isinstance(part, RecordableAttention)}
+    if not recordable:
+        raise ValueError(
+            f"{type(net).__name__} has no attention to record: its layers do not derive from RecordableAttention"
+        )
+    weights: dict[str, list[Tensor]] = {name: [] for name in recordable}
+    for name, part in recordable.items():
+        part.recorder = weights[name].append
     try:
         yield weights
     finally:
-        for part in watched.values():
-            del part.tap
+        for part in recordable.values():
+            del part.recorder

@@ -1,4 +1,4 @@
-"""Learned codes that tell a token where and when it is."""
+"""Learned position embeddings: vectors that tell a token where and when it is."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 
 
-class SpaceCode(nn.Module):
+class SpaceEmbedding(nn.Module):
     """One learned vector a place, the same in every frame, and one for the class token."""
 
     def __init__(self, h: int, w: int, dim: int, std: float = 0.02):
         super().__init__()
-        self.place = nn.Parameter(torch.empty(h, w, dim))
+        self.weight = nn.Parameter(torch.empty(h, w, dim))
         self.cls = nn.Parameter(torch.empty(dim))
-        nn.init.normal_(self.place, std=std)
+        nn.init.normal_(self.weight, std=std)
         nn.init.normal_(self.cls, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "b t h w d"], cls: Float[Tensor, "b 1 d"]
     ) -> tuple[Float[Tensor, "b t h w d"], Float[Tensor, "b 1 d"]]:
-        check_grid(x, (None, *self.place.shape[:2]))
-        return x + self.place, cls + self.cls
+        check_grid(x, (None, *self.weight.shape[:2]))
+        return x + self.weight, cls + self.cls
 
 
-class TimeCode(nn.Module):
-    """One learned vector a moment, the same at every place. With std 0 order cannot matter at the start."""
+class TimeEmbedding(nn.Module):
+    """One learned vector a time step, the same at every place. With std 0 order cannot matter at the start."""
 
     def __init__(self, t: int, dim: int, std: float = 0.0):
         super().__init__()
-        self.moment = nn.Parameter(torch.zeros(t, dim))
-        nn.init.normal_(self.moment, std=std)
+        self.weight = nn.Parameter(torch.zeros(t, dim))
+        nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
-        check_grid(x, (len(self.moment), None, None))
-        return x + self.moment[:, None, None]
+        check_grid(x, (len(self.weight), None, None))
+        return x + self.weight[:, None, None]
 
 
 def check_grid(x: Tensor, wanted: tuple[int | None, ...]) -> None:
@@ -53,19 +53,19 @@ def check_grid(x: Tensor, wanted: tuple[int | None, ...]) -> None:
             )
 
 
-def resize_place(
-    place: Float[Tensor, "h w d"], grid: Grid, mode: Literal["nearest", "bilinear"] = "bilinear"
+def resize_space(
+    weight: Float[Tensor, "h w d"], grid: Grid, mode: Literal["nearest", "bilinear"] = "bilinear"
 ) -> Float[Tensor, "H W d"]:
-    """The same picture of codes on another grid."""
-    code = rearrange(place, "h w d -> 1 d h w")
+    """Position embeddings resized to on another grid."""
+    table = rearrange(weight, "h w d -> 1 d h w")
     keywords = {} if mode == "nearest" else {"align_corners": False}
-    return rearrange(F.interpolate(code, size=grid[1:], mode=mode, **keywords), "1 d h w -> h w d")
+    return rearrange(F.interpolate(table, size=grid[1:], mode=mode, **keywords), "1 d h w -> h w d")
 
 
-def resize_moment(
-    moment: Float[Tensor, "t d"], frames: int, mode: Literal["nearest", "linear"] = "linear"
+def resize_time(
+    weight: Float[Tensor, "t d"], frames: int, mode: Literal["nearest", "linear"] = "linear"
 ) -> Float[Tensor, "T d"]:
-    """The same course of codes over another number of frames."""
-    code = rearrange(moment, "t d -> 1 d t")
+    """Position embeddings in time, resized to another number of frames."""
+    table = rearrange(weight, "t d -> 1 d t")
     keywords = {} if mode == "nearest" else {"align_corners": False}
-    return rearrange(F.interpolate(code, size=frames, mode=mode, **keywords), "1 d t -> t d")
+    return rearrange(F.interpolate(table, size=frames, mode=mode, **keywords), "1 d t -> t d")

@@ -1,9 +1,30 @@
-"""Settings that go by name."""
+"""What the configs of all networks share."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+
+from course_lib.grid import Grid
+
+
+class NetworkConfig:
+    """The clip that a network is built for, and how many classes it tells apart."""
+
+    frames: int
+    size: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """ValueError for settings that do not fit together."""
+
+    @property
+    def clip(self) -> Grid:
+        """Frames, height and width, in pixels."""
+        return Grid(self.frames, self.size, self.size)
 
 
 def one_of(setting: str, value: object, known: Collection[object]) -> None:

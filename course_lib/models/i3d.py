@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers.conv import Axes, sliding_mean
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 
 class Conv(NamedTuple):
@@ -71,7 +71,7 @@ LAYERS = {  # figure 3
 
 
 @dataclass(frozen=True)
-class I3DConfig:
+class I3DConfig(NetworkConfig):
     frames: int = 64
     size: int = 224
     colours: int = 3  # 2 for optical flow
@@ -81,7 +81,7 @@ class I3DConfig:
     dropout: float = 0.5
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("edges", self.edges, ("zeros", "repeat"))
 
     @property

@@ -18,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.grid import Grid
-from course_lib.layers.attention import Watched
+from course_lib.layers.attention import RecordableAttention
 from course_lib.layers.blocks import DropPath, Mlp, drop_path_rates, xavier_init
 from course_lib.layers.conv import DepthwiseConv
-from course_lib.layers.positions import SpaceCode, TimeCode, check_grid
+from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, check_grid
 from course_lib.layers.schemes import PooledKeys, Pooling
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 KERNEL, STRIDE = Grid(3, 7, 7), Grid(2, 4, 4)  # the cubes that become tokens: they overlap
 POOLING = ("conv", "max", "average")  # v1, table 15
@@ -50,7 +50,7 @@ class Scale(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MViTConfig:
+class MViTConfig(NetworkConfig):
     frames: int = 16
     size: int = 224
     depths: tuple[int, ...] = (1, 2, 11, 2)  # blocks of every scale
@@ -68,18 +68,14 @@ class MViTConfig:
     scratch: bool = False  # ours: a start for small nets and short training; the released one needs hundreds of epochs
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         for setting, known in (("pooling", POOLING), ("positions", POSITIONS), ("widen", WIDEN)):
             one_of(setting, getattr(self, setting), known)
         if self.dim % self.heads:
             raise ValueError(f"dim={self.dim} does not split into heads={self.heads} equal parts: use a multiple of it")
         if min(self.depths, default=0) < 1:
             raise ValueError(f"every scale needs a block: depths={self.depths}")
-        _ = self.grid
-
-    @property
-    def clip(self) -> Grid:
-        return Grid(self.frames, self.size, self.size)
+        self.clip.divide(STRIDE)
 
     @property
     def grid(self) -> Grid:
@@ -212,7 +208,7 @@ class RelativePositions(nn.Module):
         return q, torch.cat([k * (length / d) ** 0.5, hot], dim=-1), F.pad(v, (0, length - d))
 
 
-class PooledAttention(Watched):
+class PooledAttention(RecordableAttention):
     """Multi-head pooling attention (v1, section 3.1): linear layers first, then P on the tokens of every head."""
 
     def __init__(self, c: MViTConfig, dim: int, out: int, heads: int, grid: Grid, scheme: PooledKeys, table: Grid):
@@ -231,7 +227,9 @@ class PooledAttention(Watched):
         q, k, v = (self.pools[name](z) if name in self.pools else z for name, z in zip("qkv", (q, k, v), strict=True))
         if self.relative is None:
             y = self.mix(q, k, v)
-        elif self.tap is not None or x.is_meta:  # costs are counted on meta tensors: the paper's, without our detour
+        elif (
+            self.recorder is not None or x.is_meta
+        ):  # costs are counted on meta tensors: the paper's, without our detour
             y = self.mix(q, k, v, bias=self.relative.bias(q))
         else:
             y = self.mix(*self.relative.lengthen(q, k, v))[..., : q.shape[-1]]
@@ -280,18 +278,19 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(z))
 
 
-class JointCode(nn.Module):
+class JointEmbedding(nn.Module):
     """One learned vector for every token, and one for the class token."""
 
     def __init__(self, grid: Grid, dim: int, std: float):
         super().__init__()
-        self.place, self.cls = nn.Parameter(torch.empty(grid.t, grid.h * grid.w, dim)), nn.Parameter(torch.empty(dim))
-        nn.init.normal_(self.place, std=std), nn.init.normal_(self.cls, std=0.02)
+        self.weight, self.cls = nn.Parameter(torch.empty(grid.t, grid.h * grid.w, dim)), nn.Parameter(torch.empty(dim))
+        nn.init.normal_(self.weight, std=std)
+        nn.init.normal_(self.cls, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "b t h w d"], cls: Float[Tensor, "b 1 d"]
     ) -> tuple[Float[Tensor, "b t h w d"], Float[Tensor, "b 1 d"]]:
-        return x + self.place.unflatten(1, x.shape[2:4]), cls + self.cls
+        return x + self.weight.unflatten(1, x.shape[2:4]), cls + self.cls
 
 
 class MViT(nn.Module):
@@ -300,15 +299,15 @@ class MViT(nn.Module):
     def __init__(self, config: MViTConfig):
         super().__init__()
         self.config = c = config
-        place_std, moment_std = (0.5, 1.0) if c.scratch else (0.02, 0.02)
-        self.tokens = nn.Conv3d(3, c.dim, KERNEL, STRIDE, [k // 2 for k in KERNEL])
+        pos_std, time_std = (0.5, 1.0) if c.scratch else (0.02, 0.02)
+        self.patch_embed = nn.Conv3d(3, c.dim, KERNEL, STRIDE, [k // 2 for k in KERNEL])
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))
         if c.positions in ("space", "separate"):
-            self.space_code = SpaceCode(*c.grid[1:], c.dim, place_std)
+            self.pos_embed = SpaceEmbedding(*c.grid[1:], c.dim, pos_std)
         elif c.positions == "joint":
-            self.space_code = JointCode(c.grid, c.dim, moment_std)
+            self.pos_embed = JointEmbedding(c.grid, c.dim, time_std)
         if c.positions == "separate":
-            self.time_code = TimeCode(c.grid.t, c.dim, moment_std)
+            self.time_embed = TimeEmbedding(c.grid.t, c.dim, time_std)
         self.blocks, rates = nn.ModuleList(), drop_path_rates(c.drop_path, sum(c.depths))
         scales = c.scales
         for i, scale in enumerate(scales):
@@ -330,13 +329,13 @@ class MViT(nn.Module):
         nn.init.trunc_normal_(self.cls, std=0.02)
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
-        x = rearrange(self.tokens(clip), "b d t h w -> b t h w d")
+        x = rearrange(self.patch_embed(clip), "b d t h w -> b t h w d")
         check_grid(x, self.config.grid)
         cls = repeat(self.cls, "1 1 d -> b 1 d", b=len(x))
-        if hasattr(self, "space_code"):
-            x, cls = self.space_code(x, cls)
-        if hasattr(self, "time_code"):
-            x = self.time_code(x)
+        if hasattr(self, "pos_embed"):
+            x, cls = self.pos_embed(x, cls)
+        if hasattr(self, "time_embed"):
+            x = self.time_embed(x)
         x = torch.cat([cls, rearrange(x, "b t h w d -> b (t h w) d")], dim=1)
         for block in self.blocks:
             x = block(x)

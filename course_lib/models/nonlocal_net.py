@@ -16,10 +16,10 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.attention import Watched
+from course_lib.layers.attention import RecordableAttention
 from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
 from course_lib.layers.schemes import JOINT, SPACE, TIME
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 
 class Stage(NamedTuple):
@@ -49,7 +49,7 @@ SCOPES = {"joint": JOINT, "space": SPACE, "time": TIME}  # table 2d
 
 
 @dataclass(frozen=True)
-class NonLocalConfig:
+class NonLocalConfig(NetworkConfig):
     network: str = "c2d"  # a column of STAGES
     frames: int = 8
     size: int = 224
@@ -62,7 +62,7 @@ class NonLocalConfig:
     dropout: float = 0.5
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("network", self.network, ("c2d", "i3d"))
         one_of("affinity", self.affinity, AFFINITIES)
         one_of("scope", self.scope, SCOPES)
@@ -90,7 +90,7 @@ VARIANTS = {
 }
 
 
-class NonLocal(Watched):
+class NonLocal(RecordableAttention):
     """z = W_z y + x (eq. 6), after the ReLU of a residual block and without one of its own.
 
     gaussian        exp(x_i . x_j), over its sum
@@ -141,8 +141,8 @@ class NonLocal(Watched):
         else:
             f = F.relu((q @ self.w_f[0])[:, :, None] + (k @ self.w_f[1])[:, None, :])
         weights = f / k.shape[1]
-        if self.tap is not None:
-            self.tap(weights.detach()[:, None])
+        if self.recorder is not None:
+            self.recorder(weights.detach()[:, None])
         return weights @ v
 
 

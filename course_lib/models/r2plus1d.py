@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers.conv import conv_bn, conv_init, sliding_mean, with_norm
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 CONVOLUTIONS = {  # figure 1: what conv1, conv2_x .. conv5_x convolve over
     "r2d": ("all", "2d", "2d", "2d", "2d"),  # conv1 swallows all frames at once
@@ -40,7 +40,7 @@ R18, R34 = (2, 2, 2, 2), (3, 4, 6, 3)  # blocks of conv2_x .. conv5_x; R50 has R
 
 
 @dataclass(frozen=True)
-class R2Plus1DConfig:
+class R2Plus1DConfig(NetworkConfig):
     convolutions: str = "r2plus1d"  # a row of CONVOLUTIONS
     frames: int = 8  # L
     size: int = 112
@@ -51,7 +51,7 @@ class R2Plus1DConfig:
     dropout: float = 0.0
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("convolutions", self.convolutions, CONVOLUTIONS)
 
     @property

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 from course_lib.models.nonlocal_net import FIVE_BLOCKS, NO_BLOCKS, R50, R101, NonLocal
 
 
@@ -53,7 +53,7 @@ def slow_frames(frames: int, alpha: int) -> Int[Tensor, " T"]:
 
 
 @dataclass(frozen=True)
-class SlowFastConfig:
+class SlowFastConfig(NetworkConfig):
     paths: tuple[str, ...] = PATHS
     frames: int = 32  # alpha T: of the clip, of which the slow path picks T
     size: int = 224
@@ -69,7 +69,7 @@ class SlowFastConfig:
     dropout: float = 0.5
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("join", self.join, JOINS)
         if self.paths not in (PATHS, ("slow",), ("fast",)):
             raise ValueError(f"paths must be ('slow', 'fast'), ('slow',) or ('fast',), not {self.paths}")

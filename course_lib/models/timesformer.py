@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init, xavier_init
-from course_lib.layers.positions import SpaceCode, TimeCode
+from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding
 from course_lib.layers.schemes import HEIGHT, JOINT, SPACE, TIME, WIDTH, Groups, local_global
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 ATTENTION = {  # figure 2: the attention layers of one block, in order
     "space": lambda grid: (SPACE,),  # S
@@ -32,7 +32,7 @@ ATTENTION = {  # figure 2: the attention layers of one block, in order
 
 
 @dataclass(frozen=True)
-class TimeSformerConfig:
+class TimeSformerConfig(NetworkConfig):
     frames: int = 8  # F
     size: int = 224  # H = W
     patch: int = 16  # P
@@ -45,13 +45,9 @@ class TimeSformerConfig:
     scratch: bool = False  # ours: a start for training from nothing; the released start goes on from an image ViT
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("attention", self.attention, ATTENTION)
-        _ = self.grid, self.schemes
-
-    @property
-    def clip(self) -> Grid:
-        return Grid(self.frames, self.size, self.size)
+        ATTENTION[self.attention](self.clip.divide(Grid(1, self.patch, self.patch)))
 
     @property
     def grid(self) -> Grid:
@@ -119,11 +115,11 @@ class TimeSformer(nn.Module):
         super().__init__()
         self.config = c = config
         t, h, w = c.grid
-        place_std, moment_std = (0.5, 1.0) if c.scratch else (0.02, 0.0)
-        self.patches = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))  # E in eq. 1
+        pos_std, time_std = (0.5, 1.0) if c.scratch else (0.02, 0.0)
+        self.patch_embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))  # E in eq. 1
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))  # z_(0,0)
-        self.space_code = SpaceCode(h, w, c.dim, place_std)  # e^pos
-        self.time_code = nn.Identity() if c.attention == "space" else TimeCode(t, c.dim, moment_std)
+        self.pos_embed = SpaceEmbedding(h, w, c.dim, pos_std)  # e^pos
+        self.time_embed = nn.Identity() if c.attention == "space" else TimeEmbedding(t, c.dim, time_std)
         self.blocks = nn.ModuleList(
             Block(c.dim, c.heads, c.mlp_ratio * c.dim, c.schemes, rate)
             for rate in drop_path_rates(c.drop_path, c.depth)
@@ -136,10 +132,10 @@ class TimeSformer(nn.Module):
                 nn.init.zeros_(extra.project.weight)
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
-        z = self.patches(clip)  # b t h w d
+        z = self.patch_embed(clip)  # b t h w d
         cls = repeat(self.cls, "1 1 d -> b 1 d", b=len(z))
-        z, cls = self.space_code(z, cls)
-        z = self.time_code(z)
+        z, cls = self.pos_embed(z, cls)
+        z = self.time_embed(z)
         if self.config.attention == "space":  # every frame is an image with a class token of its own
             cls = repeat(cls, "b 1 d -> (b t) 1 d", t=z.shape[1])
             z = rearrange(z, "b t h w d -> (b t) 1 h w d")
@@ -152,7 +148,7 @@ class TimeSformer(nn.Module):
 def from_images(image: TimeSformer) -> dict[str, str]:
     """Where the tensors of a video TimeSformer start from in an image one: for `layers.inflate.load_image_weights`.
 
-    Every attention starts as a copy of the image's (appendix A); projections and time code stay at zero.
+    Every attention starts as a copy of the image's (appendix A); projections and time embedding stay at zero.
     """
     return {
         f"blocks.{i}.first.{step}.{part}": f"blocks.{i}.{part}"

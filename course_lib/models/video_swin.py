@@ -32,7 +32,7 @@ from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init
 from course_lib.layers.schemes import ShiftedWindows
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 # The three of the paper's ablation; only joint was released. Ours where the paper is silent: attention over time sees
 # all frames (this gives the costs that the paper prints) and knows them by a B of its own along time; the new weight of
@@ -45,7 +45,7 @@ ATTENTION = (
 
 
 @dataclass(frozen=True)
-class VideoSwinConfig:
+class VideoSwinConfig(NetworkConfig):
     frames: int = 32
     size: int = 224
     patch: Grid = Grid(2, 4, 4)
@@ -59,7 +59,7 @@ class VideoSwinConfig:
     attention: str = "joint"
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("attention", self.attention, ATTENTION)
         if len(self.depths) != len(self.heads):
             raise ValueError(f"{len(self.depths)} depths and {len(self.heads)} heads: give one of each for every stage")
@@ -182,7 +182,7 @@ class VideoSwin(nn.Module):
         self.config = c = config
         top = 2 if c.attention == "split" else 0
         rates = iter(drop_path_rates(c.drop_path, sum(c.depths) + top))
-        self.patches, self.norm_patches = PatchEmbed(c.dim, c.patch), nn.LayerNorm(c.dim)
+        self.patch_embed, self.norm_patches = PatchEmbed(c.dim, c.patch), nn.LayerNorm(c.dim)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
             dim = c.dim * 2**i
@@ -203,7 +203,7 @@ class VideoSwin(nn.Module):
         t, h, w = (-n % size for n, size in zip(clip.shape[2:], self.config.patch, strict=True))
         if t or h or w:
             clip = F.pad(clip, (0, w, 0, h, 0, t))
-        z = self.norm_patches(self.patches(clip))  # b t h w d
+        z = self.norm_patches(self.patch_embed(clip))  # b t h w d
         longest = self.config.time_window.t
         if self.config.attention != "joint" and z.shape[1] > longest:
             raise ValueError(

@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.grid import Grid
-from course_lib.layers.attention import GridAttention, Watched, attention_weights
+from course_lib.layers.attention import GridAttention, RecordableAttention, attention_weights
 from course_lib.layers.blocks import Mlp, PatchEmbed, xavier_init
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import FLAT_JOINT, FLAT_SPACE, FLAT_TIME, Groups, most_varied, take
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 ATTENTION = ("separable", "joint")  # joint: the paper's vanilla video transformer
 POOL = ("topk", "average", "conv")  # table 4d
@@ -33,7 +33,7 @@ POOLS_M = ((1, 8), (2, 4), (4, 2))
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(NetworkConfig):
     """What both networks have."""
 
     frames: int = 8  # T
@@ -45,15 +45,15 @@ class Config:
     mlp_ratio: int = 4
     dropout: float = 0.1  # of attention weights, and of all that is added to the tokens
     head_dropout: float = 0.5
-    code_std: float = 0.02  # of the position codes; loud ones help a net that starts from nothing
+    scratch: bool = False  # ours: loud position embeddings, which help a net that starts from nothing
     classes: int = 400
 
-    def __post_init__(self) -> None:
-        _ = self.patches
+    def validate(self) -> None:
+        self.clip.divide(Grid(1, self.patch, self.patch))
 
     @property
     def patches(self) -> Grid:
-        return Grid(self.frames, self.size, self.size).divide(Grid(1, self.patch, self.patch))
+        return self.clip.divide(Grid(1, self.patch, self.patch))
 
     @property
     def places(self) -> int:
@@ -65,10 +65,10 @@ class Config:
 class VidTrConfig(Config):
     attention: str = "separable"
     separate: bool = False  # the paper's own projections for time and for space; released: one for both
-    codes_in_every_block: bool = False  # released for 16 frames only; otherwise the first block alone adds them
+    pos_embed_in_every_block: bool = False  # released for 16 frames only; otherwise the first block alone adds them
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        super().validate()
         one_of("attention", self.attention, ATTENTION)
         if self.separate and self.attention == "joint":
             raise ValueError("separate=True gives time and space their own projections: joint attention has no two")
@@ -85,8 +85,8 @@ class CVidTrConfig(Config):
     pools: tuple[tuple[int, int], ...] = POOLS_S
     pool: str = "topk"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def validate(self) -> None:
+        super().validate()
         one_of("pool", self.pool, POOL)
         blocks, taus = [block for block, _ in self.pools], [self.frames, *(tau for _, tau in self.pools)]
         if not blocks or blocks != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < self.depth - 1:
@@ -103,10 +103,10 @@ class CVidTrConfig(Config):
         return tuple(min([self.frames, *(tau for block, tau in self.pools if block <= i)]) for i in range(self.depth))
 
 
-TINY = dict(size=64, dim=96, depth=5, heads=4, dropout=0.0, head_dropout=0.0, code_std=0.5, classes=8)
+TINY = dict(size=64, dim=96, depth=5, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
 VARIANTS = {
     "vidtr_s_8x224": VidTrConfig(),
-    "vidtr_m_16x224": VidTrConfig(frames=16, codes_in_every_block=True),
+    "vidtr_m_16x224": VidTrConfig(frames=16, pos_embed_in_every_block=True),
     "vidtr_l_32x224": VidTrConfig(frames=32),
     "vidtr_joint_8x224": VidTrConfig(attention="joint"),
     "vidtr_tiny": VidTrConfig(**TINY),  # ours: learns the generated clips on a laptop
@@ -118,7 +118,7 @@ COMPACT_VARIANTS = {
 }
 
 
-class Mix(Watched):
+class Mix(RecordableAttention):
     """Attention among ready-made queries, keys and values, arranged by a scheme: no projections of its own."""
 
     def __init__(self, heads: int, scheme: Groups, dropout: float):
@@ -137,7 +137,7 @@ class Mix(Watched):
         return f"scheme={self.scheme.name}"
 
 
-class TopTime(Watched):
+class TopTime(RecordableAttention):
     """topK_std: attention along time, of whose rows those of the `keep` largest sigma stay, in every head and place.
 
     The kept rows of Attn_t pass a second softmax (released, not in the paper), which leaves them almost flat: no
@@ -155,8 +155,8 @@ class TopTime(Watched):
         attn = attention_weights(q, k)
         kept = most_varied(attn, self.keep)
         weights = take(attn, kept).softmax(dim=-1)
-        if self.tap is not None:
-            self.tap(weights.detach().flatten(0, 1))
+        if self.recorder is not None:
+            self.recorder(weights.detach().flatten(0, 1))
         pooled = torch.stack([take(q, kept), take(k, kept), weights @ v])
         return rearrange(pooled, "qkv b n head keep d -> b keep n (qkv head d)"), kept
 
@@ -236,7 +236,8 @@ class Pool(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each normed before and added. Position codes join behind the norm: never in what stays.
+    """Attention, then the MLP, each normed before and added. Position embeddings join
+    behind the norm: never in what stays.
 
     As released: norms with eps 1e-5 and an MLP with a ReLU, although the weights come from an image ViT (1e-6, GELU).
     """
@@ -293,8 +294,8 @@ class VidTr(nn.Module):
     def __init__(self, config: VidTrConfig):
         super().__init__()
         self.config = c = config
-        self.embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))
-        self.code = nn.Parameter(torch.empty(*c.grid, c.dim).normal_(std=c.code_std))
+        self.patch_embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))
+        self.pos_embed = nn.Parameter(torch.empty(*c.grid, c.dim).normal_(std=0.5 if c.scratch else 0.02))
         if c.attention == "joint":  # one class token
             self.cls = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
         else:
@@ -309,7 +310,7 @@ class VidTr(nn.Module):
         self.apply(xavier_init)
 
     def tokens(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b *grid d"]:
-        z = self.embed(clip)
+        z = self.patch_embed(clip)
         check_grid(z, self.config.patches)
         if self.config.attention == "joint":
             z = rearrange(z, "b t h w d -> b (t h w) d")
@@ -321,7 +322,7 @@ class VidTr(nn.Module):
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         z = self.tokens(clip)
         for i, block in enumerate(self.blocks):
-            z = block(z, self.code if i == 0 or self.config.codes_in_every_block else None)
+            z = block(z, self.pos_embed if i == 0 or self.config.pos_embed_in_every_block else None)
         return self.head(self.dropout(self.norm(z.flatten(1, -2)[:, 0])))
 
 
@@ -331,10 +332,10 @@ class CVidTr(nn.Module):
     def __init__(self, config: CVidTrConfig):
         super().__init__()
         self.config = c = config
-        self.embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))
-        self.code = nn.Parameter(torch.empty(c.frames, c.places, c.dim).normal_(std=c.code_std))
+        self.patch_embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))
+        self.pos_embed = nn.Parameter(torch.empty(c.frames, c.places, c.dim).normal_(std=0.5 if c.scratch else 0.02))
         self.cls = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
-        self.cls_code = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
+        self.cls_pos_embed = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
         taus, last = (c.frames, *c.frames_after), c.pools[-1][0]
         self.blocks = nn.ModuleList(
             CompactBlock(c, taus[i], taus[i + 1]) if i <= last else Block(c, JointAttention(c)) for i in range(c.depth)
@@ -344,12 +345,12 @@ class CVidTr(nn.Module):
         self.apply(xavier_init)
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
-        z = self.embed(clip)
+        z = self.patch_embed(clip)
         check_grid(z, self.config.patches)
         z, cls = rearrange(z, "b t h w d -> b t (h w) d"), repeat(self.cls, "d -> b 1 d", b=len(z))
         compact = self.config.pools[-1][0] + 1
         for i, block in enumerate(self.blocks[:compact]):
-            z, cls = block(z, cls, (self.code, self.cls_code) if i == 0 else None)
+            z, cls = block(z, cls, (self.pos_embed, self.cls_pos_embed) if i == 0 else None)
         z = torch.cat([cls, rearrange(z, "b t n d -> b (t n) d")], dim=1)
         for block in self.blocks[compact:]:
             z = block(z)
@@ -359,15 +360,16 @@ class CVidTr(nn.Module):
 def start_from_images(net: VidTr | CVidTr, image: Mapping[str, Tensor]) -> LoadReport:
     """Fill `net` from an image ViT: a VidTr with attention="joint" and frames=1, by our names; the head stays fresh.
 
-    As released: every frame, and VidTr's row of class tokens, gets the image's codes; all class tokens are the image's.
+    As released: every frame, and VidTr's row of class tokens, gets the image's position embeddings; all class
+    tokens are the image's.
     """
     weights = {name: tensor for name, tensor in image.items() if not name.startswith("head.")}
-    code, t = weights["code"], net.config.frames
+    code, t = weights["pos_embed"], net.config.frames
     if isinstance(net, CVidTr):
-        weights |= {"code": repeat(code[1:], "n d -> t n d", t=t), "cls_code": code[0]}
+        weights |= {"pos_embed": repeat(code[1:], "n d -> t n d", t=t), "cls_pos_embed": code[0]}
     elif net.config.attention == "joint":
-        weights["code"] = torch.cat([code[:1], repeat(code[1:], "n d -> (t n) d", t=t)])
+        weights["pos_embed"] = torch.cat([code[:1], repeat(code[1:], "n d -> (t n) d", t=t)])
     else:
-        weights["code"], cls = repeat(code, "n d -> t n d", t=t + 1), weights.pop("cls")
+        weights["pos_embed"], cls = repeat(code, "n d -> t n d", t=t + 1), weights.pop("cls")
         weights |= {"row": repeat(cls, "d -> n d", n=len(code)), "column": repeat(cls, "d -> t d", t=t)}
     return load_image_weights(net, weights, {})

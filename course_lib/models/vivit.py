@@ -22,7 +22,7 @@ from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates,
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import JOINT, SPACE, TIME, SplitHeads
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 
 MODELS = {  # section 3.3: the attention layers of one block, in order
     1: (JOINT,),  # spatio-temporal attention
@@ -33,7 +33,7 @@ MODELS = {  # section 3.3: the attention layers of one block, in order
 
 
 @dataclass(frozen=True)
-class ViViTConfig:
+class ViViTConfig(NetworkConfig):
     model: int = 1
     frames: int = 32
     size: int = 224
@@ -46,19 +46,19 @@ class ViViTConfig:
     time_depth: int = 4  # L_t, of model 2's second encoder
     pool: str = "cls"  # or "gap": the mean of all tokens
     drop_path: float = 0.0
-    code_std: float = 0.02  # of the position codes; loud ones help a net that starts from nothing
+    scratch: bool = False  # ours: loud position embeddings, which help a net that starts from nothing
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         for setting, known in (("model", MODELS), ("embed", ("tubelet", "uniform")), ("pool", ("cls", "gap"))):
             one_of(setting, getattr(self, setting), known)
         if self.model > 2 and self.pool == "cls":
             raise ValueError(f"model {self.model} has no class token (released): use pool='gap'")
-        _ = self.grid
+        self.clip.divide(Grid(*self.tubelet))
 
     @property
     def grid(self) -> Grid:
-        return Grid(self.frames, self.size, self.size).divide(Grid(*self.tubelet))
+        return self.clip.divide(Grid(*self.tubelet))
 
 
 L = dict(dim=1024, depth=24, heads=16)
@@ -70,7 +70,7 @@ VARIANTS = {
     "vivit_l_16x2_model1": ViViTConfig(1, **L),
     "vivit_l_16x2_model2": ViViTConfig(2, time_depth=24, **L),  # released for Kinetics; 4 for SSv2
     "vivit_tiny": ViViTConfig(  # ours: learns the generated clips on a laptop
-        frames=8, size=64, dim=64, depth=3, heads=4, time_depth=1, code_std=0.5, classes=8
+        frames=8, size=64, dim=64, depth=3, heads=4, time_depth=1, scratch=True, classes=8
     ),
 }
 
@@ -118,22 +118,24 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Position codes, blocks and a norm: tokens of one grid in, one vector out."""
+    """Position embeddings, blocks and a norm: tokens of one grid in, one vector out."""
 
     def __init__(self, c: ViViTConfig, grid: Grid, depth: int, schemes: Sequence):
         super().__init__()
         self.grid = grid
-        self.code = nn.Parameter(torch.empty(grid.t, grid.h * grid.w, c.dim).normal_(std=c.code_std))  # p, eq. 1
+        self.pos_embed = nn.Parameter(
+            torch.empty(grid.t, grid.h * grid.w, c.dim).normal_(std=0.5 if c.scratch else 0.02)
+        )  # p, eq. 1
         self.cls = nn.Parameter(torch.zeros(c.dim)) if c.pool == "cls" else None  # z_cls
-        self.cls_code = nn.Parameter(torch.empty(c.dim).normal_(std=0.02)) if c.pool == "cls" else None
+        self.cls_pos_embed = nn.Parameter(torch.empty(c.dim).normal_(std=0.02)) if c.pool == "cls" else None
         self.blocks = nn.ModuleList(Block(c, schemes, rate) for rate in drop_path_rates(c.drop_path, depth))
         self.norm = nn.LayerNorm(c.dim, eps=1e-6)
 
     def forward(self, z: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b d"]:
         check_grid(z, self.grid)
-        tokens: tuple[Tensor, ...] = (z + self.code.view(*self.grid, -1),)
+        tokens: tuple[Tensor, ...] = (z + self.pos_embed.view(*self.grid, -1),)
         if self.cls is not None:
-            tokens += (repeat(self.cls + self.cls_code, "d -> b 1 d", b=len(z)),)
+            tokens += (repeat(self.cls + self.cls_pos_embed, "d -> b 1 d", b=len(z)),)
         for block in self.blocks:
             tokens = block(*tokens)
         return (
@@ -148,7 +150,7 @@ class ViViT(nn.Module):
         super().__init__()
         self.config = c = config
         t, h, w = c.grid
-        self.patches = PatchEmbed(c.dim, Grid(*c.tubelet) if c.embed == "tubelet" else Grid(1, *c.tubelet[1:]))
+        self.patch_embed = PatchEmbed(c.dim, Grid(*c.tubelet) if c.embed == "tubelet" else Grid(1, *c.tubelet[1:]))
         if c.model == 2:
             self.encoder = Encoder(c, Grid(1, h, w), c.depth, MODELS[2])  # step by step, the same weights for all
             self.time_encoder = Encoder(c, Grid(t, 1, 1), c.time_depth, (TIME,))
@@ -162,7 +164,7 @@ class ViViT(nn.Module):
         c = self.config
         if c.embed == "uniform":
             clip = clip[:, :, :: c.tubelet[0]]
-        z = self.patches(clip)
+        z = self.patch_embed(clip)
         if c.model == 2:
             steps = self.encoder(rearrange(z, "b t h w d -> (b t) 1 h w d"))
             return self.head(self.time_encoder(rearrange(steps, "(b t) d -> b t 1 1 d", b=len(z))))
@@ -174,12 +176,12 @@ def start_from_images(
 ) -> LoadReport:
     """Fill `net` from an image ViT: a ViViT of model 1 with frames=1 and tubelet (1, h, w), by our names (section 3.4).
 
-    The patch kernel goes to the middle frame of a tubelet, or is averaged over all; the position codes repeat at every
-    step; model 3 copies the attention to space and time, as released (the paper starts the time attention at zero).
+    The patch kernel goes to the middle frame of a tubelet, or is averaged over all; the position embeddings repeat at
+    every step; model 3 copies the attention to space and time, as released (the paper starts that of time at zero).
     """
     weights = dict(image)
     if net.config.model != 2:
-        weights["encoder.code"] = weights["encoder.code"].expand(net.config.grid.t, -1, -1)
+        weights["encoder.pos_embed"] = weights["encoder.pos_embed"].expand(net.config.grid.t, -1, -1)
     sources = {
         f"encoder.blocks.{i}.{part}.1.{name}": f"encoder.blocks.{i}.{part}.0.{name}"
         for i, block in enumerate(net.encoder.blocks)

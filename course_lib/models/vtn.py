@@ -14,11 +14,11 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from course_lib.layers.attention import Watched
+from course_lib.layers.attention import RecordableAttention
 from course_lib.layers.blocks import Mlp, vit_init
 from course_lib.layers.conv import conv_bn, conv_init, stage
 from course_lib.layers.schemes import Band
-from course_lib.layers.settings import one_of
+from course_lib.layers.settings import NetworkConfig, one_of
 from course_lib.models.timesformer import TimeSformer, TimeSformerConfig
 
 VIT_B = TimeSformerConfig(frames=1, attention="space", drop_path=0.0)  # on one frame: an image ViT
@@ -29,24 +29,26 @@ BACKBONES = {  # f(x), and the hidden features of the encoder's MLPs, which the 
     "r101": ((3, 4, 23, 3), 4096),
     "vit_tiny": (replace(VIT_B, dim=64, depth=3, heads=4, scratch=True), 256),
 }
-MOMENTS = 286  # frame numbers beyond start again from 0; then follow the class token's code and that of padding
+POSITION_COUNT = (
+    286  # frame numbers beyond start again from 0; then follow the embedding of the class token and that of padding
+)
 
 
-def sines(moments: int, dim: int) -> Float[Tensor, "moments dim"]:
-    """The fixed code of "Attention Is All You Need": sines and cosines of falling frequency."""
-    angle = torch.arange(moments)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
+def sines(count: int, dim: int) -> Float[Tensor, "count dim"]:
+    """The fixed position embedding of "Attention Is All You Need": sines and cosines of falling frequency."""
+    angle = torch.arange(count)[:, None] / 10000 ** (torch.arange(0, dim, 2) / dim)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
-POSITIONS = {  # table 3: what the table of codes starts as; only a learned one changes
-    "learned": lambda moments, dim: torch.empty(moments, dim).normal_(std=0.02),
+POSITIONS = {  # table 3: what the position embeddings start as; only a learned one changes
+    "learned": lambda count, dim: torch.empty(count, dim).normal_(std=0.02),
     "fixed": sines,
     "none": torch.zeros,
 }
 
 
 @dataclass(frozen=True)
-class VTNConfig:
+class VTNConfig(NetworkConfig):
     backbone: str = "vit_b"
     frames: int = 16  # of a training clip; the network takes any number
     size: int = 224
@@ -58,7 +60,7 @@ class VTNConfig:
     head_dropout: float = 0.5
     classes: int = 400
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         one_of("backbone", self.backbone, BACKBONES)
         one_of("positions", self.positions, POSITIONS)
 
@@ -105,7 +107,7 @@ class FrameResNet(nn.Module):
         return reduce(self.res5(self.res4(self.res3(self.res2(x)))), "b d t h w -> b t d", "mean")
 
 
-class LongformerAttention(Watched):
+class LongformerAttention(RecordableAttention):
     """A band over the frames; the class token sees all and is seen by all, and looks with projections of its own."""
 
     def __init__(self, dim: int, heads: int, scheme: Band, dropout: float):
@@ -166,15 +168,16 @@ class VTN(nn.Module):
         )
         dim = self.backbone.dim
         self.cls = nn.Parameter(torch.empty(dim).normal_(std=0.02))
-        table = POSITIONS[c.positions](MOMENTS + 2, dim)
-        self.moments = nn.Parameter(table, requires_grad=c.positions == "learned")
-        self.types = nn.Parameter(torch.empty(2, dim).normal_(std=0.02))  # of frames, of the class token
+        table = POSITIONS[c.positions](POSITION_COUNT + 2, dim)
+        self.time_embed = nn.Parameter(table, requires_grad=c.positions == "learned")
+        self.type_embed = nn.Parameter(torch.empty(2, dim).normal_(std=0.02))  # of frames, of the class token
         self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
-        self.layers = nn.ModuleList(Block(dim, hidden, c) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(Block(dim, hidden, c) for _ in range(c.depth))
         self.head = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(c.head_dropout), nn.Linear(dim, c.classes)
         )
-        self.layers.apply(vit_init), self.head.apply(vit_init)
+        self.blocks.apply(vit_init)
+        self.head.apply(vit_init)
 
     def forward(
         self, clip: Float[Tensor, "b 3 T H W"], frames: Int[Tensor, "b T"] | None = None
@@ -182,9 +185,9 @@ class VTN(nn.Module):
         x = self.backbone(clip)
         if frames is None:
             frames = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
-        x = x + self.moments[frames % MOMENTS] + self.types[0]
-        cls = repeat(self.cls + self.moments[MOMENTS] + self.types[1], "d -> b 1 d", b=len(x))
+        x = x + self.time_embed[frames % POSITION_COUNT] + self.type_embed[0]
+        cls = repeat(self.cls + self.time_embed[POSITION_COUNT] + self.type_embed[1], "d -> b 1 d", b=len(x))
         x, cls = self.dropout(self.norm(x)), self.dropout(self.norm(cls))
-        for layer in self.layers:
-            x, cls = layer(x, cls)
+        for block in self.blocks:
+            x, cls = block(x, cls)
         return self.head(cls[:, 0])

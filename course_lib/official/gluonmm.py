@@ -38,13 +38,13 @@ def named(model: VidTr | CVidTr) -> Iterator[tuple[str, str, Callable[[Tensor], 
     if isinstance(model, VidTr):
         yield "row", "cls_t", lambda x: rearrange(x, "1 n d -> n d")
         yield "column", "cls_s", lambda x: rearrange(x, "t 1 d -> t d")
-        yield "code", "pos_embedding", lambda x: rearrange(x, "1 (t n) d -> t n d", n=model.config.places + 1)
+        yield "pos_embed", "pos_embedding", lambda x: rearrange(x, "1 (t n) d -> t n d", n=model.config.places + 1)
     else:
         yield "cls", "cls", lambda x: rearrange(x, "1 1 d -> d")
-        yield "cls_code", "pos_embedding", lambda x: x[0, 0]
-        yield "code", "pos_embedding", lambda x: rearrange(x[:, 1:], "1 (t n) d -> t n d", n=model.config.places)
+        yield "cls_pos_embed", "pos_embedding", lambda x: x[0, 0]
+        yield "pos_embed", "pos_embedding", lambda x: rearrange(x[:, 1:], "1 (t n) d -> t n d", n=model.config.places)
     for kind in ("weight", "bias"):
-        yield f"embed.project.{kind}", f"conv_stem.{kind}", None
+        yield f"patch_embed.project.{kind}", f"conv_stem.{kind}", None
         yield f"norm.{kind}", f"encoder.norm.{kind}", None
         yield f"head.{kind}", f"fc.{kind}", None
         for i in range(model.config.depth):

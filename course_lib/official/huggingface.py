@@ -67,8 +67,8 @@ def vivit(model: ViViT) -> Iterator[tuple[str, str | tuple[str, ...], Callable[.
         raise ValueError("huggingface's ViViT is model 1 with a class token and tubelets")
     codes = "vivit.embeddings.position_embeddings"
     yield "encoder.cls", "vivit.embeddings.cls_token", lambda x: x[0, 0]
-    yield "encoder.cls_code", codes, lambda x: x[0, 0]
-    yield "encoder.code", codes, lambda x: rearrange(x[0, 1:], "(t place) d -> t place d", t=c.grid.t)
+    yield "encoder.cls_pos_embed", codes, lambda x: x[0, 0]
+    yield "encoder.pos_embed", codes, lambda x: rearrange(x[0, 1:], "(t place) d -> t place d", t=c.grid.t)
     for i in range(c.depth):
         us, them = f"encoder.blocks.{i}", f"vivit.layers.{i}"
         for kind in ("weight", "bias"):
@@ -77,7 +77,7 @@ def vivit(model: ViViT) -> Iterator[tuple[str, str | tuple[str, ...], Callable[.
             for ours, official in VIVIT.items():
                 yield f"{us}.{ours}.{kind}", f"{them}.{official}.{kind}", None
     for kind in ("weight", "bias"):
-        yield f"patches.project.{kind}", f"vivit.embeddings.patch_embeddings.projection.{kind}", None
+        yield f"patch_embed.project.{kind}", f"vivit.embeddings.patch_embeddings.projection.{kind}", None
         yield f"encoder.norm.{kind}", f"vivit.layernorm.{kind}", None
         yield f"head.{kind}", f"classifier.{kind}", None
 

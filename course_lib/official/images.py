@@ -119,21 +119,21 @@ VIVIT = {"norm": "norms.0", "attention.qkv": "attentions.0.qkv", "attention.out"
 
 def vit(twin: TimeSformer | ViViT | VidTr) -> Entries:
     blocks, codes = "blocks", "pos_embed"
-    embed, norm = "embed" if isinstance(twin, VidTr) else "patches", "norm"
+    norm = "norm"
     if isinstance(twin, ViViT):
         blocks, norm = "encoder.blocks", "encoder.norm"
         yield "encoder.cls", "cls_token", lambda x: x[0, 0]
-        yield "encoder.cls_code", codes, lambda x: x[0, 0]
-        yield "encoder.code", codes, lambda x: x[:, 1:]
+        yield "encoder.cls_pos_embed", codes, lambda x: x[0, 0]
+        yield "encoder.pos_embed", codes, lambda x: x[:, 1:]
     elif isinstance(twin, VidTr):
         yield "cls", "cls_token", lambda x: x[0, 0]
-        yield "code", codes, lambda x: x[0]
+        yield "pos_embed", codes, lambda x: x[0]
     else:
         yield "cls", "cls_token", None
-        yield "space_code.cls", codes, lambda x: x[0, 0]
-        yield "space_code.place", codes, lambda x: rearrange(x[0, 1:], "(h w) d -> h w d", h=twin.config.grid.h)
+        yield "pos_embed.cls", codes, lambda x: x[0, 0]
+        yield "pos_embed.weight", codes, lambda x: rearrange(x[0, 1:], "(h w) d -> h w d", h=twin.config.grid.h)
     for kind in ("weight", "bias"):
-        for ours, official in ((embed + ".project", "patch_embed.proj"), (norm, "norm")):
+        for ours, official in (("patch_embed.project", "patch_embed.proj"), (norm, "norm")):
             yield f"{ours}.{kind}", f"{official}.{kind}", one_frame
         for i in range(twin.config.depth):
             for ours, official in TIMM_BLOCK.items():
@@ -200,11 +200,11 @@ def swin(twin: VideoSwin, source: str) -> Entries:
 
     outside, block = SWIN_OUTSIDE, TIMM_BLOCK
     if source == "torchvision":
-        outside = {**outside, "patches.project": "features.0.0", "norm_patches": "features.0.2"}
+        outside = {**outside, "patch_embed.project": "features.0.0", "norm_patches": "features.0.2"}
         block = SWIN_BLOCK
     for ours, official, how in named_swin(twin, source, outside, block, layer):
         if not ours.startswith("head."):
-            yield ours, official, one_frame if ours == "patches.project.weight" else how
+            yield ours, official, one_frame if ours == "patch_embed.project.weight" else how
 
 
 def resnet(twin: NonLocalNet) -> Entries:

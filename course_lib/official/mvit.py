@@ -12,27 +12,31 @@ from course_lib.models.mvit import MViT
 from course_lib.official.timesformer import TIMM_BLOCK
 
 PYSLOWFAST = {  # ours: official
-    "tokens": "patch_embed.proj",
+    "patch_embed": "patch_embed.proj",
     "cls": "cls_token",
-    "space_code.place": "pos_embed_spatial",
-    "space_code.cls": "pos_embed_class",
-    "time_code.moment": "pos_embed_temporal",
+    "pos_embed.weight": "pos_embed_spatial",
+    "pos_embed.cls": "pos_embed_class",
+    "time_embed.weight": "pos_embed_temporal",
     "norm": "norm",
     "head": "head.projection",
 }
 PYTORCHVIDEO = {
-    "tokens": "patch_embed.patch_model",
-    **{name: f"cls_positional_encoding.{PYSLOWFAST[name]}" for name in PYSLOWFAST if name.endswith(("cls", "place"))},
-    "time_code.moment": "cls_positional_encoding.pos_embed_temporal",
+    "patch_embed": "patch_embed.patch_model",
+    **{
+        name: f"cls_positional_encoding.{PYSLOWFAST[name]}"
+        for name in PYSLOWFAST
+        if name == "cls" or name.startswith("pos_embed.")
+    },
+    "time_embed.weight": "cls_positional_encoding.pos_embed_temporal",
     "norm": "norm_embed",
     "head": "head.proj",
 }
 TORCHVISION = {
-    "tokens": "conv_proj",
+    "patch_embed": "conv_proj",
     "cls": "pos_encoding.class_token",
-    "space_code.place": "pos_encoding.spatial_pos",
-    "space_code.cls": "pos_encoding.class_pos",
-    "time_code.moment": "pos_encoding.temporal_pos",
+    "pos_embed.weight": "pos_encoding.spatial_pos",
+    "pos_embed.cls": "pos_encoding.class_pos",
+    "time_embed.weight": "pos_encoding.temporal_pos",
     "norm": "norm",
     "head": "head.1",
 }
@@ -89,9 +93,9 @@ def named(
     h, w = c.grid[1:]
     shapes = {  # whatever axes of length 1 the release has in front
         "cls": lambda x: x.reshape(1, 1, -1),
-        "space_code.place": lambda x: rearrange(x.reshape(-1, x.shape[-1]), "(h w) d -> h w d", h=h, w=w),
-        "space_code.cls": lambda x: x.flatten(),
-        "time_code.moment": lambda x: x.reshape(-1, x.shape[-1]),
+        "pos_embed.weight": lambda x: rearrange(x.reshape(-1, x.shape[-1]), "(h w) d -> h w d", h=h, w=w),
+        "pos_embed.cls": lambda x: x.flatten(),
+        "time_embed.weight": lambda x: x.reshape(-1, x.shape[-1]),
     }
     for ours, tensor in model.state_dict().items():
         if not tensor.is_floating_point():

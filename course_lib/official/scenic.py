@@ -23,7 +23,7 @@ def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Call
     """ours, official, how. ValueError for another network."""
     if not isinstance(model, ViViT):
         raise ValueError(f"no scenic format is known for {type(model).__name__}")
-    yield from pair("patches.project", "embedding", first_frame if model.config.embed == "uniform" else None)
+    yield from pair("patch_embed.project", "embedding", first_frame if model.config.embed == "uniform" else None)
     yield from pair("head", "output_projection")
     if model.config.model == 2:
         yield from encoder(model.encoder, "encoder", "SpatialTransformer", "cls_SpatialTransformer")
@@ -45,9 +45,9 @@ def pair(ours: str, official: str, how: Callable[..., Tensor] | None = None) -> 
 def encoder(net: Encoder, ours: str, official: str, cls: str) -> Iterator[tuple]:
     table = f"{official}/posembed_input/pos_embedding"  # 1 (t h w) d, the class token's code in front
     skip = 0 if net.cls is None else 1
-    yield f"{ours}.code", table, lambda x: rearrange(x[0, skip:], "(t place) d -> t place d", t=net.grid.t)
+    yield f"{ours}.pos_embed", table, lambda x: rearrange(x[0, skip:], "(t place) d -> t place d", t=net.grid.t)
     if net.cls is not None:
-        yield f"{ours}.cls_code", table, lambda x: x[0, 0]
+        yield f"{ours}.cls_pos_embed", table, lambda x: x[0, 0]
         yield f"{ours}.cls", cls, lambda x: x[0, 0]
     yield from pair(f"{ours}.norm", f"{official}/encoder_norm")
     for i, block in enumerate(net.blocks):

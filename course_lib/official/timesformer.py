@@ -55,12 +55,12 @@ def named(
     place, moment = codes
     height = c.grid.h
     yield "cls", f"{embed}cls_token", None
-    yield "space_code.cls", f"{embed}{place}", lambda x: x[0, 0]
-    yield "space_code.place", f"{embed}{place}", lambda x: rearrange(x[:, 1:], "1 (h w) d -> h w d", h=height)
+    yield "pos_embed.cls", f"{embed}{place}", lambda x: x[0, 0]
+    yield "pos_embed.weight", f"{embed}{place}", lambda x: rearrange(x[:, 1:], "1 (h w) d -> h w d", h=height)
     if c.attention != "space":
-        yield "time_code.moment", f"{embed}{moment}", lambda x: rearrange(x, "1 t d -> t d")
-    yield "patches.project.weight", f"{patches}.weight", lambda x: rearrange(x, "o i h w -> o i 1 h w")
-    yield "patches.project.bias", f"{patches}.bias", None
+        yield "time_embed.weight", f"{embed}{moment}", lambda x: rearrange(x, "1 t d -> t d")
+    yield "patch_embed.project.weight", f"{patches}.weight", lambda x: rearrange(x, "o i h w -> o i 1 h w")
+    yield "patch_embed.project.bias", f"{patches}.bias", None
     for i, part in enumerate(model.blocks):
         for name in part.state_dict():
             module, _, kind = name.rpartition(".")

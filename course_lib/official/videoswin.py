@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from course_lib.models.video_swin import VideoSwin
 from course_lib.official.timesformer import TIMM_BLOCK
 
-OUTSIDE = {"patches.project": "backbone.patch_embed.proj", "norm_patches": "backbone.patch_embed.norm",
+OUTSIDE = {"patch_embed.project": "backbone.patch_embed.proj", "norm_patches": "backbone.patch_embed.norm",
            "norm": "backbone.norm", "head": "cls_head.fc_cls"}  # fmt: skip
 
 

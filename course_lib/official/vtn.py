@@ -35,14 +35,14 @@ def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Call
             yield f"backbone.{ours}", official, how
     embeddings = "temporal_encoder.embeddings"
     yield "cls", "cls_token", lambda x: x[0, 0]
-    yield "moments", f"{embeddings}.position_embeddings.weight", None
-    yield "types", f"{embeddings}.token_type_embeddings.weight", None
+    yield "time_embed", f"{embeddings}.position_embeddings.weight", None
+    yield "type_embed", f"{embeddings}.token_type_embeddings.weight", None
     for kind in ("weight", "bias"):
         yield f"norm.{kind}", f"{embeddings}.LayerNorm.{kind}", None
         for i in (0, 1, 4):
             yield f"head.{i}.{kind}", f"mlp_head.{i}.{kind}", None
         for i in range(model.config.depth):
-            us, them = f"layers.{i}", f"temporal_encoder.encoder.layer.{i}"
+            us, them = f"blocks.{i}", f"temporal_encoder.encoder.layer.{i}"
             own = tuple(f"{them}.attention.self.{part}.{kind}" for part in ("query", "key", "value"))
             kv_global = tuple(f"{them}.attention.self.{part}_global.{kind}" for part in ("key", "value"))
             yield f"{us}.attention.qkv.{kind}", own, lambda *qkv: torch.cat(qkv)
