@@ -18,7 +18,7 @@ from course_lib.layers.attention import (
 )
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, recompute, vit_init, xavier_init
 from course_lib.layers.inflate import inflate_conv, load_image_weights
-from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, resize_time, resize_space
+from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, resize_space, resize_time
 from course_lib.layers.settings import one_of
 
 
