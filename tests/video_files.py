@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,3 +69,16 @@ def copy_packets(source: Path, target: Path, change) -> Path:
                 changed.stream = stream
                 new.mux(changed)
     return target
+
+
+def witness(path: Path) -> Iterator[tuple[av.VideoFrame, np.ndarray]]:
+    """Every picture from the first on, and its pixels as displayed: PyAV, and nothing of ours."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        aspect = stream.sample_aspect_ratio or 1
+        for picture in container.decode(stream):
+            size = {"width": round(picture.width * max(1, aspect)), "height": round(picture.height / min(1, aspect))}
+            same = size == {"width": picture.width, "height": picture.height}
+            how = {} if same else size | {"interpolation": "BICUBIC"}
+            pixels = picture.to_ndarray(format="rgb24", **how)
+            yield picture, np.rot90(pixels, picture.rotation // 90)

@@ -31,7 +31,6 @@ class Explanation(NamedTuple):
     available: int
     indices: Int[np.ndarray, "*views T"]
     seconds: Float[np.ndarray, "*views T"]
-    decoder: str
 
 
 class ClipDataset(Dataset):
@@ -115,7 +114,7 @@ class ClipDataset(Dataset):
         i, generator = self._locate(item)
         info, available, indices = self._choose(i, generator)
         label, seconds = self.labels[i], np.array(info.times)[indices]
-        return Explanation(info.path, label, self.classes[label], available, indices, seconds, info.decoder)
+        return Explanation(info.path, label, self.classes[label], available, indices, seconds)
 
     def _locate(self, item: int | tuple[int, int]) -> tuple[int, torch.Generator | None]:
         i, epoch = item if isinstance(item, tuple) else (item, 0)

@@ -2,7 +2,7 @@
 which frames (sampling), a network's input (transforms), a smaller copy (transcode)."""
 
 from course_lib.video.decode import VideoInfo
-from course_lib.video.demux import MachineError, VideoError
+from course_lib.video.errors import MachineError, VideoError
 from course_lib.video.worker import check, probe, read_frames
 
 __all__ = ["MachineError", "VideoError", "VideoInfo", "check", "probe", "read_frames"]

@@ -1,24 +1,26 @@
 """Frames from video files: the right ones, or a VideoError that says why not.
 
-decord, which most papers' code uses, finds frame i by counting packets and jumping to key frames. That is exact only
-if a packet is a picture and each key frame is a fresh start; elsewhere it returns other frames and says nothing: seen
-with open groups of pictures (frame 61 for frame 79), MPEG-4 in AVI, WMV, MPEG-TS, H.264 with intra refresh and MP4
-with an edit list. So PyAV first lists the packets without decoding them, and decord reads only
+Counting packets and jumping to key frames, as most readers do, is exact only if a packet is a picture and each key
+frame is a fresh start; elsewhere other frames are shown and nothing is said: seen with open groups of pictures (frame
+61 for frame 79), MPEG-4 in AVI, WMV, MPEG-TS, H.264 with intra refresh, MP4 with an edit list, and where the decoder
+needs what an earlier packet says. So the packets are first listed without decoding them (`demux`), and groups of
+pictures are decoded alone only in
 
-- MP4, MOV, Matroska or WebM files with one video stream of H.264, HEVC or VP9, 8 bits a colour, stored upright,
-- whose timestamps are all known, distinct and shown, and whose key frames each start a closed group (H.264: an IDR).
+- MP4, MOV, Matroska or WebM files with one video stream of H.264, HEVC or VP9, not interlaced,
+- whose time stamps are all known, distinct and shown, whose key frames each start a closed group (H.264: an IDR),
+- and whose groups each bring the same parameter sets and SEI (`bitstream`).
 
-Where frames are few and far between, as in most clips that networks see, PyAV reads such a file by its packets: only
-the groups that hold a wanted frame, and of these no frame that is neither wanted nor referred to by others. That is
-faster than decoding all and counting. Every other file is decoded by PyAV from its first frame on, and
-`VideoInfo.decoder` says so. Where two ways may be taken they give the same bytes, so that no result depends on which
-decoder is installed. Frames are counted in the order in which they are shown, turned as a player turns them, with the
-pixels as stored: scaling inside the decoder would round colours otherwise than `transforms.resize` (from 256 to 224
-pixels by 1.1 to 1.5 of 255 levels in the mean and 26 to 48 at most, in decord and in each of swscale's methods), and
-saves no time.
+There only the groups that hold a wanted frame are decoded, and of these no frame that is neither wanted nor referred
+to by others. Every other file is decoded from its first frame on. Both ways give the same bytes, because the pictures
+are the same and one function makes RGB of them (`display`). Frames are counted in the order in which they are shown,
+and look as a player shows them: turned, mirrored, with square pixels. Their size is otherwise as stored: scaling inside
+the decoder would round colours otherwise than `transforms.resize` (from 256 to 224 pixels by 1.1 to 1.5 of 255 levels
+in the mean and 26 to 48 at most, in each of swscale's methods), and saves no time.
 
-PyAV stops at damaged bytes that it decodes. decord stops at some and shows a patched picture at others; `check`
-finds these, and a data set whose list has SHA-256 sums finds any change at all.
+PyAV reads, with one thread. decord, which most papers' code uses, gave the same bytes where it was exact, took a third
+more time even for whole files, converts colours otherwise in interlaced pictures and odd sizes, and refuses some good
+files; so it has no part here. PyAV stops at damaged bytes that it decodes; a data set whose list has SHA-256 sums finds
+any change at all.
 
 These functions trust the decoder with this process. `course_lib.video.worker` calls them in a process of their own.
 """
@@ -29,41 +31,30 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from course_lib.video.demux import (
-    ANEW,
-    MachineError,
-    PacketIndex,
-    VideoError,
-    index_packets,
-    open_video,
-    pictures,
-    quarter_turns,
-)
+from course_lib.video.demux import PacketIndex, index_packets, open_video, pictures
+from course_lib.video.display import ToRGB, displayed_size
+from course_lib.video.errors import ANEW, MachineError, VideoError
 
 if TYPE_CHECKING:
     import av
-
-JUMPS = ("h264", "hevc", "vp9")  # codecs whose decoders begin anew at every key frame, in decord and in PyAV
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """What a file holds: height, width in pixels as displayed; fps, the mean rate; times, the seconds from the first
-    frame at which each frame is shown; decoder, "decord" where that can be trusted with the file, else "pyav"."""
+    frame at which each frame is shown (presentation time stamps)."""
 
     path: Path
     frames: int
     fps: float
     height: int
     width: int
-    decoder: str
     times: tuple[float, ...] = field(repr=False)
 
     def at(self, seconds: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
@@ -74,18 +65,7 @@ class VideoInfo:
 
 def probe(path: Path) -> VideoInfo:
     """Count the frames of a video by its packets, or by decoding all where packets do not tell."""
-    index = _index_once(path, *_stamp(path))
-    times, fps = np.array(index.shown) * index.tick, index.fps
-    if not index.exact:
-        shown = [picture.time for picture in pictures(path)]
-        known = None not in shown and shown == sorted(set(shown))
-        times = np.array(shown) if known else np.arange(len(shown)) / fps
-    times = times - times[0]
-    if len(times) > 1 and not np.isfinite(times[-1]):
-        raise VideoError(path, "says neither when its frames are shown nor how fast; encode it again")
-    if len(times) > 1 and not abs(fps * times[-1] / (len(times) - 1) - 1) < 0.01:  # what the file claims is only a hint
-        fps = float((len(times) - 1) / times[-1])
-    return VideoInfo(path, len(times), fps, index.height, index.width, _decoder_for(index), tuple(times.tolist()))
+    return _probe_once(path, *_stamp(path))
 
 
 def read_frames(path: Path, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 3"]:
@@ -94,11 +74,14 @@ def read_frames(path: Path, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 
     index = _index_once(path, *_stamp(path))
     if wanted[0] < 0 or (index.exact and wanted[-1] >= index.packets):
         raise _out_of_range(wanted, probe(path))
-    if not index.exact or index.codec not in JUMPS:
-        return _decode_from_start(index, wanted)[place]
-    if _decoder_for(index) == "decord" and 2 * len(wanted) > _stretch(index, wanted):
-        return _read_with_decord(index, wanted)[place]
-    return _decode_groups(index, wanted)[place]
+    if index.jumps:
+        try:
+            return _decode_groups(index, wanted)[place]
+        except MachineError:
+            raise
+        except VideoError:  # damaged is what cannot be read from the start either
+            pass
+    return _decode_from_start(index, wanted)[place]
 
 
 def check(path: Path) -> str | None:
@@ -113,15 +96,54 @@ def check(path: Path) -> str | None:
 
 
 def _check(path: Path) -> None:
-    info = probe(path)
-    sizes = [(picture.height, picture.width) for picture in pictures(path)]
+    info, index = probe(path), _index_once(path, *_stamp(path))
+    to_rgb, sizes, compared = ToRGB(path, index.aspect), [], set(_from_some_groups(index))
+    samples: dict[int, np.ndarray] = {}
+    for number, picture in enumerate(pictures(path)):
+        sizes.append(displayed_size(path, picture, index.aspect))
+        if number in compared:
+            samples[number] = to_rgb(picture)
     if len(sizes) != info.frames:
         raise VideoError(path, f"lists {info.frames} frames, {len(sizes)} decode; {ANEW}")
     if len(set(sizes)) > 1:
         raise VideoError(path, f"frames change their size {sorted(set(sizes))}; encode it again")
-    if info.decoder == "decord":  # `read_frames` would leave so few frames to PyAV, which has just decoded all
-        ends = np.unique([0, info.frames // 2, info.frames - 1])
-        _read_with_decord(_index_once(path, *_stamp(path)), ends)
+    if samples:
+        numbers = sorted(samples)
+        for number, frame in zip(numbers, _decode_groups(index, np.array(numbers)), strict=True):
+            if not np.array_equal(frame, samples[number]):
+                raise VideoError(path, f"frame {number} is another one when read from its key frame; encode it again")
+
+
+def _from_some_groups(index: PacketIndex) -> list[int]:
+    """Frames from the beginning, middle and end of up to three groups of pictures behind the first."""
+    numbers = []
+    for group in {len(index.keys) * part // 4 for part in (1, 2, 3)} - {0} if index.jumps else ():
+        begin = bisect_left(index.shown, index.keys[group])
+        end = bisect_left(index.shown, index.keys[group + 1]) if group + 1 < len(index.keys) else index.packets
+        numbers += [begin, (begin + end) // 2, end - 1]
+    return numbers
+
+
+@lru_cache(maxsize=4)
+def _probe_once(path: Path, *stamp: int) -> VideoInfo:
+    index = _index_once(path, *stamp)
+    times, fps = np.array(index.shown) * index.tick, index.fps
+    if not index.exact:
+        shown = [picture.time for picture in pictures(path)]
+        known = None not in shown and shown == sorted(set(shown))
+        times = np.array(shown) if known else np.arange(len(shown)) / fps
+    times = times - times[0]
+    if len(times) > 1 and not np.isfinite(times[-1]):
+        raise VideoError(path, "says neither when its frames are shown nor how fast; encode it again")
+    return VideoInfo(path, len(times), _rate(times, fps, index.tick), index.height, index.width, tuple(times.tolist()))
+
+
+def _rate(times: np.ndarray, claimed: float, tick: float) -> float:
+    """Frames a second: what the file claims if the last time stamp agrees to within its rounding, else their mean."""
+    if len(times) < 2:
+        return claimed if np.isfinite(claimed) else 1.0
+    late = abs(times[-1] - (len(times) - 1) / claimed)
+    return claimed if late <= min(1.01 * tick, 0.25 / claimed) else float((len(times) - 1) / times[-1])
 
 
 @lru_cache(maxsize=4)
@@ -137,90 +159,68 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _decoder_for(index: PacketIndex) -> str:
-    # decord cannot read AV1 nor turn pictures of every width, and rounds the colours of 10 bits otherwise than PyAV.
-    if not index.exact or index.codec not in JUMPS or index.bits != 8 or index.turns:
-        return "pyav"
-    try:
-        import decord  # noqa: F401  # type: ignore[import-untyped]
-    except ImportError:  # no wheel for this machine
-        return "pyav"
-    return "decord"
-
-
-def _stretch(index: PacketIndex, wanted: np.ndarray) -> int:
-    """How many frames lie between the key frame before the first one wanted and the last one wanted."""
-    key = index.keys[bisect_right(index.keys, index.shown[wanted[0]]) - 1]
-    return int(wanted[-1]) - bisect_left(index.shown, key) + 1
-
-
-def _read_with_decord(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
-    import decord  # type: ignore[import-untyped]
-
-    try:
-        reader = decord.VideoReader(str(index.path.absolute()), ctx=decord.cpu(0), num_threads=1)
-        counted, frames = len(reader), reader.get_batch(wanted).asnumpy()
-    except Exception as error:  # decord raises its own type, RuntimeError and IndexError for the same causes
-        why = str(error).strip().partition("\n")[0].rpartition(") ")[2]
-        raise VideoError(index.path, f"damaged (decord: {why}); {ANEW}") from error
-    if (counted, *frames.shape[1:3]) != (index.packets, index.height, index.width):
-        raise VideoError(
-            index.path,
-            f"lists {index.packets} frames of {index.height} x {index.width}, decord finds {counted} of "
-            f"{frames.shape[1]} x {frames.shape[2]}; encode it again",
-        )
-    return frames
-
-
 def _decode_groups(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
     """Decode what the wanted frames need and no more: their groups of pictures, and of those only frames that are
     wanted or that others refer to."""
-    asked = dict.fromkeys(index.shown[i] for i in wanted)
-    needed = {index.keys[bisect_right(index.keys, time) - 1] for time in asked}
-    frames: dict[int, np.ndarray] = {}
-
-    def gather(shown: list[av.VideoFrame]) -> None:
-        for picture in shown:
-            if picture.pts is not None and picture.pts in asked:
-                frames[picture.pts] = np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture))
-
+    frames = _Frames(index, wanted)
+    needed = {index.keys[bisect_right(index.keys, time) - 1] for time in frames.asked}
     with open_video(index.path) as (container, stream):
         context, within = stream.codec_context, False
         for packet in container.demux(stream):
             if packet.is_keyframe:
                 if within:  # what the decoder still holds belongs to the group that ends here
-                    gather(context.decode(None))
+                    frames.gather(context.decode(None))
                     context.flush_buffers()
                 within = packet.pts in needed
             if within and packet.size:
-                context.skip_frame = "DEFAULT" if packet.pts in asked else "NONREF"
-                gather(context.decode(packet))
-            if len(frames) == len(asked):
+                context.skip_frame = "DEFAULT" if packet.pts in frames.asked else "NONREF"
+                frames.gather(context.decode(packet))
+            if frames.complete:
                 break
         else:
-            gather(context.decode(None) if within else [])
-    lost = [i for i in wanted.tolist() if index.shown[i] not in frames]
-    if lost:
-        raise VideoError(index.path, f"lists {index.packets} frames, frame {lost[0]} is missing; {ANEW}")
-    return _stack(index.path, [frames[time] for time in asked])
+            frames.gather(context.decode(None) if within else [])
+    return frames.stack()
 
 
 def _decode_from_start(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
-    """Decode every frame up to the last one wanted, and count."""
-    frames: list[np.ndarray] = []
-    for number, picture in enumerate(islice(pictures(index.path), int(wanted[-1]) + 1)):
-        if number == wanted[len(frames)]:
-            frames.append(np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture)))
-    if len(frames) < len(wanted):
+    """Decode every frame up to the last one wanted; count them, or know them by their time stamps."""
+    frames = _Frames(index, wanted)
+    for number, picture in enumerate(pictures(index.path)):
+        frames.gather([picture], None if index.exact else number)
+        if frames.complete:
+            break
+    if not index.exact and not frames.complete:
         raise _out_of_range(wanted, probe(index.path))
-    return _stack(index.path, frames)
+    return frames.stack()
 
 
-def _stack(path: Path, frames: list[np.ndarray]) -> np.ndarray:
-    sizes = sorted({frame.shape[:2] for frame in frames})
-    if len(sizes) > 1:
-        raise VideoError(path, f"frames change their size {sizes}; encode it again")
-    return np.stack(frames)
+class _Frames:
+    """The wanted frames, gathered by their presentation time stamps, or by their numbers where those do not tell."""
+
+    def __init__(self, index: PacketIndex, wanted: np.ndarray):
+        self.index = index
+        self.asked = {index.shown[i] if index.exact else i: i for i in wanted.tolist()}
+        self._found: dict[int, np.ndarray] = {}
+        self._to_rgb = ToRGB(index.path, index.aspect)
+
+    def gather(self, shown: list[av.VideoFrame], number: int | None = None) -> None:
+        for picture in shown:
+            key = picture.pts if number is None else number
+            if key is not None and key in self.asked:
+                self._found[key] = self._to_rgb(picture)
+
+    @property
+    def complete(self) -> bool:
+        return len(self._found) == len(self.asked)
+
+    def stack(self) -> np.ndarray:
+        lost = [number for key, number in self.asked.items() if key not in self._found]
+        if lost:
+            raise VideoError(self.index.path, f"lists {self.index.packets} frames, frame {lost[0]} is missing; {ANEW}")
+        sizes = sorted({frame.shape[:2] for frame in self._found.values()})
+        if len(sizes) > 1:
+            raise VideoError(self.index.path, f"frames change their size {sizes}; encode it again")
+        return np.stack([self._found[key] for key in self.asked])
 
 
 def _out_of_range(wanted: np.ndarray, info: VideoInfo) -> ValueError:

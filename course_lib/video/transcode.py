@@ -13,7 +13,9 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from course_lib.video.decode import probe
-from course_lib.video.demux import VideoError, open_video, quarter_turns
+from course_lib.video.demux import open_video
+from course_lib.video.display import Orientation, orientation
+from course_lib.video.errors import VideoError
 
 
 def small_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -31,8 +33,8 @@ def check_side(short_side: int) -> None:
 def transcode(source: Path, target: str | Path, short_side: int) -> bool:
     """Write an MP4 (H.264, 4:2:0) of every frame of `source` at its own time, made smaller by bicubic interpolation.
 
-    False, and nothing written, if the video is that small already. Frames are turned as a player turns them; the tags
-    of colour and of the shape of pixels are kept.
+    False, and nothing written, if the video is that small already. Frames are turned as a player turns them and their
+    pixels made square; the tags of colour are kept.
 
     Raises:
         ValueError: `short_side` is odd or below 2.
@@ -47,23 +49,25 @@ def transcode(source: Path, target: str | Path, short_side: int) -> bool:
     with open_video(source) as (old, film), av.open(str(target.absolute()), "w", format="mp4") as new:
         stream = new.add_stream("libx264", rate=film.average_rate or 25, options={"crf": "18", "preset": "fast"})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = film.time_base
-        last = None
+        if film.time_base is not None:
+            stream.time_base = stream.codec_context.time_base = film.time_base
+        last: int | None = None
         for number, frame in enumerate(old.decode(film)):
-            time, turns, shape = frame.pts, quarter_turns(frame), film.sample_aspect_ratio or 0
+            time, turn = frame.pts, orientation(source, frame)
             if time is None or (last is not None and time <= last):
                 raise VideoError(source, f"frame {number} has no time, or none after that of frame {number - 1}")
             last = time
-            if turns:
-                frame = av.VideoFrame.from_ndarray(np.rot90(frame.to_ndarray(format="rgb24"), turns).copy(), "rgb24")
+            if turn != Orientation():
+                upright = turn.apply(frame.to_ndarray(format="rgb24", threads=1))
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(upright), "rgb24")
             if number == 0:
                 context = stream.codec_context
                 context.color_range = ColorRange.MPEG
                 context.colorspace, context.color_primaries = frame.colorspace, frame.color_primaries
                 context.color_trc = frame.color_trc
-                if shape:
-                    context.sample_aspect_ratio = 1 / shape if turns % 2 else shape
-            small = frame.reformat(width, height, "yuv420p", dst_color_range=ColorRange.MPEG, interpolation="BICUBIC")
+            small = frame.reformat(
+                width, height, "yuv420p", dst_color_range=ColorRange.MPEG, interpolation="BICUBIC", threads=1
+            )
             small.pts, small.time_base = time, film.time_base
             small.pict_type = av.video.frame.PictureType.NONE  # the encoder chooses its own key frames
             new.mux(stream.encode(small))

@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 
 from course_lib.video import decode
 from course_lib.video.decode import VideoInfo
-from course_lib.video.demux import MachineError, VideoError
+from course_lib.video.errors import MachineError, VideoError
 
 LONGEST = 2000  # requests that one process answers: decoders lose some 3 kB a file
 MEMORY = 8 * 2**30  # bytes of address space that decoding one file may take beyond those of a process at rest

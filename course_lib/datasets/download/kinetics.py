@@ -29,7 +29,7 @@ from course_lib.datasets.download.cvdf import SITE, SPLITS, VERSIONS, Archive, l
 from course_lib.datasets.download.http import DownloadError, RetryPolicy, download, forget, length_of, part_of, size
 from course_lib.files import Problem, compare, read_json, rename_whole, sha256, write_csv, write_json
 from course_lib.video import worker
-from course_lib.video.demux import VideoError
+from course_lib.video.errors import VideoError
 from course_lib.video.transcode import check_side
 from course_lib.video.worker import probe
 
