@@ -81,20 +81,18 @@ def vit_init(part: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
+class Recomputable(nn.Module):
+    """A block that `recompute` may run twice: it has no batch norm, which would count each batch twice."""
+
+
 def recompute(net: nn.Module) -> nn.Module:
     """Save memory in training: forget what is inside the blocks of `net`, and compute it again on the way back.
 
-    Every part whose class is called Block, or derives from one, is such a block. Those with batch norm are left alone,
-    since they would count each batch twice. ValueError if there is none.
+    Activation checkpointing of every `Recomputable` part. ValueError if there is none.
     """
-    blocks = [
-        part
-        for part in net.modules()
-        if any(kind.__name__ == "Block" for kind in type(part).__mro__)
-        and not any(isinstance(inner, nn.modules.batchnorm._BatchNorm) for inner in part.modules())
-    ]
+    blocks = [part for part in net.modules() if isinstance(part, Recomputable)]
     if not blocks:
         raise ValueError(f"{type(net).__name__} has no blocks that can be computed twice: theirs have batch norm")
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
     return net

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import RecordableAttention
-from course_lib.layers.blocks import DropPath, Mlp, drop_path_rates, xavier_init
+from course_lib.layers.blocks import DropPath, Mlp, Recomputable, drop_path_rates, xavier_init
 from course_lib.layers.conv import DepthwiseConv
 from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, check_grid
 from course_lib.layers.schemes import PooledKeys, Pooling
@@ -242,7 +242,7 @@ class PooledAttention(RecordableAttention):
         return f"scheme={self.scheme.name}"
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention, then MLP; `dims` before, between and after them. A skip that grows starts from what is normed.
 
     Where the scale changes the skip is pooled too: the greatest of the neighbours, the class token as it is.

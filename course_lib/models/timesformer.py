@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init, xavier_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, vit_init, xavier_init
 from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding
 from course_lib.layers.schemes import HEIGHT, JOINT, SPACE, TIME, WIDTH, Groups, local_global
 from course_lib.layers.settings import NetworkConfig, one_of
@@ -84,7 +84,7 @@ class FirstAttention(nn.Module):
         return z + self.project(self.drop_path(self.attention(self.norm(z))))
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """One attention layer after another, then the MLP (eqs. 5-9); the class token joins at the last attention.
 
     Released: drop path skips single frames or places, since the batch is folded; here it skips whole clips.

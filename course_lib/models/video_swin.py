@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, vit_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, vit_init
 from course_lib.layers.schemes import ShiftedWindows
 from course_lib.layers.settings import NetworkConfig, one_of
 
@@ -142,7 +142,7 @@ class TimeAttention(nn.Module):
         return self.weight * self.attention(self.norm(z))
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention, then the MLP (eq. 1)."""
 
     def __init__(self, c: VideoSwinConfig, dim: int, heads: int, window: Grid, shifted: bool, drop_path: float):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention, RecordableAttention, attention_weights
-from course_lib.layers.blocks import Mlp, PatchEmbed, xavier_init
+from course_lib.layers.blocks import Mlp, PatchEmbed, Recomputable, xavier_init
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import FLAT_JOINT, FLAT_SPACE, FLAT_TIME, Groups, most_varied, take
@@ -235,7 +235,7 @@ class Pool(nn.Module):
         return rearrange(y, "(b n) d tau -> b tau n d", b=len(z))
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention, then the MLP, each normed before and added. Position embeddings join
     behind the norm: never in what stays.
 

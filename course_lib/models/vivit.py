@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention, MultiHeadAttention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, xavier_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, xavier_init
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import JOINT, SPACE, TIME, SplitHeads
@@ -94,7 +94,7 @@ class HalfHeads(MultiHeadAttention):
         return rearrange(self.mix(q, k, v), "rows head n d -> rows n (head d)")
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention layers one after another, then the MLP; each normed before and added (eqs. 2-6)."""
 
     def __init__(self, c: ViViTConfig, schemes: Sequence, drop_path: float):

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.layers.attention import RecordableAttention
-from course_lib.layers.blocks import Mlp, vit_init
+from course_lib.layers.blocks import Mlp, Recomputable, vit_init
 from course_lib.layers.conv import conv_bn, conv_init, stage
 from course_lib.layers.schemes import Band
 from course_lib.layers.settings import NetworkConfig, one_of
@@ -138,7 +138,7 @@ class LongformerAttention(RecordableAttention):
         return self.out(rearrange(torch.cat([cls, frames], dim=2), "b head n d -> b n (head d)"))
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention, then MLP; each added, then normed (BERT's order)."""
 
     def __init__(self, dim: int, hidden: int, c: VTNConfig):
