@@ -61,7 +61,10 @@ def doctor() -> None:
 @data.command("make")
 def data_make(
     set_name: Annotated[
-        str, typer.Option("--set", help="A (appearance), M (motion), V (speed), X (mixed) or G (order over a gap).")
+        str,
+        typer.Option(
+            "--set", help="A (appearance), M (motion), V (speed), X (mixed), G (order over a gap) or D (direction)."
+        ),
     ],
     clips: Annotated[int, typer.Option(help="All splits together.")] = 2400,
     size: Annotated[int, typer.Option(help="Pixels along height and width.")] = 128,

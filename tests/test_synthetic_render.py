@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from course_lib.synthetic import motion
-from course_lib.synthetic.appearance import CLOTH, FRONT, INSIDE, REACH, paint
+from course_lib.synthetic.appearance import CLOTH, FRONT, INSIDE, REACH, WHEEL, paint
+from course_lib.synthetic.difficulty import EASY, FULL, Difficulty
 from course_lib.synthetic.motion import EVENT, breadth, track
 from course_lib.synthetic.render import CLASSES, KINDS, LAWS, PARTNER, SPLITS, Scene, draw, flow, masks, render, scene
 from course_lib.synthetic.scene import Actor, place
@@ -115,7 +116,7 @@ def test_time_never_runs_backwards_inside_a_clip_and_speeds_are_as_likely_as_the
 # Reversal
 
 
-@pytest.mark.parametrize("set", ["M", "X", "G"])
+@pytest.mark.parametrize("set", ["M", "X", "G", "D"])
 def test_partners_are_each_others_reverse_in_picture_and_masks_bit_for_bit(set):
     for label in range(0, len(CLASSES[set]), 2):
         one, other = (scene(set, c, (7, label), size=32) for c in (label, PARTNER[set][label]))
@@ -124,21 +125,21 @@ def test_partners_are_each_others_reverse_in_picture_and_masks_bit_for_bit(set):
         assert not np.array_equal(draw(one), draw(other))
 
 
-def first_frames(label: int, seeds: Iterable[int], known: bool) -> np.ndarray:
+def first_frames(label: int, seeds: Iterable[int], known: bool, difficulty: Difficulty) -> np.ndarray:
     """One small grey picture a clip: its first frame, or if that is not `known`, any of its frames."""
     found = []
     for seed in seeds:
         number = 0 if known else seed // 2 % 4  # (even seeds train, odd ones test)
-        frame = render("M", label, seed, frames=2 if known else 4, size=32)[number]
+        frame = render("M", label, seed, frames=2 if known else 4, size=32, difficulty=difficulty)[number]
         found.append(frame.max(axis=-1).reshape(16, 2, 16, 2).mean(axis=(1, 3)) / 255)
     return np.stack(found)
 
 
-def tells(law: int, known: bool, clips: int = 800) -> float:
+def tells(law: int, known: bool, clips: int = 800, difficulty: Difficulty = FULL) -> float:
     """How often a small network, trained on single frames, tells forwards from backwards in others (no pairs)."""
     torch.manual_seed(0)
     seeds = np.arange(2 * clips).reshape(2, clips)
-    frames = np.concatenate([first_frames(2 * law + side, seeds[side].tolist(), known) for side in (0, 1)])
+    frames = np.concatenate([first_frames(2 * law + side, seeds[side].tolist(), known, difficulty) for side in (0, 1)])
     x = torch.tensor((frames - frames.mean()) / frames.std(), dtype=torch.float32).flatten(1)
     direction = torch.arange(2).repeat_interleave(clips)
     train = torch.arange(2 * clips) % 2 == 0
@@ -153,9 +154,10 @@ def tells(law: int, known: bool, clips: int = 800) -> float:
 CHANCE = 4 * math.sqrt(0.25 / 800)  # four standard deviations of a coin thrown once for each of 800 test clips
 
 
+@pytest.mark.parametrize("difficulty", [FULL, EASY], ids=["full", "easy"])
 @pytest.mark.parametrize("law", [i for i, law in enumerate(LAWS) if law.even], ids=lambda i: LAWS[i].forwards)
-def test_in_an_even_law_the_first_frame_known_as_the_first_tells_no_direction(law):
-    assert abs(tells(law, known=True) - 0.5) < CHANCE
+def test_in_an_even_law_the_first_frame_known_as_the_first_tells_no_direction(law, difficulty):
+    assert abs(tells(law, known=True, difficulty=difficulty) - 0.5) < CHANCE
 
 
 def test_in_another_law_it_does_but_a_frame_of_unknown_number_does_not():
@@ -171,11 +173,11 @@ def furthest(one: np.ndarray, other: np.ndarray) -> float:
     return np.abs(np.subtract(*shares)).max()
 
 
-def states(set: str, label: int, frame: int, count: int = 300) -> np.ndarray:
+def states(set: str, label: int, frame: int, difficulty: Difficulty, count: int = 300) -> np.ndarray:
     """Where the object is, how large and how turned, in a frame of each of many clips."""
     found = []
     for seed in range(count * label, count * (label + 1)):
-        shown = scene(set, label, seed, frames=16, size=16)
+        shown = scene(set, label, seed, frames=16, size=16, difficulty=difficulty)
         one, step = shown.actors[0].track, shown.order[frame]
         found.append((*place(one, step), one.radius[step], one.angle[step] % math.tau))
     return np.array(found)
@@ -186,8 +188,8 @@ LIMIT = 1.95 * math.sqrt(2 / 300)  # exceeded once in a thousand comparisons of 
 
 @pytest.mark.parametrize("law", [i for i, law in enumerate(LAWS) if law.even], ids=lambda i: LAWS[i].forwards)
 def test_in_an_even_law_states_are_distributed_alike_at_each_frame_number(law):
-    for frame in (0, 11):
-        there, back = (states("M", 2 * law + side, frame) for side in (0, 1))
+    for frame, difficulty in ((0, FULL), (11, FULL), (0, EASY), (11, EASY)):
+        there, back = (states("M", 2 * law + side, frame, difficulty) for side in (0, 1))
         for one, other in zip(there.T, back.T, strict=True):
             assert furthest(one, other) < LIMIT
 
@@ -248,11 +250,14 @@ def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return nn.functional.grid_sample(planes, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize("name", CLASSES["M"])
-def test_the_next_frame_fetched_along_the_flow_is_this_frame(name):
+ALL_AND_WHEELS = [(name, FULL) for name in CLASSES["M"]] + [(f"turn {way}clockwise", EASY) for way in ("", "counter-")]
+
+
+@pytest.mark.parametrize(("name", "difficulty"), ALL_AND_WHEELS)
+def test_the_next_frame_fetched_along_the_flow_is_this_frame(name, difficulty):
     size, errors, without = 96, [], []
     for seed in range(2):
-        shown = scene("M", M[name], (seed, 2), frames=24, size=size)
+        shown = scene("M", M[name], (seed, 2), frames=24, size=size, difficulty=difficulty)
         frames, seen, vectors = draw(shown), masks(shown), flow(shown)
         y, x = np.mgrid[:size, :size] + 0.5
         for t in range(0, 23, 3):
@@ -285,10 +290,70 @@ def test_the_object_in_front_hides_the_one_behind():
     assert numbers[0] == {0, 1, 2} and numbers[-1] == {0, 2}
 
 
+# Difficulty
+
+
+def both(difficulty: Difficulty, label: int, seed: int) -> tuple[Scene, Scene]:
+    return tuple(scene("D", label, seed, frames=9, size=64, difficulty=one) for one in (FULL, difficulty))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_even_law_goes_as_far_as_its_dial_says_around_the_same_middle(seed):
+    for label, dial in enumerate(("way", "way", "way", "way", "turn", "turn")):
+        values = "angle" if dial == "turn" else "xy"[label // 2]
+        far, near = (getattr(one.actors[0].track, values) for one in both(Difficulty(**{dial: 0.5}), label, seed))
+        np.testing.assert_allclose(np.ptp(near), 0.5 * np.ptp(far), rtol=1e-9)
+        np.testing.assert_allclose(near[[0, -1]].mean(), far[[0, -1]].mean())
+
+
+def test_the_texture_dial_is_the_contrast_inside_an_object_and_leaves_its_outline():
+    def inside(texture: float, kind: int) -> float:
+        number = next(seed for seed in range(99) if scene("D", 0, seed, 9, 64).actors[0].kind is KINDS[kind])
+        shown = scene("D", 0, number, 9, 64, difficulty=Difficulty(texture=texture, wheel=True))
+        np.testing.assert_array_equal(masks(shown), masks(scene("D", 0, number, 9, 64)))
+        seen = nn.functional.max_pool2d(-torch.tensor(masks(shown)).double(), 3, 1, 1).numpy() < 0  # not its edge
+        return draw(shown)[seen].astype(float).std(axis=0).mean()
+
+    for kind in range(len(KINDS)):
+        full, half, none = (inside(texture, kind) for texture in (1.0, 0.5, 0.0))
+        assert none < 1 and full > 20 and 0.4 < half / full < 0.6
+
+
+def test_only_so_many_kinds_occur_as_the_dial_says():
+    for shapes in (1, 3, 8):
+        dials = Difficulty(shapes=shapes)
+        found = {scene("D", 0, seed, 2, 16, difficulty=dials).actors[0].kind.name for seed in range(60)}
+        assert found == {kind.name for kind in KINDS[:shapes]}
+
+
+def test_a_wheel_tells_at_single_places_by_dark_jumps_or_bright_ones_which_way_it_turns():
+    for label, sign in ((4, -1), (5, 1)):
+        for seed in range(5):
+            shown = scene("D", label, seed, 16, 64, difficulty=EASY)
+            always = (masks(shown) > 0).all(axis=0)
+            steps = np.diff(draw(shown).astype(float).mean(axis=-1)[:, always], axis=0)
+            assert always.sum() > 500 and sign * (steps**3).mean() > 1000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"texture": 1.5}, "texture=1.5: give a contrast from 0 to 1"),
+        ({"shapes": 0}, "shapes=0: there are 1 to 8"),
+        ({"way": 0}, "way=0: give more than 0"),
+        ({"turn": 2.5}, "turn=2.5: .* at most 2"),
+        ({"texture": 0}, "texture=0: a plain disc that turns looks still: give wheel=True too"),
+    ],
+)
+def test_a_dial_that_cannot_be_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Difficulty(**wrong)
+
+
 # Looks
 
 
-@pytest.mark.parametrize("kind", [*KINDS, CLOTH, INSIDE, FRONT], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*KINDS, CLOTH, INSIDE, FRONT, WHEEL], ids=lambda kind: kind.name)
 def test_no_kind_reaches_further_than_it_may(kind):
     y, x = np.mgrid[-2:2:201j, -2:2:201j]
     inside = kind.shape(x, y) < 0

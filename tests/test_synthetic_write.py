@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from course_lib.cli import app
 from course_lib.datasets.manifest import read_manifest
 from course_lib.synthetic import render, write
+from course_lib.synthetic.difficulty import EASY, Difficulty
 from course_lib.synthetic.render import KINDS, SPLITS
 from course_lib.synthetic.write import CLASSES, PARTNER, encode, make, plan, verify
 
@@ -208,7 +209,7 @@ def test_clips_share_a_seed_only_with_their_partners():
         for item in plan(name, 240, seed=7):
             together[item.split, item.seed].append(item)
         for (split, seed), items in together.items():
-            paired = name in "MG" or split == "paired"
+            paired = name in "MGD" or split == "paired"
             assert seed[0] == 7 and len(items) == 1 + paired
             assert {item.pair for item in items} == ({f"{split}-{seed[1]:05d}"} if paired else {""})
 
@@ -236,6 +237,9 @@ def test_the_manifest_describes_the_set(motion):
     assert verify(motion) == [] and not about["flips"]
 
 
+HALF_WAY = {"texture": 1.0, "shapes": 8, "way": 0.5, "turn": 1.0, "wheel": False}
+
+
 @pytest.mark.parametrize(
     ("name", "dials", "folder", "noted"),
     [
@@ -243,12 +247,20 @@ def test_the_manifest_describes_the_set(motion):
         ("X", {"p": 0.905}, "X-p90.5-16px-12f-80-s0", {"p": 0.905}),
         ("G", {"gap": 2}, "G-d2-16px-12f-60-s0", {"gap": 2}),
         ("V", {}, "V-16px-12f-80-s0", {}),
+        ("D", {}, "D-16px-12f-60-s0", {}),
+        (
+            "D",
+            {"difficulty": EASY},
+            "D-texture0-shapes1-way0.7-turn1.5-wheel-16px-12f-60-s0",
+            {"difficulty": {"texture": 0, "shapes": 1, "way": 0.7, "turn": 1.5, "wheel": True}},
+        ),
+        ("M", {"difficulty": Difficulty(way=0.5)}, "M-way0.5-16px-12f-80-s0", {"difficulty": HALF_WAY}),
     ],
 )
 def test_a_dial_is_part_of_the_folders_name_and_of_its_manifest(name, dials, folder, noted, tmp_path):
-    made = make(tmp_path, name, clips=60 if name == "G" else 80, size=16, frames=12, progress=False, **dials)
+    made = make(tmp_path, name, clips=60 if name in "GD" else 80, size=16, frames=12, progress=False, **dials)
     about = json.loads((made / "manifest.json").read_text())
-    assert made.name == folder and {key: about[key] for key in ("p", "gap") if key in about} == noted
+    assert made.name == folder and {key: about[key] for key in ("p", "gap", "difficulty") if key in about} == noted
     partner = PARTNER[name]
     assert about["partner"] == (None if partner is None else list(partner)) and verify(made) == []
     listed = read_manifest(made / "manifest.csv")
@@ -256,7 +268,8 @@ def test_a_dial_is_part_of_the_folders_name_and_of_its_manifest(name, dials, fol
     for row in rows(made)[::20]:  # each can be drawn alone
         look = {"look": CLASSES["A"].index(row["look"])} if name == "X" else {}
         seed, gap = (0, int(Path(row["path"]).stem)), about.get("gap")
-        alone = render.render(name, int(row["label"]), seed, 12, 16, row["split"], gap=gap, **look)
+        hard = {"difficulty": dials["difficulty"]} if "difficulty" in dials else {}
+        alone = render.render(name, int(row["label"]), seed, 12, 16, row["split"], gap=gap, **look, **hard)
         assert (made / row["path"]).read_bytes() == encode(alone)
 
 
@@ -270,6 +283,7 @@ def test_a_dial_is_part_of_the_folders_name_and_of_its_manifest(name, dials, fol
         ("G", {"p": 0.5}, "p=0.5: only set X"),
         ("G", {"gap": 30}, "gap=30 does not fit into frames=32 .* use 0 to 22, or 40 frames"),
         ("Z", {}, "no set 'Z'"),
+        ("A", {"difficulty": EASY}, "only sets M and D have a difficulty, set A has none"),
     ],
 )
 def test_a_dial_that_a_set_does_not_have_or_that_does_not_fit_is_refused(name, wrong, message, tmp_path):
@@ -388,6 +402,7 @@ def test_other_pixels_mean_another_version():
             ("V", "train"): [48.8, 48.7, 48.8, 48.9, 48.8, 48.8, 48.8, 48.8],
             ("X", "paired"): [67.5, 66.2, 70.1, 72.4],
             ("G", "test"): [61.5, 61.2, 61.5],
+            ("D", "test"): [70.0, 69.5, 70.0],
         }
     }
     for (name, split), expected in means[write.VERSION].items():

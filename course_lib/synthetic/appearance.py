@@ -15,11 +15,15 @@ Plane = Float[np.ndarray, "H W"]  # in an object's own coordinates: x grows to i
 
 
 class Kind(NamedTuple):
-    """A shape (negative inside, roughly a distance) and a texture (the second colour where positive)."""
+    """A shape (negative inside, roughly a distance) and a texture (the second colour where positive).
+
+    Where `shaded`, the texture runs from -0.5 to 0.5 and blends the two colours, without an edge between them.
+    """
 
     name: str
     shape: Callable[[Plane, Plane], Plane]
     texture: Callable[[Plane, Plane], Plane]
+    shaded: bool = False
 
 
 def disc(x: Plane, y: Plane) -> Plane:
@@ -76,6 +80,8 @@ KINDS = (
 )
 CLOTH = Kind("cloth", square, lambda x, y: np.sin(9 * (x + y)))  # hides what lies below: it has no holes
 INSIDE = Kind("box, inside", opening, lambda x, y: np.full_like(x, 1))
+# At each of its places it grows dark slowly and bright at once, or the other way round: so each tells how it turns.
+WHEEL = Kind("wheel", disc, lambda x, y: np.arctan2(x, -y) / math.tau % 1 - 0.5, shaded=True)
 FRONT = Kind("box, front", wall, lambda x, y: np.cos(6 * x))
 
 # The hues of a split, in degrees: six arcs, each so far from a multiple of 60 and so wide. They do not overlap.

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from course_lib.synthetic.appearance import CLOTH, FRONT, INSIDE, REACH, Kind
+from course_lib.synthetic.appearance import CLOTH, FRONT, INSIDE, REACH, WHEEL, Kind
+from course_lib.synthetic.difficulty import Difficulty
 
 Progress = Float[np.ndarray, "T"]
 Choices = Float[np.ndarray, "8"]  # each uniform in [0, 1)
@@ -131,23 +132,25 @@ class Law(NamedTuple):
     `even`: what is seen at each frame number has the same distribution forwards and backwards, so that no frame
     gives the direction away even to those who know its number. The others cannot be so, since things are as they
     are for good at one end: large or small, open or covered. Their first frame, known as the first, tells.
+    `dial`: what sets how far an even law goes, of `Difficulty`.
     """
 
     forwards: str
     backwards: str
     tracks: Callable[[Progress, Choices], tuple[Track, ...]]  # the objects, the one furthest back first
     even: bool = False
+    dial: str = ""
 
 
 LAWS = (  # beside each, the Something-Something v2 templates that come nearest
     # Pushing something from left to right, from right to left
-    Law("push right", "push left", rightwards, even=True),
+    Law("push right", "push left", rightwards, even=True, dial="way"),
     # Moving something down, up
-    Law("lower", "lift", downwards, even=True),
+    Law("lower", "lift", downwards, even=True, dial="way"),
     # Moving something towards the camera, away from the camera
     Law("approach", "recede", nearer),
     # Spinning something so it continues spinning (whichever way)
-    Law("turn clockwise", "turn counter-clockwise", clockwise, even=True),
+    Law("turn clockwise", "turn counter-clockwise", clockwise, even=True, dial="turn"),
     # Moving something and something closer to each other, away from each other
     Law("meet", "part", together),
     # Covering something with something, Uncovering something
@@ -158,6 +161,17 @@ LAWS = (  # beside each, the Something-Something v2 templates that come nearest
     Law("unfold", "fold", unfolding),
 )
 ALONE = LAWS[:4]  # one object, in sight throughout
+EVEN = tuple(law for law in LAWS if law.even)
+
+
+def tracks(law: Law, u: Progress, c: Choices, difficulty: Difficulty) -> tuple[Track, ...]:
+    """What a law's objects do at a difficulty. An even law goes as far around the middle of its way as its dial says,
+    and stays even."""
+    part = getattr(difficulty, law.dial) if law.dial else 1.0
+    found = law.tracks(part * u + (1 - part) / 2, c)
+    if difficulty.wheel and law.dial == "turn":
+        found = tuple(one._replace(radius=1.5 * one.radius, kind=WHEEL) for one in found)
+    return found
 
 
 # Set V

@@ -63,7 +63,7 @@ def plan(set_name: str, clips: int, seed: int, p: float | None = None) -> list[I
     items = []
     for split, part in parts.items():
         count = clips * part // unit  # of each class
-        paired = set_name in ("M", "G") or split == "paired"
+        paired = set_name in ("M", "G", "D") or split == "paired"
         chosen = looks(split, count, dial(set_name, p)["p"], seed) if set_name == "X" else None
         for i in range(count * len(classes)):
             label = i % len(classes)

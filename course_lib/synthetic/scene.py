@@ -80,7 +80,7 @@ def draw(scene: Scene) -> UInt8[np.ndarray, "T size size 3"]:
         frame = scene.backdrop.copy()
         for actor in scene.actors:
             window, x, y, cover = patch(actor, step, size)
-            sharp = float(actor.track.radius[step]) * size / 8
+            sharp = 1.0 if actor.kind.shaded else float(actor.track.radius[step]) * size / 8
             mix = np.clip(0.5 + actor.kind.texture(x, y) * sharp, 0, 1)[..., None]
             here = actor.paint.bright + (actor.paint.dark - actor.paint.bright) * mix
             frame[window] += cover[..., None] * (here - frame[window])

@@ -1,6 +1,6 @@
-"""Clips whose labels are known exactly, written as video files: the sets A, M, V, X and G of `render`.
+"""Clips whose labels are known exactly, written as video files: the sets A, M, V, X, G and D of `render`.
 
-Every clip of M and of G is there twice, the second time played backwards as a clip of the partner class: the same
+Every clip of M, of D and of G is there twice, the second time played backwards as a clip of the partner class: the same
 frames in the other order. Whoever looks at frames one by one is therefore right within the pair exactly half of the
 time, whatever it has learned. `plan` says which clips a set holds.
 
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tqdm.auto import tqdm
 
 from course_lib.files import Problem, atomic_write, compare, read_json, sha256, write_csv, write_json
 from course_lib.synthetic.appearance import KINDS
+from course_lib.synthetic.difficulty import FULL, Difficulty
 from course_lib.synthetic.plan import Item, dial, plan
 from course_lib.synthetic.render import CLASSES, PARTNER, check, render
 
@@ -55,8 +57,8 @@ def encode(frames: UInt8[np.ndarray, "T H W 3"]) -> bytes:
 
 
 def produce(folder: Path, about: dict, item: Item) -> None:
-    size, gap = about["size"], about.get("gap")
-    clip = render(about["set"], item.label, item.seed, about["frames"], size, item.split, item.look, gap)
+    size, gap, difficulty = about["size"], about.get("gap"), Difficulty(**about.get("difficulty", {}))
+    clip = render(about["set"], item.label, item.seed, about["frames"], size, item.split, item.look, gap, difficulty)
     atomic_write(folder / item.path, encode(clip))
 
 
@@ -71,24 +73,25 @@ def make(
     progress: bool = True,
     p: float | None = None,
     gap: int | None = None,
+    difficulty: Difficulty = FULL,
 ) -> Path:
     """Write a set of `clips` files below root; the folder, in which manifest.csv and manifest.json come last.
 
     The dials: `p`, in X, is the share of clips whose look agrees with the label (0.5 if None); `gap`, in G, the
-    frames of rest between the two events (8 if None).
+    frames of rest between the two events (8 if None); `difficulty`, in M and D, what hides the motion.
 
     The bytes depend on the arguments, VERSION and the encoder, not on the number of processes (0: this one).
     Stopped at any moment, the same call goes on from there; called again, it makes anew only what is
     missing or changed.
     """
-    check(set_name, frames, size, gap)
+    check(set_name, frames, size, gap, difficulty)
     dials = dial(set_name, p, gap)
     items, partner = plan(set_name, clips, seed, p), PARTNER[set_name]
     about = {
         "set": set_name,
         "classes": list(CLASSES[set_name]),
         "partner": None if partner is None else list(partner),
-        "flips": set_name not in ("M", "X"),  # mirrored, "push right" becomes "push left"
+        "flips": set_name not in ("M", "X", "D"),  # mirrored, "push right" becomes "push left"
         "clips": clips,
         "size": size,
         "frames": frames,
@@ -97,7 +100,10 @@ def make(
         "version": VERSION,
         **dials,
     }
+    if difficulty != FULL:
+        about["difficulty"] = asdict(difficulty)
     setting = f"-p{100 * dials['p']:g}" if set_name == "X" else f"-d{dials['gap']}" if set_name == "G" else ""
+    setting += f"-{difficulty.name}" if difficulty.name else ""
     folder = Path(root) / f"{set_name}{setting}-{size}px-{frames}f-{clips}-s{seed}"
     if read_json(folder / "manifest.json") == about and not verify(folder):
         return folder
