@@ -184,14 +184,18 @@ def data_check(
     seconds: Annotated[float, typer.Option(help="For one file at most.")] = 60.0,
 ) -> None:
     """Compare generated files with their SHA-256; decode every frame of Kinetics or Something-Something v2, going on
-    where it was stopped. Exit status 1 if anything is missing, changed or broken."""
+    where it was stopped. Exit status 1 if anything is missing, changed, broken, unchecked or in two splits."""
     from course_lib.datasets import kinetics, ssv2
+    from course_lib.datasets.manifest import find_leaks
     from course_lib.synthetic.write import verify
 
     problems = 0
     generated = sorted({path.parent for path in [*folder.glob("manifest.*"), *folder.glob("*/manifest.*")]})
     for one in generated:
-        found = verify(one)
+        try:
+            found = verify(one)
+        except (ValueError, OSError) as error:
+            raise fail(error) from None
         problems += len(found)
         typer.echo(f"{one.name}: {'every file as listed' if not found else f'{len(found)} problems'}")
         for problem in found:
@@ -203,22 +207,27 @@ def data_check(
             f"no generated set in {folder}, nor Kinetics or Something-Something v2: "
             "`course data make --set M` makes a set, `course data fetch` fetches videos"
         )
+    lists = []
     for name in splits:
         try:
             videos = ssv2.read(folder, name) if official else kinetics.read(folder, version, name)
             videos = videos.keep(kinetics.subset(subset)) if subset else videos
-            problems += show_audit(videos, report or folder / "check.csv", workers, seconds)
-        except ValueError as error:
+            summed, wrong = show_audit(videos, report or folder / "check.csv", workers, seconds)
+            lists.append(summed)
+            problems += wrong
+        except (ValueError, OSError) as error:
             problems += 1
             typer.secho(f"{name}: {error}", fg="red", err=True)
         except KeyboardInterrupt:
             raise fail("stopped; the same command goes on from here") from None
-    if problems:
+    leaks = find_leaks(*lists)
+    show_first([f"{a.path} of {a.split} and {b.path} of {b.split} are one file" for a, b in leaks], 20)
+    if problems or leaks:
         raise typer.Exit(1)
 
 
-def show_audit(videos: VideoList, report: Path, workers: int, seconds: float) -> int:
-    """Say what of a list is there and whole; how much is not."""
+def show_audit(videos: VideoList, report: Path, workers: int, seconds: float) -> tuple[VideoList, int]:
+    """Say what of a list is there and whole; the list with the sums of its files, and how much is not."""
     from course_lib.datasets import audit
 
     found = audit.coverage(videos)
@@ -228,7 +237,7 @@ def show_audit(videos: VideoList, report: Path, workers: int, seconds: float) ->
     typer.echo("  " + ", ".join(f"{count:,} {status}" for status, count in audit.count(rows).items()))
     wrong = [row for row in rows.values() if row.status != "ok"]
     show_first([f"{row.path}: {row.reason}" for row in wrong], 20, f" in {report}")
-    return len(wrong)
+    return audit.with_sums(videos, rows), len(wrong)
 
 
 def advance(bar: tqdm, step: Step) -> None:

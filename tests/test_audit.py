@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from course_lib.datasets import ClipDataset, audit
 from course_lib.datasets.annotations import CLASS_LISTS
 from course_lib.datasets.audit import Row, audit_videos, audited, count, coverage, read_report
 from course_lib.datasets.manifest import Video, VideoList
+from course_lib.files import sha256
 from course_lib.synthetic.write import encode
 from course_lib.video import probe, worker
 from course_lib.video.errors import VideoError
@@ -99,20 +102,92 @@ def test_unchanged_files_are_not_checked_again_and_changed_ones_are(videos, tmp_
     assert count(rows) == {"ok": 9, "broken": 1} and read_report(report) == rows
 
 
-def test_a_file_that_took_too_long_gets_another_chance(videos, tmp_path, monkeypatch):
-    late = worker.check
-    with pytest.raises(VideoError) as too_late:  # the words of the error are those that are recognised
-        worker.check(tmp_path / videos.videos[0].path, 0.0)
+def out_of_memory(patch, path):
+    ask = worker.DecodeWorker.ask
 
-    def slow(path, seconds):
-        if Path(path).name.startswith("clip 0"):
-            raise too_late.value
-        return late(path, seconds)
+    def killed(self, request):
+        if request["path"] == str(path):
+            self.process.kill()  # as Linux does when memory is short
+        return ask(self, request)
 
-    monkeypatch.setattr(worker, "check", slow)
-    assert count(check(videos, tmp_path / "report.csv"))["broken"] == 3
-    monkeypatch.setattr(worker, "check", late)
-    assert count(check(videos, tmp_path / "report.csv"))["broken"] == 2
+    patch.setattr(worker.DecodeWorker, "ask", killed)
+
+
+def no_time(patch, path):
+    decode_all = worker.check
+    patch.setattr(worker, "check", lambda one, seconds: decode_all(one, 0.0 if one == path else seconds))
+
+
+def no_process(patch, path):
+    decode_all = worker.check
+
+    def check_alone(one, seconds):
+        if one != path:
+            return decode_all(one, seconds)
+        worker._kept.worker = None
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(worker, "DecodeWorker", fails(OSError(errno.EMFILE, "Too many open files")))
+            return decode_all(one, seconds)
+
+    patch.setattr(worker, "check", check_alone)
+
+
+def no_permission(patch, path):
+    stat = Path.stat
+    denied = fails(PermissionError(errno.EACCES, "Permission denied"))
+    patch.setattr(Path, "stat", lambda one, **options: denied() if one == path else stat(one, **options))
+
+
+def bad_disk(patch, path):
+    broken = fails(OSError(errno.EIO, "Input/output error"))
+    patch.setattr(audit, "sha256", lambda one: broken() if one == path else sha256(one))
+
+
+def fails(error):
+    def raising(*_):
+        raise error
+
+    return raising
+
+
+MACHINE = {
+    no_time: "no answer within 0 s",
+    out_of_memory: r"died \(SIGKILL\)",
+    no_process: "Too many open files",
+    no_permission: "Permission denied",
+    bad_disk: "Input/output error",
+}
+
+
+@pytest.mark.parametrize("failure", MACHINE, ids=lambda failure: failure.__name__)
+def test_what_fails_on_the_machine_is_no_verdict_on_the_file_and_is_tried_again(failure, videos, tmp_path, monkeypatch):
+    report, victim = tmp_path / "report.csv", videos.videos[0].path
+    with monkeypatch.context() as patch:
+        failure(patch, videos.root / victim)
+        rows = check(videos, report)
+    assert count(rows) == {"ok": 6, "broken": 2, "missing": 1, "unchecked": 1}
+    assert re.search(rf"^could not be checked: .*{MACHINE[failure]}", rows[victim].reason)
+    with pytest.raises(ValueError, match=rf"1 of 10 videos are unchecked, such as {victim} .*{MACHINE[failure]}"):
+        audited(videos, report)
+    kept, dropped = audited(videos, report, drop_unchecked=True)
+    assert dropped == 4 and victim not in {video.path for video in kept.videos}
+    assert count(check(videos, report)) == {"ok": 7, "broken": 2, "missing": 1}
+    assert audited(videos, report)[0].videos[0].path == victim
+
+
+def test_files_that_an_older_report_calls_broken_for_the_machine_s_sake_are_checked_again(videos, tmp_path, examined):
+    report = tmp_path / "report.csv"
+    check(videos, report)
+    text = report.read_text(encoding="utf-8").replace("cut short", "the process that decoded it died (SIGKILL): cut")
+    report.write_text(text, encoding="utf-8")
+    examined.clear()
+    assert count(check(videos, report))["broken"] == 2 and len(examined) == 2
+    assert check(videos, report) and len(examined) == 2
+
+
+def test_a_file_behind_a_shut_door_does_not_count_as_missing(videos, monkeypatch):
+    no_permission(monkeypatch, videos.root / videos.videos[0].path)
+    assert coverage(videos).missing == (videos.videos[MISSING].path,)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
@@ -277,6 +352,24 @@ def test_the_command_lists_what_is_broken_and_fails(kinetics_tree):
     assert result.exit_code == 1
     assert "1 broken" in result.output and result.output.count("zumba.mp4") == 1
     assert not (kinetics_tree / "check.csv").exists()
+
+
+def test_the_command_tells_files_that_could_not_be_checked_from_broken_ones(kinetics_tree, monkeypatch):
+    no_time(monkeypatch, kinetics_tree / "val" / "zumba" / "zumba.mp4")
+    result = run(kinetics_tree)
+    assert result.exit_code == 1 and "1 ok, 1 unchecked" in result.output
+    assert "val/zumba/zumba.mp4: could not be checked: no answer within 0 s" in result.output
+
+
+def test_the_command_names_a_file_that_is_in_two_splits(kinetics_tree):
+    other = kinetics_tree / "train" / "bowling"
+    other.mkdir(parents=True)
+    (other / "x.mp4").write_bytes(encode(np.zeros((8, 16, 32, 3), np.uint8)))
+    assert run(kinetics_tree).exit_code == 0
+    (other / "again.mp4").write_bytes(CLIP)
+    result = run(kinetics_tree)
+    assert result.exit_code == 1
+    assert "train/bowling/again.mp4 of train and val/archery/archery.mp4 of val are one file" in result.output
 
 
 def test_the_command_looks_at_the_classes_of_a_subset_alone(kinetics_tree):

@@ -24,12 +24,16 @@ from tqdm.auto import tqdm
 from course_lib.datasets.manifest import VideoList
 from course_lib.files import sha256
 from course_lib.video import worker
-from course_lib.video.errors import VideoError
+from course_lib.video.errors import MachineError, VideoError
+
+STATUSES = ("ok", "missing", "broken", "unchecked")  # the last is the machine's failure and no verdict on the file
+# What reports that know no "unchecked" call broken for the machine's sake.
+NO_VERDICTS = ("no answer within", "died (SIGKILL)", "needs more than", "Permission denied", "Too many open files")
 
 
 class Row(NamedTuple):
-    """One file in a report, as written: status is ok, missing or broken, seconds the length, bytes and changed (time of
-    the last change in ns) what the file system said, sha256 the sum of a file that is ok; "" for what is not known."""
+    """One file in a report, as written: status is one of STATUSES, seconds the length, bytes and changed (time of the
+    last change in ns) what the file system said, sha256 the sum of a file that is ok; "" for what is not known."""
 
     path: str
     status: str
@@ -55,10 +59,17 @@ class Coverage(NamedTuple):
 
 def coverage(videos: VideoList) -> Coverage:
     """Look for every file, without opening any."""
-    there = [video for video in videos.videos if (videos.root / video.path).is_file()]
+    there = [video for video in videos.videos if _is_there(videos.root / video.path)]
     found = {video.path for video in there}
     missing = tuple(video.path for video in videos.videos if video.path not in found)
     return Coverage(len(videos.videos), len(there), len({video.label for video in there}), missing)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # behind a door that is shut: `audit_videos` says which
+        return True
 
 
 def audit_videos(
@@ -72,7 +83,8 @@ def audit_videos(
 
     `workers` processes decode, each one file at a time and for at most `seconds`; one that hangs or dies costs its
     file only. Stopped at any moment, the same call goes on from there. A file is checked again only if its size or
-    time of change is another, or if it took too long. Of several rows for a path the last counts.
+    time of change is another, or if it is "unchecked": too little time, memory, space or permission says something
+    about the machine and nothing about the file. Of several rows for a path the last counts.
     """
     if workers < 1:
         raise ValueError(f"workers={workers}: at least 1 process must decode")
@@ -98,16 +110,16 @@ def read_report(report: str | Path) -> dict[str, Row]:
         raise ValueError(f"{report}: is no report of a check, its first line is {first}; name another file")
     rows = {}
     for fields in lines:
-        if len(fields) != len(Row._fields) or fields[1] not in ("ok", "missing", "broken"):
+        if len(fields) != len(Row._fields) or fields[1] not in STATUSES:
             raise ValueError(f"{report}: line {lines.line_num} is no row of a report; remove the line to check anew")
         rows[fields[0]] = Row(*fields)
     return rows
 
 
-def audited(videos: VideoList, report: str | Path) -> tuple[VideoList, int]:
+def audited(videos: VideoList, report: str | Path, drop_unchecked: bool = False) -> tuple[VideoList, int]:
     """The list less what the report calls missing or broken, each file with its sum, and how many videos had to go.
 
-    ValueError if the report lacks a file of the list, or all would go.
+    ValueError if the report lacks a file of the list, if files are unchecked and not to be dropped, or all would go.
     """
     rows = read_report(report)
     unknown = [video.path for video in videos.videos if video.path not in rows]
@@ -116,12 +128,23 @@ def audited(videos: VideoList, report: str | Path) -> tuple[VideoList, int]:
             f"{report}: says nothing about {len(unknown)} of {len(videos.videos)} videos, such as {unknown[0]}; "
             "audit_videos (`course data check`) completes it"
         )
-    kept = tuple(
-        video._replace(sha256=rows[video.path].sha256) for video in videos.videos if rows[video.path].status == "ok"
-    )
+    unchecked = [video.path for video in videos.videos if rows[video.path].status == "unchecked"]
+    if unchecked and not drop_unchecked:
+        raise ValueError(
+            f"{report}: {len(unchecked)} of {len(videos.videos)} videos are unchecked, such as {unchecked[0]} "
+            f"({rows[unchecked[0]].reason}); run audit_videos (`course data check`) again when that is mended, or drop "
+            "them: drop_unchecked=True"
+        )
+    kept = tuple(video for video in with_sums(videos, rows).videos if rows[video.path].status == "ok")
     if not kept:
         raise ValueError(f"{report}: none of the {len(videos.videos)} videos is whole; see its column reason")
     return replace(videos, videos=kept), len(videos.videos) - len(kept)
+
+
+def with_sums(videos: VideoList, rows: dict[str, Row]) -> VideoList:
+    """The list with the SHA-256 sums that are known."""
+    summed = tuple(video._replace(sha256=rows[video.path].sha256) for video in videos.videos)
+    return replace(videos, videos=summed)
 
 
 def count(rows: dict[str, Row]) -> Counter[str]:
@@ -130,30 +153,37 @@ def count(rows: dict[str, Row]) -> Counter[str]:
 
 
 def _settled(row: Row | None, path: Path) -> bool:
-    # Too slow says something about the limit and the machine, not about the file.
-    return row is not None and (row.bytes, row.changed) == _stamp(path) and "no answer within" not in row.reason
+    if row is None or row.status == "unchecked" or any(words in row.reason for words in NO_VERDICTS):
+        return False
+    try:
+        return (row.bytes, row.changed) == _stamp(path)
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> tuple[str, str]:
     try:
         state = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return "", ""
     return str(state.st_size), str(state.st_mtime_ns)
 
 
 def _check(root: Path, seconds: float, path: str) -> Row:
-    size, changed = _stamp(root / path)
-    if not size:
-        return Row(path, "missing", reason="no such file")
+    size, changed = "", ""
     try:
+        size, changed = _stamp(root / path)
+        if not size:
+            return Row(path, "missing", reason="no such file")
         problem = worker.check(root / path, seconds)
         if problem is not None:
             raise VideoError(root / path, problem.removeprefix(f"{root / path}: "))
         info, total = worker.probe(root / path, seconds), sha256(root / path)
+    except (MachineError, OSError) as error:
+        why = error.reason if isinstance(error, MachineError) else error.strerror or str(error)
+        return Row(path, "unchecked", bytes=size, changed=changed, reason=f"could not be checked: {_one_line(why)}")
     except VideoError as error:
-        reason = " ".join(error.reason.split())
-        return Row(path, "broken", bytes=size, changed=changed, reason=reason)
+        return Row(path, "broken", bytes=size, changed=changed, reason=_one_line(error.reason))
     return Row(
         path,
         "ok",
@@ -166,6 +196,10 @@ def _check(root: Path, seconds: float, path: str) -> Row:
         changed=changed,
         sha256=total,
     )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @contextmanager
