@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,11 @@ import torch
 from torch.utils.data import DataLoader
 from video_files import FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, write
 
-from course_lib.datasets import ClipDataset
+from course_lib.datasets import ClipDataset, clips
 from course_lib.datasets.clips import preload
 from course_lib.datasets.manifest import Video, VideoList, find_leaks, read_manifest
 from course_lib.video import VideoError, read_frames
+from course_lib.video.demux import MachineError
 from course_lib.video.sampling import dense, segments, views
 from course_lib.video.transforms import EvalTransform, TrainTransform, whole_frames
 
@@ -251,6 +253,57 @@ def test_a_file_that_is_not_the_one_of_the_manifest_is_refused(copy):
     dataset.paths[1].unlink()
     with pytest.raises(VideoError, match=r"0_down\.mp4: no such file"):
         dataset[1]
+
+
+@pytest.fixture
+def probed(monkeypatch):
+    """The paths that `probe` was called with, and the seconds."""
+    calls, probe = [], clips.probe
+    monkeypatch.setattr(
+        clips, "probe", lambda path, seconds: calls.append((path.name, seconds)) or probe(path, seconds)
+    )
+    return calls
+
+
+def test_a_file_is_probed_once_and_again_when_it_changes(copy, probed):
+    manifest, rows = copy
+    dataset = ClipDataset(write_manifest(manifest.parent, [row | {"sha256": ""} for row in rows]), seconds=30.0)
+    first = [dataset.read((i, epoch)) for i in (0, 1) for epoch in (0, 1)]
+    assert probed == [("0_up.mp4", 30.0), ("0_down.mp4", 30.0)]
+    assert all(np.array_equal(dataset.read((i, epoch)), first.pop(0)) for i in (0, 1) for epoch in (0, 1))
+    write(dataset.paths[0], numbered(20))
+    assert dataset.explain(0).available == 20 and len(probed) == 3
+    dataset.paths[0].unlink()
+    with pytest.raises(VideoError, match=r"0_up\.mp4: no such file"):
+        dataset[0]
+
+
+def test_what_was_probed_is_kept_within_bounds_the_last_used_longest(source, probed, monkeypatch):
+    monkeypatch.setattr(clips, "MOST_FRAMES", 2 * FRAMES)
+    dataset = ClipDataset(source)
+    for i in (0, 1, 0, 2, 0, 1):
+        dataset.explain(i)
+    assert [name for name, _ in probed] == ["0_up.mp4", "0_down.mp4", "1_up.mp4", "0_down.mp4"]
+    monkeypatch.setattr(clips, "MOST_FRAMES", 1)  # a single file of any length is kept
+    dataset.explain(5), dataset.explain(5)
+    assert [name for name, _ in probed][4:] == ["2_down.mp4"]
+
+
+def test_what_was_probed_is_pickled_with_the_data_set(source, probed):
+    dataset = ClipDataset(source)
+    shown = dataset.read(0)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert np.array_equal(again.read(0), shown) and len(probed) == 1
+
+
+def test_seconds_limit_the_reading_of_an_item(source):
+    with pytest.raises(MachineError, match=r"0_up\.mp4: no answer within 0 s.*raise `seconds`"):
+        ClipDataset(source, seconds=0.0)[0]
+    dataset = ClipDataset(source)
+    dataset.explain(0)  # probed in time
+    dataset.seconds = 0.0
+    with pytest.raises(MachineError, match="no answer within 0 s"):
+        dataset[0]
 
 
 def test_a_video_too_short_for_the_sampler_is_named(source):

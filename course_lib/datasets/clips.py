@@ -20,6 +20,8 @@ from course_lib.video.sampling import spread
 from course_lib.video.transforms import whole_frames
 from course_lib.video.worker import VideoError, VideoInfo, probe, read_frames
 
+MOST_FRAMES = 1_000_000  # whose times a data set keeps in memory: some 32 MB, nine hours of film
+
 
 class Explanation(NamedTuple):
     """What one item shows: these frames of this file, filmed at these seconds. `available` is what the sampler chose
@@ -49,6 +51,7 @@ class ClipDataset(Dataset):
         videos: a list (course_lib.datasets.manifest) or the path of a manifest.csv of the course.
         sample: sampler(available, frames, generator=...) -> indices, see course_lib.video.sampling.
         transform: transform(frames, generator) -> clip, see course_lib.video.transforms.
+        seconds: for reading one item at most; raise it for long files.
 
     Attributes:
         classes: names, in the order of labels. paths, labels, pairs: one a clip; a pair is "" where there is none.
@@ -68,6 +71,7 @@ class ClipDataset(Dataset):
         split: str = "train",
         seed: int = 0,
         fps: float | None = None,
+        seconds: float = 60.0,
     ):
         every = videos if isinstance(videos, VideoList) else read_manifest(videos)
         chosen = every.of(split)
@@ -77,7 +81,8 @@ class ClipDataset(Dataset):
         self.pairs = tuple(video.pair for video in chosen.videos)
         self._sums = tuple(video.sha256 for video in chosen.videos)
         self.frames, self.sample, self.transform, self.split, self.seed = frames, sample, transform, split, seed
-        self.fps = fps
+        self.fps, self.seconds = fps, seconds
+        self._probed: dict[int, tuple[tuple[int, ...], VideoInfo]] = {}  # by item, the youngest last
         if fps is not None and not 0 < fps < float("inf"):
             raise ValueError(
                 f"fps={fps}: give the clock's ticks a second, such as 30, or None for each file's own rate"
@@ -126,7 +131,7 @@ class ClipDataset(Dataset):
         return i, torch.Generator().manual_seed(int(seed))
 
     def _choose(self, i: int, generator: torch.Generator | None) -> tuple[VideoInfo, int, Int[np.ndarray, "*views T"]]:
-        info = probe(self.paths[i])
+        info = self._probe(i)
         rate = info.fps if self.fps is None else self.fps
         available = info.frames if self.fps is None else max(1, round(info.frames / info.fps * rate))
         try:
@@ -135,13 +140,33 @@ class ClipDataset(Dataset):
             raise ValueError(f"{info.path}: {error}") from error
         return info, available, info.at((ticks + 0.5) / rate)
 
+    def _probe(self, i: int) -> VideoInfo:
+        """`probe`, kept from one item to the next: in some formats it has to decode the whole file."""
+        path = self.paths[i]
+        try:
+            stamp = _stamp(path)
+        except OSError:  # whatever it is, `probe` says it
+            return probe(path, self.seconds)
+        held, info = self._probed.pop(i, (None, None))
+        if info is None or held != stamp:
+            info = probe(path, self.seconds)
+        self._probed[i] = stamp, info
+        while len(self._probed) > 1 and sum(kept.frames for _, kept in list(self._probed.values())) > MOST_FRAMES:
+            self._probed.pop(next(iter(list(self._probed))), None)
+        return info
+
     def _read(self, i: int, generator: torch.Generator | None) -> UInt8[np.ndarray, "*views T H W 3"]:
         path = self.paths[i]
         if self._sums[i] and path.is_file() and sha256(path) != self._sums[i]:
             raise VideoError(path, "its SHA-256 sum is not the one on the list: it has changed; fetch or make it again")
         indices = self._choose(i, generator)[2]
-        frames = read_frames(path, indices.ravel())
+        frames = read_frames(path, indices.ravel(), self.seconds)
         return frames.reshape(*indices.shape, *frames.shape[1:])
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def preload(
