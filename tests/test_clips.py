@@ -19,8 +19,7 @@ from video_files import FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, 
 from course_lib.datasets import ClipDataset, clips
 from course_lib.datasets.clips import preload
 from course_lib.datasets.manifest import Video, VideoList, find_leaks, read_manifest
-from course_lib.video import VideoError, read_frames
-from course_lib.video.demux import MachineError
+from course_lib.video import MachineError, VideoError, read_frames
 from course_lib.video.sampling import dense, segments, views
 from course_lib.video.transforms import EvalTransform, TrainTransform, whole_frames
 
