@@ -32,7 +32,7 @@ from course_lib.datasets.download.archive import unpack
 from course_lib.datasets.download.http import DownloadError, RetryPolicy
 from course_lib.datasets.download.kinetics import ArchiveError, FetchError, fetch, verify
 from course_lib.synthetic.write import encode
-from course_lib.video.worker import probe
+from course_lib.video import probe, worker
 
 CLASSES = ("archery", "bowling")
 
@@ -370,6 +370,27 @@ def test_fetched_clips_are_made_small_when_asked_and_broken_ones_stay_as_they_ca
     assert (root / "train" / name("a2")).read_bytes() == BROKEN
     assert verify(root) == [] and report.clips == 7
     assert not list((root / ".fetch" / "staging").iterdir())
+
+
+def test_a_clip_for_which_the_machine_had_no_time_is_told_apart_and_tried_again(get, site, root, monkeypatch):
+    late, transcode = f"train/{name('a0')}", worker.transcode
+
+    def slow(path, target, short_side, seconds):
+        return transcode(path, target, short_side, 0.0 if path.name == name("a0") else seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "transcode", slow)
+        first = get(short_side=32)
+        again = get(short_side=32)
+    for report in (first, again):  # told, and kept as it came
+        assert dict(report.problems)[late].startswith("could not be checked: no answer within 0 s")
+        assert dict(report.problems)[f"train/{name('a2')}"].startswith(("cut short", "not a video"))
+    assert kept(root)[late] == CLIPS["a0"]
+    site.log.clear()
+    mended = get(short_side=32)
+    assert site.log == [] and late not in dict(mended.problems) and len(mended.problems) == len(first.problems) - 1
+    assert probe(root / late).height == 32 and verify(root) == []
+    assert mended == get(short_side=32)
 
 
 # Archives

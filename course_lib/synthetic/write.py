@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -87,7 +88,7 @@ def make(
     check(set_name, frames, size, gap, difficulty)
     dials = dial(set_name, p, gap)
     items, partner = plan(set_name, clips, seed, p), PARTNER[set_name]
-    about = {
+    about: dict[str, Any] = {
         "set": set_name,
         "classes": list(CLASSES[set_name]),
         "partner": None if partner is None else list(partner),

@@ -29,11 +29,14 @@ from course_lib.datasets.download.cvdf import SITE, SPLITS, VERSIONS, Archive, l
 from course_lib.datasets.download.http import DownloadError, RetryPolicy, download, forget, length_of, part_of, size
 from course_lib.files import Problem, compare, read_json, rename_whole, sha256, write_csv, write_json
 from course_lib.video import worker
-from course_lib.video.errors import VideoError
+from course_lib.video.errors import MachineError, VideoError
 from course_lib.video.transcode import check_side
 from course_lib.video.worker import probe
 
 __all__ = ["ArchiveError", "DownloadError", "FetchError", "Report", "fetch", "verify"]
+
+
+UNCHECKED = "could not be checked"  # so begins the problem of a clip that is tried again
 
 
 class FetchError(Exception):
@@ -91,7 +94,9 @@ def fetch(
             complete = {}
             try:
                 for archive in chosen:
-                    if not _is_done(root, archive):
+                    if _is_done(root, archive):
+                        _retry(root, archive, short_side)
+                    else:
                         _work(root, archive, wanted[archive.split][0], short_side, policy)
                     forget(archive.spool)
                 complete = wanted if archives is None else {}
@@ -184,6 +189,23 @@ def _work(root: Path, archive: Archive, wanted: frozenset[str], short_side: int 
     write_json(archive.record, {"url": archive.url, "split": archive.split, "clips": clips, "problems": problems})
 
 
+def _retry(root: Path, archive: Archive, short_side: int | None) -> None:
+    """Prepare anew the clips of a recorded archive that the machine, not the file, kept from being prepared."""
+    record = read_json(archive.record)
+    again = {path for path, reason in record["problems"] if reason.startswith(UNCHECKED)}
+    if not again:
+        return
+    problems, clips = [problem for problem in record["problems"] if problem[0] not in again], []
+    for clip in (Clip(*fields) for fields in record["clips"]):
+        if clip.path in again:
+            video = root / clip.path
+            if why := _prepare(video, root / ".fetch" / "small.mp4", short_side):
+                problems.append(Problem(clip.path, why))
+            clip = Clip(clip.path, video.stat().st_size, sha256(video))
+        clips.append(clip)
+    write_json(archive.record, record | {"clips": clips, "problems": problems})
+
+
 def _choice(archive: Archive, wanted: frozenset[str]) -> Callable[[str], bool]:
     """Which names to unpack. What replaces a clip is known by its YouTube id alone, as in CVDF's arrange_by_classes."""
     if archive.folder == archive.split:
@@ -193,11 +215,14 @@ def _choice(archive: Archive, wanted: frozenset[str]) -> Callable[[str], bool]:
 
 
 def _prepare(video: Path, small: Path, short_side: int | None) -> str:
-    """Make a video small in place if asked; what is wrong with it, or "". A broken one stays as it came."""
+    """Make a video small in place if asked; what is wrong with it, or "". A broken one stays as it came, and so does
+    one for which the machine has no time, memory or space: the next fetch tries it again."""
     try:
         probe(video)
         if short_side and worker.transcode(video, small, short_side, seconds=600.0):
             small.replace(video)
+    except MachineError as error:
+        return f"{UNCHECKED}: {error.reason}"
     except VideoError as error:
         return error.reason
     return ""
