@@ -142,7 +142,7 @@ def fetch_verify(root: Annotated[Path, typer.Option(help="A folder that `fetch k
 
     try:
         problems = verify(root)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise fail(error) from None
     for problem in problems:
         typer.echo(f"  {problem.path}: {problem.reason}")
@@ -158,7 +158,7 @@ def fetch_ssv2(root: Annotated[Path, typer.Option(help="The folder for the label
 
     try:
         found = missing(root)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         typer.echo(ADVICE.format(root=root))
         raise fail(error) from None
     for name, listed, lost in found:

@@ -139,9 +139,11 @@ def compare(table: Path, progress: bool = False) -> list[Problem]:
     problems = []
     rows = list(read_csv(table, ("path", "sha256")))
     for _, row in tqdm(rows, desc=table.name, unit="file", leave=False, disable=not progress):
-        path = table.parent / row["path"]
-        if not path.exists():
+        try:
+            if sha256(table.parent / row["path"]) != row["sha256"]:
+                problems.append(Problem(row["path"], "changed"))
+        except FileNotFoundError:
             problems.append(Problem(row["path"], "missing"))
-        elif sha256(path) != row["sha256"]:
-            problems.append(Problem(row["path"], "changed"))
+        except OSError as error:  # says nothing about the file
+            problems.append(Problem(row["path"], f"could not be read: {error.strerror}"))
     return problems

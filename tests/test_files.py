@@ -90,6 +90,14 @@ def test_the_cause_of_a_csv_that_cannot_be_read_is_named_with_the_file(case, tmp
     assert str(refused.value).startswith(f"{path}: ") and str(refused.value).count(str(path)) == 1
 
 
+def test_a_file_that_cannot_be_read_here_is_neither_missing_nor_changed(tmp_path):
+    atomic_write(tmp_path / "a", b"")
+    (tmp_path / "folder").mkdir()
+    write_csv(tmp_path / "sums.csv", ("path", "sha256"), [("a", "0"), ("b", "0"), ("folder", "0")])
+    found = {problem.path: problem.reason for problem in compare(tmp_path / "sums.csv")}
+    assert found == {"a": "changed", "b": "missing", "folder": "could not be read: Is a directory"}
+
+
 def test_sums_that_were_saved_with_semicolons_are_named(tmp_path):
     path = tmp_path / "sums.csv"
     path.write_text("path;sha256\na.mp4;0\n")

@@ -184,7 +184,7 @@ def missing(root: str | Path) -> list[Found]:
     root, found = Path(root), []
     _read_list(root, "labels")
     folder = next((folder for folder in FOLDERS if any((root / folder).glob("*.webm"))), FOLDERS[0])
-    held = {path.stem for path in (root / folder).glob("*.webm") if path.stat().st_size}
+    held = {path.stem for path in (root / folder).glob("*.webm") if path.is_file() and path.stat().st_size}
     for name in NAMES.values():
         numbers = [str(entry["id"]) for entry in _read_list(root, name)]
         found.append(Found(name, len(numbers), [f"{folder}/{n}.webm" for n in numbers if n not in held]))

@@ -6,7 +6,6 @@ Addresses: README and scripts of https://github.com/cvdfoundation/kinetics-datas
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from course_lib.datasets.download.archive import clip_name
 from course_lib.datasets.download.http import RetryPolicy, download
+from course_lib.files import read_csv
 
 SITE = "https://s3.amazonaws.com/kinetics"
 VERSIONS = {"400": ("400", "k400"), "600": ("600", "k600"), "700": ("700_2020", "k700_2020")}
@@ -40,17 +40,13 @@ def wanted_clips(
         f"{site}/{VERSIONS[version][0]}/annotations/{split}.csv", root / "annotations" / f"{split}.csv", policy
     )
     names, seen, number = set(), set(), 0
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if absent := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
-            raise ValueError(f"{table}: no column {', '.join(absent)}; clips cannot be chosen by it")
-        for number, row in enumerate(reader, 1):
-            seen.add(row["label"])
-            if classes is None or row["label"] in classes:
-                try:
-                    names.add(clip_name(row["youtube_id"], int(row["time_start"]), int(row["time_end"])))
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"{table}: row {number} names no clip ({error}); delete the file") from error
+    for number, (_, row) in enumerate(read_csv(table, COLUMNS), 1):
+        seen.add(row["label"])
+        if classes is None or row["label"] in classes:
+            try:
+                names.add(clip_name(row["youtube_id"], int(row["time_start"]), int(row["time_end"])))
+            except ValueError as error:
+                raise ValueError(f"{table}: row {number} names no clip ({error}); delete the file") from error
     if unknown := sorted(set(classes or ()) - seen):
         raise ValueError(f"{table}: no class {unknown[0]!r} among its {len(seen)}, such as {min(seen, default='')!r}")
     return frozenset(names), number
