@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import multiprocessing
 import os
 import pickle
@@ -13,16 +15,32 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from video_files import CORNER, FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, witness, write
+from video_files import (
+    CORNER,
+    ENCODERS,
+    FRAMES,
+    HEIGHT,
+    WIDTH,
+    Recipe,
+    assert_read_rightly,
+    copy_packets,
+    make,
+    numbered,
+    numbers,
+    recipes,
+    witness,
+    write,
+)
 
 from course_lib.video import MachineError, VideoError, check, decode, probe, read_frames, worker
-from course_lib.video.demux import index_packets
+from course_lib.video.demux import MACHINE, index_packets
 
 OPEN = "open-gop=1"
 REFRESH = "intra-refresh=1:bframes=0"
@@ -560,6 +578,115 @@ def test_at_a_steady_rate_the_middle_of_each_frame_shows_that_frame(name, video)
     assert info.at((np.arange(FRAMES) + 0.5) / info.fps).tolist() == list(range(FRAMES))
 
 
+def claim_a_rate(path: Path, rate: Fraction, frames: int) -> Path:
+    """A Matroska file that says `rate` (DefaultDuration) while its frames are 40 ms apart."""
+    whole = write(path.with_name("whole.mkv"), numbered(frames), g="1", x264="keyint=1")
+    said = (40_000_000).to_bytes(4)
+    assert whole.read_bytes().count(b"\x23\xe3\x83\x84" + said) == 1  # RFC 9559, 5.1.4.1.13
+    path.write_bytes(whole.read_bytes().replace(said, round(10**9 / rate).to_bytes(4)))
+    return path
+
+
+@pytest.mark.parametrize("percent", [-3.0, -0.9, -0.4, -0.1, 0.1, 0.4, 0.9, 3.0])
+def test_ticks_and_frames_do_not_drift_apart_where_the_file_claims_another_rate(percent, tmp_path):
+    frames = 600
+    path = claim_a_rate(tmp_path / "claims.mkv", Fraction(25) * Fraction(1 + percent / 100), frames)
+    with av.open(str(path)) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(25 * (1 + percent / 100), rel=2e-4)
+    info = probe(path)
+    assert info.fps == pytest.approx(25, rel=1e-5)
+    assert info.at((np.arange(frames) + 0.5) / info.fps).tolist() == list(range(frames))
+
+
+@pytest.mark.parametrize(("muxer", "rate"), [("mkv", "30000/1001"), ("webm", "24000/1001"), ("mp4", "30000/1001")])
+def test_a_claimed_rate_stands_where_the_time_stamps_only_round_it(muxer, rate, tmp_path):
+    codec = "libvpx-vp9" if muxer == "webm" else "libx264"
+    info = probe(make(Recipe(codec, "yuv420p", muxer, 90, rate=Fraction(rate)), tmp_path))
+    assert info.fps == pytest.approx(float(Fraction(rate)), rel=1e-7)
+    assert info.at((np.arange(90) + 0.5) / info.fps).tolist() == list(range(90))
+
+
+# Formats
+
+
+@pytest.mark.parametrize("recipe", recipes(len(ENCODERS), seed=0), ids=lambda recipe: recipe.codec)
+def test_any_frames_of_any_format_are_those_of_an_independent_decode(recipe, tmp_path):
+    assert_read_rightly(recipe, tmp_path, seed=0)
+
+
+# The machine
+
+
+def test_a_file_that_may_not_be_read_is_no_verdict_on_it(video, tmp_path, monkeypatch):
+    path = tmp_path / "secret.mp4"
+    path.write_bytes(video("closed.mp4").read_bytes())
+
+    def refuse(*args, **options):  # root may read whatever its mode says
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for call in (decode.probe, decode.check, lambda path: decode.read_frames(path, [0])):
+        with pytest.raises(MachineError, match=r"cannot be read \(Permission denied\)"):
+            call(path)
+
+
+@pytest.mark.parametrize("number", sorted(MACHINE))
+def test_what_the_system_refuses_to_ffmpeg_is_no_verdict_either(number, video, monkeypatch):
+    def refuse(*args, **options):
+        raise av.error.OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(MachineError, match=os.strerror(number)):
+        index_packets(video("closed.mp4"))
+
+
+def test_an_error_of_a_disk_is_told_from_a_cut_file(video, monkeypatch):
+    def fail(*args, **options):
+        raise av.error.OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(VideoError, match="cut short or damaged") as cut:
+        index_packets(video("closed.mp4"))
+    assert not isinstance(cut.value, MachineError)
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Failing())
+    with pytest.raises(MachineError, match="Input/output error"):
+        index_packets(video("closed.mp4"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("call", [probe, check])
+def test_a_decoder_that_is_killed_says_nothing_about_the_file(sent, call, video, own_worker):
+    probe(video("closed.mp4"))
+    process = own_worker._kept.worker.process
+    os.kill(process.pid, signal.SIGSTOP)
+    threading.Timer(0.2, lambda: [os.kill(process.pid, s) for s in (sent, signal.SIGCONT)]).start()
+    with pytest.raises(MachineError, match=sent.name):
+        call(video("closed.mp4"))
+
+
+def test_a_process_that_cannot_be_started_says_nothing_about_the_file(video, own_worker, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(MachineError, match="Too many open files"):
+        check(video("closed.mp4"))
+
+
+def test_a_full_disk_says_nothing_about_the_file(video, own_worker, tmp_path, monkeypatch):
+    def full(path, **arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("course_lib.video.transcode.transcode", full)
+    request = {"call": "transcode", "path": str(video("closed.mp4")), "arguments": {}}
+    assert worker._answer(request)[0] == {"refusal": "cannot be read here (No space left on device)", "machine": True}
+
+
 def test_pictures_larger_than_any_camera_makes_are_refused(tmp_path):
     path = tmp_path / "huge.mp4"
     whole = write(path, numbered(2)).read_bytes()
@@ -573,9 +700,12 @@ def test_pictures_larger_than_any_camera_makes_are_refused(tmp_path):
 
 
 def test_an_error_keeps_path_and_reason_between_processes():
-    error = VideoError("a/b.mp4", "empty file")
-    copy = pickle.loads(pickle.dumps(error))
-    assert (copy.path, copy.reason, str(copy)) == (error.path, error.reason, str(error))
+    for kind in (VideoError, MachineError):
+        error = kind("a/b.mp4", "empty file")
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is kind and (copy.path, copy.reason, str(copy)) == (error.path, error.reason, str(error))
+        again = kind(f"Caught {kind.__name__} in DataLoader worker\nx.{kind.__name__}: a/b.mp4: empty file\n")
+        assert (again.path, again.reason) == (error.path, error.reason)
 
 
 def test_reading_video_needs_no_torch():

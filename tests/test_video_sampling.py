@@ -112,6 +112,15 @@ def test_one_view_is_the_clip_in_the_middle():
     assert np.array_equal(views(300, 8, 32, 1), dense(300, 8, 32)[None])
 
 
+def test_views_of_a_short_video_are_held_on_request():
+    assert np.array_equal(views(300, 8, 8, 10, hold=True), views(300, 8, 8, 10))
+    assert views(60, 8, 8, 5, hold=True)[:, 0].tolist() == [0, 1, 2, 2, 3]  # 4 places
+    assert views(30, 8, 8, 2, hold=True).tolist() == [[0, 8, 16, 24, 29, 29, 29, 29]] * 2
+    assert np.array_equal(views(30, 8, 8, 1, hold=True)[0], dense(30, 8, 8, hold=True))
+    with pytest.raises(ValueError, match="or hold=True"):
+        views(60, 8, 8, 5)
+
+
 def test_more_views_than_places_are_refused():
     assert views(60, 8, 8, 4)[:, 0].tolist() == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="use clips=4 instead of 5"):

@@ -18,7 +18,7 @@ SEI = {"h264": (6,), "hevc": (39, 40)}
 # filler, captions, recovery point, stereo, active parameter sets, hash, time code, mastering display, light level.
 # Picture timing (1) is not among them: whether FFmpeg calls a picture interlaced depends on the picture before.
 HARMLESS_SEI = (0, 2, 3, 4, 6, 45, 129, 132, 136, 137, 144, 148)
-USER_DATA = 5
+USER_DATA, ORIENTATION = 5, 47
 HIGH_444 = (44, 244)  # profiles
 X264 = bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")  # the UUID of x264's user data
 
@@ -48,7 +48,7 @@ class GroupProof:
         kept = [unit for unit in found if unit not in self._sent and self._outlasts(unit)]
         if key and self._first is None:
             self._first = kept
-        self.alone &= kept == (self._first if key else [])
+        self.alone &= kept == (self._first if key else []) and not any(map(self._turns, found))
         slices = [kind for kind in map(self._kind, found) if kind in SLICES[self.codec]]
         return not key or (bool(slices) and slices[0] in KEYS[self.codec])
 
@@ -62,8 +62,15 @@ class GroupProof:
             return kind in KEPT[self.codec]
         return any(
             number not in HARMLESS_SEI and not (number == USER_DATA and self._harmless_user_data(content))
-            for number, content in _messages(unit[1 if self.codec == "h264" else 2 :])
+            for number, content in self._messages(unit)
         )
+
+    def _turns(self, unit: bytes) -> bool:
+        # FFmpeg turns only the pictures that bring this SEI: reading from the start finds whether that is all of them.
+        return self._kind(unit) in SEI[self.codec] and any(kind == ORIENTATION for kind, _ in self._messages(unit))
+
+    def _messages(self, unit: bytes) -> Iterator[tuple[int, bytes]]:
+        return _messages(unit[1 if self.codec == "h264" else 2 :])
 
     def _harmless_user_data(self, content: bytes) -> bool:
         # FFmpeg takes the build number from here, for old faults of x264: before 151 in 4:4:4, up to 34 everywhere.

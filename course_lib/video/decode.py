@@ -38,7 +38,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from course_lib.video.demux import PacketIndex, index_packets, open_video, pictures
-from course_lib.video.display import ToRGB, displayed_size
+from course_lib.video.display import ToRGB, displayed_size, orientation
 from course_lib.video.errors import ANEW, MachineError, VideoError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def _check(path: Path) -> None:
     to_rgb, sizes, compared = ToRGB(path, index.aspect), [], set(_from_some_groups(index))
     samples: dict[int, np.ndarray] = {}
     for number, picture in enumerate(pictures(path)):
+        _check_orientation(index, picture)
         sizes.append(displayed_size(path, picture, index.aspect))
         if number in compared:
             samples[number] = to_rgb(picture)
@@ -124,7 +125,7 @@ def _from_some_groups(index: PacketIndex) -> list[int]:
     return numbers
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def _probe_once(path: Path, *stamp: int) -> VideoInfo:
     index = _index_once(path, *stamp)
     times, fps = np.array(index.shown) * index.tick, index.fps
@@ -146,7 +147,7 @@ def _rate(times: np.ndarray, claimed: float, tick: float) -> float:
     return claimed if late <= min(1.01 * tick, 0.25 / claimed) else float((len(times) - 1) / times[-1])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def _index_once(path: Path, *stamp: int) -> PacketIndex:
     return index_packets(path)
 
@@ -186,12 +187,19 @@ def _decode_from_start(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
     """Decode every frame up to the last one wanted; count them, or know them by their time stamps."""
     frames = _Frames(index, wanted)
     for number, picture in enumerate(pictures(index.path)):
+        _check_orientation(index, picture)
         frames.gather([picture], None if index.exact else number)
         if frames.complete:
             break
     if not index.exact and not frames.complete:
         raise _out_of_range(wanted, probe(index.path))
     return frames.stack()
+
+
+def _check_orientation(index: PacketIndex, picture: av.VideoFrame) -> None:
+    if orientation(index.path, picture) != index.orientation:
+        told = "tells of some frames only how they are turned (SEI display orientation)"
+        raise VideoError(index.path, f"{told}; encode it again, upright")
 
 
 class _Frames:

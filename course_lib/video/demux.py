@@ -15,7 +15,7 @@ import numpy as np
 
 from course_lib.video.bitstream import GroupProof
 from course_lib.video.container import MATROSKA, MP4, ends_early, shows_a_part
-from course_lib.video.display import MOST_PIXELS, displayed_size
+from course_lib.video.display import MOST_PIXELS, Orientation, displayed_size, orientation
 from course_lib.video.errors import ANEW, MachineError, VideoError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ MACHINE = {EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ENOSPC, EDQUOT, ESTALE}
 @dataclass(frozen=True)
 class PacketIndex:
     """The packets of one video stream, counted; height and width in pixels as displayed, fps the rate that the file
-    claims, aspect the shape of a stored pixel (sample aspect ratio, width / height).
+    claims, aspect the shape of a stored pixel (sample aspect ratio, width / height), orientation from stored to
+    displayed.
 
     `exact` promises that counting packets is counting frames: `shown` are then the presentation time stamps of all
     frames in the order in which they are shown, `keys` those of the key frames. `jumps` promises that each group of
@@ -43,6 +44,7 @@ class PacketIndex:
     height: int
     width: int
     aspect: Fraction
+    orientation: Orientation
     packets: int
     shown: tuple[int, ...]
     keys: tuple[int, ...]
@@ -90,6 +92,7 @@ def index_packets(path: Path) -> PacketIndex:
             height=height,
             width=width,
             aspect=aspect,
+            orientation=orientation(path, first),
             packets=len(times),
             shown=tuple(sorted(shown)) if exact else (),
             keys=tuple(shown[key] for key in keys) if exact else (),
@@ -102,7 +105,7 @@ def index_packets(path: Path) -> PacketIndex:
 def _picture_of(packet: av.Packet, context: av.VideoCodecContext) -> av.VideoFrame | None:
     """The picture that this packet gives, or an earlier one; of a key frame at once, without waiting for others."""
     found = packet.decode()
-    if not found and packet.is_keyframe and packet.size:
+    if not found and packet.is_keyframe and packet.size and not packet.is_discard:
         found = context.decode(None)
         context.flush_buffers()
     return found[0] if found else None

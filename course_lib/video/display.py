@@ -58,9 +58,7 @@ def square_size(path: Path, height: int, width: int, aspect: Fraction) -> tuple[
     else:
         height = round(height / aspect)
     if height * width > MOST_PIXELS:
-        raise VideoError(
-            path, f"its sample aspect ratio {aspect} makes pictures of {height} x {width}; encode it again"
-        )
+        raise VideoError(path, f"its sample aspect ratio {aspect} asks for {height} x {width} pixels; encode it again")
     return height, width
 
 

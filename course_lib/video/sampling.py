@@ -79,23 +79,31 @@ def spread(available: int, frames: int, generator: torch.Generator | None = None
 
 
 def views(
-    available: int, frames: int, stride: int, clips: int, generator: torch.Generator | None = None
+    available: int,
+    frames: int,
+    stride: int,
+    clips: int,
+    hold: bool = False,
+    generator: torch.Generator | None = None,
 ) -> Int[np.ndarray, "clips frames"]:
     """`clips` dense clips for testing, from the first possible start to the last; one clip lies in the middle.
     Nothing is random; `generator` is ignored.
+
+    With `hold` clips of a video that is too short may begin at the same frame, and its last frame stands still where
+    even one does not fit, as PySlowFast has it.
 
     Papers test with "10 x 3 views": 10 clips in time, each cropped 3 times, scores averaged.
     """
     if clips < 1:
         raise ValueError(f"clips={clips}: test with at least 1 view")
     if clips == 1:
-        return dense(available, frames, stride)[None]
-    first = dense(available, frames, stride, start=0)
+        return dense(available, frames, stride, hold=hold)[None]
+    first = dense(available, frames, stride, start=0, hold=hold)
     slack = available - 1 - int(first[-1])
-    if slack + 1 < clips:
+    if slack + 1 < clips and not hold:
         raise ValueError(
             f"{frames} frames, {stride} apart, fit in {slack + 1} places of {available} frames: "
-            f"use clips={slack + 1} instead of {clips}, or a smaller stride"
+            f"use clips={slack + 1} instead of {clips}, a smaller stride, or hold=True"
         )
     starts = (2 * np.arange(clips) * slack + clips - 1) // (2 * (clips - 1))
     return starts[:, None] + first
