@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from course_lib.analysis.intervals import interval, t_quantile
+from course_lib.models import build
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import (
     accuracy,
-    average_views,
     pair_accuracy,
     predict,
     predict_views,
@@ -131,13 +131,53 @@ def test_partners_that_are_no_pairs_are_refused_by_name(partner, said):
         reversal_flip_rate(logits, logits, torch.tensor(partner))
 
 
-def test_views_are_averaged_as_probabilities():
-    sure, unsure = torch.tensor([9.0, 0.0]), torch.tensor([0.0, 0.2])
-    both = average_views(torch.stack([sure, unsure])[None])
-    expected = (sure.exp() / sure.exp().sum() + unsure.exp() / unsure.exp().sum()) / 2
-    torch.testing.assert_close(both, expected[None])
-    loud = torch.tensor([[[9.0, 0.0], [-2.0, 2.0], [-2.0, 2.0]]])  # one loud view against two
-    assert average_views(loud).argmax() == 1 and loud.mean(dim=1).argmax() == 0
+def window_means(net: nn.Module, views: torch.Tensor) -> torch.Tensor:
+    """What reaches the linear layer: views t h w features."""
+    grabbed = []
+    hook = net.dropout.register_forward_hook(lambda module, inputs, output: grabbed.append(inputs[0]))
+    with torch.no_grad():
+        net(views)
+    hook.remove()
+    return grabbed[0]
+
+
+def released_test(net: nn.Module, views: torch.Tensor) -> torch.Tensor:
+    """PySlowFast's ResNetBasicHead in evaluation, and pytorchvideo's with its softmax, written out: the average pool of
+    every window, linear layer, softmax, the mean over windows; then the mean over views, as test_net.py sums them."""
+    windows = (window_means(net, views) @ net.head.weight.T + net.head.bias).flatten(1, 3)
+    return torch.stack([torch.stack([w.softmax(0) for w in view]).mean(0) for view in windows]).mean(0)
+
+
+LARGER = [  # network, changes, a clip larger or longer than it was built for
+    ("slowfast_tiny", {}, (16, 96, 128)),
+    ("slowfast_tiny", {}, (32, 64, 64)),
+    ("nonlocal_tiny", {}, (8, 96, 128)),
+    ("nonlocal_tiny", {}, (12, 64, 64)),
+    ("r2plus1d_tiny", {"convolutions": "r2plus1d_bottleneck"}, (12, 96, 128)),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "size"), LARGER)
+def test_probabilities_are_averaged_over_windows_where_the_released_test_does(name, changes, size):
+    torch.manual_seed(0)
+    net = build(name, **changes).eval()
+    views = torch.randn(3, 3, *size)
+    means = window_means(net, views).flatten(0, 3)  # a head that tells windows apart: the order then matters
+    net.head.weight.data.normal_().div_((means - means.mean(0)).norm(dim=1).mean()).mul_(3)
+    net.head.bias.data = -net.head.weight.data @ means.mean(0)
+    found, _ = predict_views(net, [(views[None], torch.zeros(1, dtype=torch.long))])
+    torch.testing.assert_close(found[0], released_test(net, views), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert (net(views).softmax(1).mean(0) - found[0]).abs().max() > 1e-3, "the other order is another answer"
+
+
+def test_i3d_averages_logits_over_time_as_its_release_does():
+    torch.manual_seed(0)
+    net = build("i3d_tiny").eval()
+    views = torch.randn(2, 3, 24, 64, 64)
+    found, _ = predict_views(net, [(views[None], torch.zeros(1, dtype=torch.long))])
+    with torch.no_grad():
+        torch.testing.assert_close(found[0], net(views).softmax(1).mean(0))
 
 
 def test_t_is_that_of_the_printed_tables():

@@ -166,7 +166,7 @@ class NonLocalNet(nn.Module):
         self.apply(conv_init)
 
     def places(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b t h w classes"]:
-        """Logits at every window of the head. The released test takes their softmax, then the mean over windows."""
+        """Logits at every window of the head."""
         x = F.max_pool3d(self.stem(clip), (1, 3, 3), (1, 2, 2), (0, 1, 1))
         x = self.res2(x)
         x = F.max_pool3d(x, (2, 1, 1))
@@ -176,3 +176,7 @@ class NonLocalNet(nn.Module):
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         return reduce(self.places(clip), "b t h w classes -> b classes", "mean")
+
+    def probabilities(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
+        """As the released test gives them: softmax at every window of the head, then the mean over windows."""
+        return reduce(self.places(clip).softmax(dim=-1), "b t h w classes -> b classes", "mean")

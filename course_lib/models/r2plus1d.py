@@ -181,3 +181,7 @@ class R2Plus1D(nn.Module):
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         return reduce(self.places(clip), "b t h w classes -> b classes", "mean")
+
+    def probabilities(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
+        """As the released test gives them: softmax at every window of the head, then the mean over windows."""
+        return reduce(self.places(clip).softmax(dim=-1), "b t h w classes -> b classes", "mean")

@@ -180,7 +180,7 @@ class SlowFast(nn.Module):
         self.apply(conv_init)
 
     def places(self, clip: Float[Tensor, "b 3 aT H W"]) -> Float[Tensor, "b t h w classes"]:
-        """Logits at every window of the head. The released test takes their softmax, then the mean over windows."""
+        """Logits at every window of the head."""
         frames = slow_frames(clip.shape[2], self.config.alpha).to(clip.device)
         x = {"slow": clip.index_select(2, frames), "fast": clip}
         for name in STAGES:
@@ -192,3 +192,7 @@ class SlowFast(nn.Module):
 
     def forward(self, clip: Float[Tensor, "b 3 aT H W"]) -> Float[Tensor, "b classes"]:
         return reduce(self.places(clip), "b t h w classes -> b classes", "mean")
+
+    def probabilities(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
+        """As the released test gives them: softmax at every window of the head, then the mean over windows."""
+        return reduce(self.places(clip).softmax(dim=-1), "b t h w classes -> b classes", "mean")

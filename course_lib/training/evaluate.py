@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from course_lib.modes import evaluating
 from course_lib.training.batches import Batch
+from course_lib.training.resume import unwrapped
 
 
 def predict(net: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
@@ -31,6 +32,9 @@ def predict_views(
 ) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     """As `predict`, for batches of clips b views 3 T H W: probabilities, averaged over the views of each clip.
 
+    A network whose head slides over clips that are larger or longer than those it was built for averages probabilities
+    over its windows too, where its released test does (its method `probabilities`); else logits.
+
     The network sees `at_once` views at a time, so that 10 x 3 of them need no more memory than a small batch.
     """
     if at_once < 1:
@@ -42,8 +46,8 @@ def predict_views(
                 f"clips of {clips.ndim} axes have no views: predict_views wants b views 3 T H W, as a data set gives "
                 f"them with the sampler `views` or three crops; use predict"
             )
-        logits = torch.cat([net(some) for some in clips.flatten(0, 1).split(at_once)])
-        return average_views(logits.float().unflatten(0, clips.shape[:2]))
+        found = torch.cat([probabilities(net, some) for some in clips.flatten(0, 1).split(at_once)])
+        return found.unflatten(0, clips.shape[:2]).mean(dim=1)
 
     return _predict(net, by_views, batches)
 
@@ -106,12 +110,13 @@ def reversal_flip_rate(
     return (backwards == partner.to(forwards.device)[forwards]).double().mean().item()
 
 
-def average_views(logits: Float[Tensor, "n views classes"]) -> Float[Tensor, "n classes"]:
-    """Probabilities of each clip, the mean over its views (temporal crops times spatial crops).
+def probabilities(net: nn.Module, clips: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
+    """Of each clip, by the order of softmax and mean that the network's released test has.
 
-    Softmax first, mean second, as the released test code of SlowFast and MViT does.
+    Over views it is softmax first, mean second, as in the released test code of SlowFast and MViT.
     """
-    return logits.softmax(dim=2).mean(dim=1)
+    released = getattr(unwrapped(net), "probabilities", None)
+    return net(clips).float().softmax(dim=1) if released is None else released(clips).float()
 
 
 def _require_pairs(partner: Int[Tensor, "classes"]) -> None:
