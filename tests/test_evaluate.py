@@ -150,7 +150,7 @@ def released_test(net: nn.Module, views: torch.Tensor) -> torch.Tensor:
 
 LARGER = [  # network, changes, a clip larger or longer than it was built for
     ("slowfast_tiny", {}, (16, 96, 128)),
-    ("slowfast_tiny", {}, (32, 64, 64)),
+    ("slowfast_tiny", {"paths": ("slow",)}, (32, 64, 64)),
     ("nonlocal_tiny", {}, (8, 96, 128)),
     ("nonlocal_tiny", {}, (12, 64, 64)),
     ("r2plus1d_tiny", {"convolutions": "r2plus1d_bottleneck"}, (12, 96, 128)),
@@ -169,6 +169,15 @@ def test_probabilities_are_averaged_over_windows_where_the_released_test_does(na
     torch.testing.assert_close(found[0], released_test(net, views), rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         assert (net(views).softmax(1).mean(0) - found[0]).abs().max() > 1e-3, "the other order is another answer"
+
+
+def test_a_slowfast_says_what_to_do_with_longer_clips_and_it_helps():
+    clip = torch.randn(1, 3, 32, 64, 64)
+    with pytest.raises(
+        ValueError, match="32 frames give the two paths unequal windows.* build the network with frames=32"
+    ):
+        build("slowfast_tiny").eval()(clip)
+    assert build("slowfast_tiny", frames=32).eval()(clip).shape == (1, 8)
 
 
 def test_i3d_averages_logits_over_time_as_its_release_does():

@@ -180,7 +180,12 @@ class SlowFast(nn.Module):
         self.apply(conv_init)
 
     def places(self, clip: Float[Tensor, "b 3 aT H W"]) -> Float[Tensor, "b t h w classes"]:
-        """Logits at every window of the head."""
+        """Logits at every window of the head. ValueError for a longer clip, of which two paths see unequal windows."""
+        if len(self.paths) == 2 and clip.shape[2] > self.config.frames:  # the released head breaks there, too
+            raise ValueError(
+                f"{clip.shape[2]} frames give the two paths unequal windows in time: show views of "
+                f"{self.config.frames} frames, or build the network with frames={clip.shape[2]}"
+            )
         frames = slow_frames(clip.shape[2], self.config.alpha).to(clip.device)
         x = {"slow": clip.index_select(2, frames), "fast": clip}
         for name in STAGES:
