@@ -173,9 +173,7 @@ def test_probabilities_are_averaged_over_windows_where_the_released_test_does(na
 
 def test_a_slowfast_says_what_to_do_with_longer_clips_and_it_helps():
     clip = torch.randn(1, 3, 32, 64, 64)
-    with pytest.raises(
-        ValueError, match="32 frames give the two paths unequal windows.* build the network with frames=32"
-    ):
+    with pytest.raises(ValueError, match=r"32 frames give the two paths unequal windows.* with frames=32"):
         build("slowfast_tiny").eval()(clip)
     assert build("slowfast_tiny", frames=32).eval()(clip).shape == (1, 8)
 
