@@ -401,6 +401,15 @@ def test_a_manifest_in_another_shape_is_refused_with_the_cause(change, words, co
         read_manifest(manifest)
 
 
+def test_the_notes_that_macos_puts_beside_videos_are_left_out(copy):
+    manifest, rows = copy
+    write_manifest(manifest.parent, [rows[0] | {"path": "train/._0_up.mp4"}, *rows])
+    assert [video.path for video in read_manifest(manifest).videos] == [row["path"] for row in rows]
+    write_manifest(manifest.parent, [rows[0] | {"path": "train/._0_up.mp4"}, *rows, rows[0]])
+    with pytest.raises(ValueError, match=r"row 10 lists train/0_up\.mp4 a second time, after row 2"):
+        read_manifest(manifest)
+
+
 def test_classes_come_from_the_json_beside_the_manifest(copy):
     manifest, _ = copy
     beside = manifest.with_suffix(".json")

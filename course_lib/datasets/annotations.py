@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path, PurePath
 
-from course_lib.datasets.manifest import safe_path
+from course_lib.datasets.manifest import NO_VIDEO, safe_path
 from course_lib.files import read_csv, read_text
 
 CLASS_LISTS = files("course_lib.datasets") / "lists"  # package data: lists of classes, not of videos
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
-NO_VIDEO = "._"  # macOS puts ._a.mp4 beside a.mp4, on disks and in archives: notes of the Finder
 
 
 def is_video(name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from course_lib.files import read_csv, read_text
 
 COLUMNS = ("path", "label", "name", "split")
+NO_VIDEO = "._"  # macOS puts ._a.mp4 beside a.mp4, on disks and in archives: notes of the Finder
 
 
 class Video(NamedTuple):
@@ -126,7 +127,7 @@ def read_manifest(manifest: str | Path) -> VideoList:
 
     Columns: path (relative to the manifest), label (0, 1, ...), name (of the class), split; optional: pair, sha256. A
     manifest.json beside it may list all "classes" (otherwise they are those of the manifest, in the order of labels),
-    and say "flips": false where a mirrored clip may belong to another class.
+    and say "flips": false where a mirrored clip may belong to another class. Rows of macOS's ._ files are left out.
 
     Raises:
         ValueError: what is wrong, and where.
@@ -134,11 +135,12 @@ def read_manifest(manifest: str | Path) -> VideoList:
     manifest = Path(manifest)
     if not manifest.is_file():
         raise ValueError(f"{manifest}: no such manifest; `course data make` writes one")
-    rows = [row for _, row in read_csv(manifest, COLUMNS)]
+    table = enumerate((row for _, row in read_csv(manifest, COLUMNS)), 1)
+    rows = {number: row for number, row in table if not PurePosixPath(row["path"]).name.startswith(NO_VIDEO)}
     if not rows:
         raise ValueError(f"{manifest}: lists no clip")
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in rows.items():
         if not all(row[column] for column in COLUMNS):
             raise ValueError(f"{manifest}: row {number} lacks one of {', '.join(COLUMNS)}")
         if not row["label"].isdecimal():
@@ -155,7 +157,7 @@ def read_manifest(manifest: str | Path) -> VideoList:
         flips=about.get("flips", True),
         videos=tuple(
             Video(row["path"], int(row["label"]), row["split"], row.get("pair") or "", row.get("sha256") or "")
-            for row in rows
+            for row in rows.values()
         ),
     )
     if leaks := find_leaks(listed):
@@ -178,16 +180,16 @@ def _read_about(manifest: Path) -> dict:
         raise ValueError(f'{about}: no list of "classes" in it ({error!r}); make the data again') from error
 
 
-def _class_names(manifest: Path, rows: list[dict[str, str]], about: dict) -> tuple[str, ...]:
+def _class_names(manifest: Path, rows: dict[int, dict[str, str]], about: dict) -> tuple[str, ...]:
     if about:
         source, names = manifest.with_suffix(".json"), about["classes"]
     else:
-        by_label = {int(row["label"]): row["name"] for row in rows}
+        by_label = {int(row["label"]): row["name"] for row in rows.values()}
         source, names = manifest, tuple(by_label[label] for label in sorted(by_label))
         gap = next((place for place, label in enumerate(sorted(by_label)) if place != label), None)
         if gap is not None:
             raise ValueError(f"{manifest}: no clip has label {gap}, but a higher one occurs; number classes from 0 on")
-    for number, row in enumerate(rows, 1):
+    for number, row in rows.items():
         label = int(row["label"])
         if label >= len(names):
             raise ValueError(f"{manifest}: row {number} has label {label}, but {source} knows 0 to {len(names) - 1}")
