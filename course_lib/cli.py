@@ -73,13 +73,16 @@ def data_make(
     workers: Annotated[int, typer.Option(help="Processes; 0 works in this one.")] = os.cpu_count() or 1,
     p: Annotated[float | None, typer.Option(help="X: share of looks that agree with the label; else 0.5.")] = None,
     gap: Annotated[int | None, typer.Option(help="G: frames between the two events; else 8.")] = None,
+    easy: Annotated[bool, typer.Option("--easy", help="M, D: as easy as in the profile cpu.")] = False,
     root: Path = DATA / "generated",
 ) -> None:
     """Write a generated set as H.264 files with a manifest; goes on where it was stopped."""
+    from course_lib.synthetic.difficulty import EASY, FULL
     from course_lib.synthetic.write import make
 
+    difficulty = EASY if easy else FULL
     try:
-        typer.echo(make(root, set_name, clips, size, frames, seed, workers, p=p, gap=gap))
+        typer.echo(make(root, set_name, clips, size, frames, seed, workers, p=p, gap=gap, difficulty=difficulty))
     except ValueError as error:
         raise fail(error) from None
 
@@ -98,7 +101,7 @@ def data_small(
         raise fail(error) from None
     workers = 0 if chosen.clips < 500 else os.cpu_count() or 1
     for name in ("A", "M"):
-        make(root, name, chosen.clips, size=chosen.size, workers=workers)
+        make(root, name, chosen.clips, chosen.size, workers=workers, difficulty=chosen.difficulty_of(name))
 
 
 @fetching.command("kinetics")
@@ -246,7 +249,7 @@ def advance(bar: tqdm, step: Step) -> None:
 
 @app.command()
 def experiment(
-    name: Annotated[str, typer.Argument(help="A claim, such as C1.")],
+    name: Annotated[str, typer.Argument(help="A claim, such as C1, or tiny: what every tiny network learns.")],
     seeds: int = 3,
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="The folder of the records; else data/results/NAME.")] = None,
@@ -255,7 +258,7 @@ def experiment(
     """Run every arm of an experiment over several seeds into data/results; goes on where it was stopped."""
     from tqdm import tqdm
 
-    from course_lib.experiments import run
+    from course_lib.experiments import run, with_recipe
     from course_lib.experiments.claims import CLAIMS
 
     if name not in CLAIMS:
@@ -267,7 +270,8 @@ def experiment(
     folder = out or DATA / "results" / name
     for seed in range(seeds):
         for arm in CLAIMS[name](chosen):
-            with tqdm(total=chosen.steps, desc=f"{arm.name} seed {seed}", unit="step") as bar:
+            total = with_recipe(chosen, arm.network, arm.set_name).steps
+            with tqdm(total=total, desc=f"{arm.name} seed {seed}", unit="step") as bar:
                 try:
                     result = run(arm, chosen, seed, folder, partial(advance, bar), again)
                 except ValueError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.paths import DATA
+from course_lib.synthetic.difficulty import EASY, FULL, HAVE_DIFFICULTY, Difficulty
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,25 @@ class Profile:
     name: str
     purpose: str
     full: bool  # the network of the paper, or the tiny one
-    clips: int  # in each generated set, all splits together; any multiple of 240 suits all five sets
+    clips: int  # in each generated set, all splits together; any multiple of 240 suits all six sets
     size: int  # pixels of the square clip that the network sees
     steps: int
     batch: int
     peak_lr: float
+    difficulty: Difficulty = FULL  # of the sets that have one
+
+    def difficulty_of(self, set_name: str) -> Difficulty:
+        """What `synthetic.write.make` is to be given for a set."""
+        return self.difficulty if set_name in HAVE_DIFFICULTY else FULL
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "does it run?", full=False, clips=240, size=64, steps=6, batch=8, peak_lr=1e-3),
-        Profile("cpu", "a laptop", full=False, clips=2400, size=64, steps=800, batch=32, peak_lr=1e-3),
+        Profile(
+            "smoke", "does it run?", full=False, clips=240, size=64, steps=6, batch=8, peak_lr=1e-3, difficulty=EASY
+        ),
+        Profile("cpu", "a laptop", full=False, clips=2400, size=64, steps=800, batch=32, peak_lr=1e-3, difficulty=EASY),
         Profile("gpu", "one GPU", full=True, clips=3600, size=224, steps=3000, batch=32, peak_lr=1e-4),
     )
 }

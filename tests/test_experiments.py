@@ -11,9 +11,13 @@ import torch
 from course_lib.analysis.intervals import interval
 from course_lib.experiments import Arm, by_seed, learn, load_set, records, run, score, to_clips, varied
 from course_lib.experiments.claims import c1
-from course_lib.experiments.runs import identity
+from course_lib.experiments.data import Data
+from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
+from course_lib.experiments.runs import by_pair, identity
+from course_lib.models import names
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES
+from course_lib.synthetic.difficulty import EASY, FULL
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import predict
 
@@ -105,7 +109,13 @@ def test_arms_that_differ_in_anything_have_records_of_their_own():
     assert Arm("vivit_tiny", "M", (("model", 1),)).name != Arm("vivit_tiny", "M", (("model", 2),)).name
 
 
-OTHER = {"int": lambda x: x + 1, "float": lambda x: x / 2, "bool": lambda x: not x, "str": lambda x: x + "x"}
+OTHER = {
+    "int": lambda x: x + 1,
+    "float": lambda x: x / 2,
+    "bool": lambda x: not x,
+    "str": lambda x: x + "x",
+    "Difficulty": lambda x: replace(x, way=0.5),
+}
 CHANGED = [
     *[(arm, TINY, 0) for arm in OTHER_ARMS.values()],
     *[(ARM, replace(TINY, **{f.name: OTHER[type(getattr(TINY, f.name)).__name__](getattr(TINY, f.name))}), 0)
@@ -138,6 +148,47 @@ def test_runs_that_differ_in_the_number_of_steps_do_not_share_a_checkpoint(here)
     short, long = replace(TINY, steps=2), replace(TINY, steps=3)
     assert len(run(ARM, short, 0, here / "a")["loss"]) == 2
     assert len(run(ARM, long, 0, here / "b")["loss"]) == 3
+
+
+def test_a_set_is_as_hard_as_the_profile_says_where_it_can_be(here):
+    for name, difficulty in (("D", EASY), ("D", FULL), ("A", EASY)):
+        load_set(name, replace(TINY, clips=240, size=16, difficulty=difficulty), workers=1, progress=False)
+    made = {path.name for path in (here / "generated").iterdir()}
+    assert made == {f"D-{EASY.name}-16px-32f-240-s0", "D-16px-32f-240-s0", "A-16px-32f-240-s0"}
+
+
+def test_a_network_gets_as_many_frames_as_it_takes(here):
+    arm = Arm("slowfast_tiny", "M", (("frames", 12), ("size", 32)))
+    assert arm.frames == 12 and Arm("slowfast_tiny", "M").frames == 16
+    data = load_set("M", TINY, workers=1, progress=False, frames=arm.frames)
+    assert data.train.shape[1] == 12 and torch.equal(data.test[0::2], data.test[1::2].flip(1))
+    assert run(arm, TINY, 0, here / "results")["scores"]["accuracy"] >= 0
+
+
+def test_every_tiny_network_has_a_recipe_and_it_holds_in_the_cpu_profile_on_its_two_sets_alone():
+    assert set(RECIPES) == {name for name in names() if name.endswith("_tiny")}
+    cpu = PROFILES["cpu"]
+    for number, name in enumerate(("A", "D")):
+        found = with_recipe(cpu, "vivit_tiny", name)
+        assert (found.steps, found.batch, found.peak_lr) == RECIPES["vivit_tiny"][number]
+        assert replace(found, steps=cpu.steps, batch=cpu.batch, peak_lr=cpu.peak_lr) == cpu
+    for profile, network, name in (
+        (cpu, "vivit_tiny", "M"),
+        (cpu, "vivit_b_16x2_model1", "D"),
+        (TINY, "vivit_tiny", "D"),
+    ):
+        assert with_recipe(profile, network, name) == profile
+
+
+def test_a_run_follows_its_recipe_and_records_each_pair(here, monkeypatch):
+    monkeypatch.setitem(RECIPES, "timesformer_tiny", (Recipe(1, 4, 1e-3), Recipe(2, 6, 1e-3)))
+    result = run(Arm("timesformer_tiny", "D", SMALL), replace(TINY, name="cpu", clips=240), 0, here / "results")
+    assert len(result["loss"]) == 2 and (result["profile"]["steps"], result["profile"]["batch"]) == (2, 6)
+    assert result["pairs"] == {"push right": 0.5, "lower": 0.5, "turn clockwise": 0.5}
+    labels, partner = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 0, 3, 2])
+    data = Data("", labels, labels, labels, labels, ("a", "b", "c", "d"), partner)
+    logits = torch.tensor([[2.0, 1, 0, 0], [2, 1, 0, 0], [0, 0, 2, 1], [0, 0, 1, 2]])
+    assert by_pair(logits, labels, data) == {"a": 0.5, "c": 1.0}
 
 
 # The recorded runs. Remade by `course experiment C1`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.runs import Arm
 from course_lib.profiles import Profile
 
@@ -18,4 +19,18 @@ def c1(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
-CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1}
+def tiny(profile: Profile) -> tuple[Arm, ...]:
+    """Every tiny network learns what lessons use it for: looks on A, directions on D. The blind ones stay blind."""
+    return (
+        *(Arm(network, set_name) for set_name in ("D", "A") for network in RECIPES),
+        Arm("timesformer_tiny", "D", (("attention", "joint"),)),
+        *(Arm(network, "D", change) for network, change in BLIND),
+    )
+
+
+BLIND = (  # the reverse of a clip gets the same logits
+    ("timesformer_tiny", (("attention", "space"),)),
+    ("vtn_tiny", (("positions", "none"),)),
+    ("r2plus1d_tiny", (("convolutions", "fr2d"),)),
+)
+CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "tiny": tiny}

@@ -32,11 +32,21 @@ class Data(NamedTuple):
     partner: Int[Tensor, " classes"] | None
 
 
-def load_set(name: str, profile: Profile, workers: int | None = None, progress: bool = True) -> Data:
-    """Make (once) and decode the generated set `name` at the size of the profile."""
+def load_set(
+    name: str, profile: Profile, workers: int | None = None, progress: bool = True, frames: int = FRAMES
+) -> Data:
+    """Make (once) and decode the generated set `name` at the size and the difficulty of the profile."""
     workers = os.cpu_count() or 1 if workers is None else workers
-    folder = make(DATA / "generated", name, profile.clips, size=profile.size, workers=workers, progress=progress)
-    sets = [ClipDataset(folder / "manifest.csv", frames=FRAMES, split=split) for split in ("train", "test")]
+    folder = make(
+        DATA / "generated",
+        name,
+        profile.clips,
+        size=profile.size,
+        workers=workers,
+        progress=progress,
+        difficulty=profile.difficulty_of(name),
+    )
+    sets = [ClipDataset(folder / "manifest.csv", frames=frames, split=split) for split in ("train", "test")]
     (train, train_labels), (test, test_labels) = (preload(each, workers, progress=progress) for each in sets)
     partner = read_json(folder / "manifest.json")["partner"]
     pairs = None if partner is None else torch.tensor(partner)

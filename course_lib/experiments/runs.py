@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from course_lib.experiments.data import Data, load_set, to_clips, varied
+from course_lib.experiments.recipes import with_recipe
 from course_lib.experiments.records import require_match
 from course_lib.files import read_json, write_json
 from course_lib.machine import machine
-from course_lib.models import build
+from course_lib.models import build, configure
 from course_lib.paths import DATA
 from course_lib.profiles import Profile
 from course_lib.synthetic.write import VERSION
@@ -41,6 +43,11 @@ class Arm:
     @property
     def name(self) -> str:
         return "-".join([self.network, self.set_name, *(f"{key}={_plain(value)}" for key, value in self.changes)])
+
+    @property
+    def frames(self) -> int:
+        """How many the network takes from a clip."""
+        return configure(self.network, **dict(self.changes)).frames
 
     def build(self, classes: int, seed: int) -> nn.Module:
         """The same start for the same seed, whatever was drawn before."""
@@ -76,11 +83,22 @@ def learn(
 
 def score(net: nn.Module, data: Data) -> dict[str, float]:
     """Test accuracy, and pair accuracy where classes have partners."""
-    logits, labels = predict(net, in_order(data.test, data.test_labels, 64, to_clips))
+    return _scores(*predict(net, in_order(data.test, data.test_labels, 64, to_clips)), data)
+
+
+def _scores(logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n"], data: Data) -> dict[str, float]:
     scores = {"accuracy": accuracy(logits, labels)}
     if data.partner is not None:
         scores["pair_accuracy"] = pair_accuracy(logits, labels, data.partner)
     return scores
+
+
+def by_pair(logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n"], data: Data) -> dict[str, float]:
+    """Pair accuracy of each pair of classes, by the name of its first."""
+    if data.partner is None:
+        return {}
+    ours = [(c, (labels == c) | (labels == data.partner[c])) for c in range(len(data.classes)) if c < data.partner[c]]
+    return {data.classes[c]: pair_accuracy(logits[some], labels[some], data.partner) for c, some in ours}
 
 
 def run(
@@ -93,16 +111,18 @@ def run(
 ) -> dict[str, Any]:
     """One arm, one seed: the record, read from `folder` if it is there, else made (and resumed) and written there.
 
+    The profile's recipe gives way to the arm's own where `recipes` has one.
     `again` makes it anew whatever is there. ValueError for a record of other settings under the same name: it says what
     differs.
     """
+    profile = with_recipe(profile, arm.network, arm.set_name)
     about = identity(arm, profile, seed)
     record = folder / f"{arm.name}-{profile.name}-s{seed}.json"
     if record.is_file() and not again:
         found = read_json(record)
         require_match(record, found, about)
         return found
-    data = load_set(arm.set_name, profile)
+    data = load_set(arm.set_name, profile, frames=arm.frames)
     net = arm.build(len(data.classes), seed)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
@@ -111,12 +131,14 @@ def run(
         checkpoint.unlink(missing_ok=True)
     for step in learn(net, data, profile, seed, checkpoint):
         each(step)
+    logits, labels = predict(net, in_order(data.test, data.test_labels, 64, to_clips))
     steps = history(checkpoint)  # those of before an interruption too
     result = about | {
         "train_clips": len(data.train),
         "test_clips": len(data.test),
         "parameters": sum(p.numel() for p in net.parameters()),
-        "scores": score(net, data),
+        "scores": _scores(logits, labels, data),
+        "pairs": by_pair(logits, labels, data),
         "seconds": round(sum(step.seconds for step in steps), 1),
         "loss": [round(step.loss, 4) for step in steps],
         "machine": machine(),

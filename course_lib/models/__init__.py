@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from typing import Any
 
 from torch import nn
 
@@ -38,15 +39,21 @@ def build(name: str, **changes: object) -> nn.Module:
 
     ValueError lists the near names, or the fields that the config has.
     """
+    config = configure(name, **changes)
+    return NETWORKS[name][0](config)
+
+
+def configure(name: str, **changes: object) -> Any:
+    """The config that `build` would build from."""
     if name not in NETWORKS:
         near = get_close_matches(name, NETWORKS, 3, 0.3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(NETWORKS)}."
         raise ValueError(f"unknown network {name!r}. {hint}")
-    network, config = NETWORKS[name]
+    config: Any = NETWORKS[name][1]
     known = [field.name for field in fields(config)]
     for field in changes:
         if field not in known:
             near = get_close_matches(field, known, 1, 0.4)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(f"{name} has no setting {field!r}: {hint}It has {', '.join(known)}")
-    return network(replace(config, **changes))
+    return replace(config, **changes)

@@ -42,4 +42,5 @@ class Difficulty:
 
 
 FULL = Difficulty()
+HAVE_DIFFICULTY = ("M", "D")  # these sets have it, the others have none
 EASY = Difficulty(texture=0, shapes=1, way=0.7, turn=1.5, wheel=True)  # tiny networks learn it in minutes

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from course_lib.synthetic.appearance import KINDS, Paint, backdrop, paint
-from course_lib.synthetic.difficulty import FULL, Difficulty
+from course_lib.synthetic.difficulty import FULL, HAVE_DIFFICULTY, Difficulty
 from course_lib.synthetic.motion import ALONE, EVEN, EVENT, EVENTS, LAWS, PACES, circling, ease, tracks, two_events
 from course_lib.synthetic.scene import Actor, Scene, draw, flow, masks
 
@@ -69,7 +69,7 @@ def check(set_name: str, frames: int, size: int, gap: int | None = None, difficu
         raise ValueError(f"frames={frames} cannot show a motion: use 2 or more")
     if size < 16 or size % 2:
         raise ValueError(f"size={size} does not fit H.264's halved colour planes: use an even size from 16 up")
-    if difficulty != FULL and set_name not in ("M", "D"):
+    if difficulty != FULL and set_name not in HAVE_DIFFICULTY:
         raise ValueError(f"{difficulty}: only sets M and D have a difficulty, set {set_name} has none: leave it out")
     if gap is not None and set_name != "G":
         raise ValueError(f"gap={gap}: only set G has a gap, set {set_name} has none: leave it out")
