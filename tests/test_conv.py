@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.layers.conv import Bottleneck, DepthwiseConv, conv_bn, conv_init, sliding_mean, stage, with_norm
+from course_lib.layers.conv import DepthwiseConv, conv_bn, conv_init, sliding_mean, with_norm
+from course_lib.layers.resnet import Bottleneck, stage
 
 
 @pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 1, 1), (1, 3, 3), (5, 7, 7)])

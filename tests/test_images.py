@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from course_lib.layers.inflate import inflate_conv
 from course_lib.models import build
-from course_lib.official.images import fill, image_twin, inception, one_frame, resnet, start_from_images, swin
+from course_lib.official.images import fill, image_start, inception, one_frame, resnet, start_from_images, swin
 
 DIM, DEPTH, HEADS = 64, 3, 4  # of the tiny ViTs
 
@@ -113,7 +113,7 @@ def test_vivit_starts_from_the_image_vit_its_kernel_in_the_central_frame(model):
 
 
 def test_vivits_image_twin_gives_the_image_vits_answer():
-    twin = image_twin(build("vivit_tiny")).eval()
+    twin = image_start(build("vivit_tiny")).image.eval()
     weights, *_ = fill(twin, timm_vit(), "timm")
     twin.load_state_dict(weights, strict=False)
     with torch.no_grad():
@@ -245,7 +245,7 @@ def plain_resnet(state: dict[str, Tensor], image: Tensor) -> Tensor:
 
 
 def resnet50() -> dict[str, Tensor]:
-    twin = image_twin(build("c2d_r50_8x8"))
+    twin = image_start(build("c2d_r50_8x8")).image
     state = official(twin, resnet(twin))
     return {
         **state,
@@ -287,7 +287,7 @@ def test_the_slow_path_alone_starts_from_a_resnet_and_slowfast_from_nothing():
 
 def test_googlenet_starts_inception_i3d():
     net = build("i3d_inception")
-    twin = image_twin(net)
+    twin = image_start(net).image
     state = official(twin, inception(twin))
     assert state["inception3a.branch2.1.conv.weight"].shape == (128, 96, 3, 3)  # as in torchvision's source
     assert state["inception5b.branch4.1.conv.weight"].shape == (128, 832, 1, 1)
@@ -302,7 +302,7 @@ def test_googlenet_starts_inception_i3d():
 @pytest.mark.parametrize("source", ["official", "timm", "torchvision"])
 def test_swin_by_three_sets_of_names_starts_the_same_network(source):
     net, same = build("video_swin_tiny"), build("video_swin_tiny")
-    twin = image_twin(net)
+    twin = image_start(net).image
     state = official(twin, swin(twin, "official"))
     named = {ours: name for ours, name, _ in swin(twin, "official")}
     other = {name: state[named[ours]] for ours, name, _ in swin(twin, source)}
@@ -319,7 +319,7 @@ def test_swin_by_three_sets_of_names_starts_the_same_network(source):
 
 
 def test_timm_counts_a_merging_with_the_stage_after_it():
-    twin = image_twin(build("video_swin_tiny"))
+    twin = image_start(build("video_swin_tiny")).image
     assert "layers.1.downsample.norm.weight" in {name for _, name, _ in swin(twin, "timm")}
     assert "layers.0.downsample.norm.weight" in {name for _, name, _ in swin(twin, "official")}
     assert "layers.0.downsample.norm.weight" not in {name for _, name, _ in swin(twin, "timm")}

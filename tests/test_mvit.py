@@ -15,9 +15,10 @@ from course_lib.analysis.cost import cost
 from course_lib.analysis.reach import reach
 from course_lib.grid import Grid
 from course_lib.layers.attention import record_attention
+from course_lib.layers.relative import distances
 from course_lib.layers.schemes import PooledKeys, Pooling
 from course_lib.models import build
-from course_lib.models.mvit import POSITIONS, V2, VARIANTS, MViTConfig, Pool, PooledAttention, distances
+from course_lib.models.mvit import POSITIONS, V2, VARIANTS, MViTConfig, Pool, PooledAttention
 from course_lib.official import SOURCES, load
 
 RECORDS = Path(__file__).parent / "reference"

@@ -15,12 +15,12 @@ from torch import nn
 from course_lib.analysis.cost import cost
 from course_lib.layers.attention import RecordableAttention, record_attention
 from course_lib.layers.blocks import recompute
+from course_lib.layers.nonlocal_block import AFFINITIES
 from course_lib.models import NETWORKS, build, names
-from course_lib.models.nonlocal_net import AFFINITIES
+from course_lib.models.cvidtr import POOL
 from course_lib.models.r2plus1d import CONVOLUTIONS
 from course_lib.models.slowfast import JOINS
 from course_lib.models.video_swin import ATTENTION as SWIN_ATTENTION
-from course_lib.models.vidtr import POOL
 from course_lib.models.vtn import POSITIONS
 
 THE_PAPERS = [

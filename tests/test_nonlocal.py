@@ -14,8 +14,7 @@ from course_lib.analysis.reach import reach
 from course_lib.grid import Grid
 from course_lib.layers.attention import record_attention
 from course_lib.layers.inflate import load_image_weights
-from course_lib.models import build
-from course_lib.models.nonlocal_net import (
+from course_lib.layers.nonlocal_block import (
     AFFINITIES,
     FIVE_BLOCKS,
     FIVE_BLOCKS_R101,
@@ -25,6 +24,7 @@ from course_lib.models.nonlocal_net import (
     TEN_BLOCKS,
     NonLocal,
 )
+from course_lib.models import build
 
 RECORDS = Path(__file__).parent / "reference"
 OFFICIAL = {"theta": "conv_theta", "phi": "conv_phi", "g": "conv_g", "out": "conv_out", "norm": "bn"}

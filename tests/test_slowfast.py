@@ -8,8 +8,8 @@ from lively import lively
 from torch import nn
 
 from course_lib.analysis.cost import cost
+from course_lib.layers.nonlocal_block import NonLocal
 from course_lib.models import build
-from course_lib.models.nonlocal_net import NonLocal
 from course_lib.models.slowfast import JOINS, Join, slow_frames
 
 

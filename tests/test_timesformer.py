@@ -10,7 +10,7 @@ from course_lib.analysis.reach import then
 from course_lib.grid import Grid
 from course_lib.layers.inflate import load_image_weights
 from course_lib.models import build, names
-from course_lib.models.timesformer import ATTENTION, VARIANTS, from_images
+from course_lib.models.timesformer import ATTENTION, VARIANTS
 
 # parameters at Something-Something's 174 classes, as table 1 prints them (millions)
 TABLE_1 = {"space": 85.9, "joint": 85.9, "divided": 121.4, "local_global": 121.4, "axial": 156.8}
@@ -153,7 +153,7 @@ def test_divided_attention_at_the_start_is_the_image_transformer_it_came_from():
     """On a still video, a net inflated from an image net gives the image net's answer."""
     image = tiny(attention="space", frames=1)
     video = tiny(attention="divided", scratch=False)
-    report = load_image_weights(video, image.state_dict(), from_images(image))
+    report = load_image_weights(video, image.state_dict(), video.image_start().entries)
     assert {name.split(".")[-2] for name in report.fresh} == {"project", "time_embed"}
     still = clip(image)
     torch.testing.assert_close(video(still.expand(-1, -1, 8, -1, -1)), image(still))

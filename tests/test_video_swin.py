@@ -25,7 +25,6 @@ from course_lib.models.video_swin import (
     TimeAttention,
     VideoSwin,
     WindowAttention,
-    from_images,
 )
 from course_lib.official import load
 
@@ -130,7 +129,9 @@ def test_the_start_is_the_released_one():
         assert weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert net.layers.merge3.reduction.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert net.head.weight.std().item() == pytest.approx(0.01, rel=0.02)
-    assert not any(p.any() for name, p in net.named_parameters() if name.endswith("bias") and "patches.p" not in name)
+    assert not any(
+        p.any() for name, p in net.named_parameters() if name.endswith("bias") and "patch_embed.p" not in name
+    )
 
 
 def test_head_width_is_32_in_every_stage_of_every_released_net():
@@ -277,7 +278,7 @@ def test_with_patches_and_windows_of_one_frame_the_answer_is_the_mean_over_the_f
 @pytest.mark.parametrize("attention", ["joint", "factorised"])
 def test_inflated_from_an_image_swin_a_still_video_gives_the_image_answer(attention, how):
     image, video = tiny(**TRUE_2D), build("video_swin_tiny", attention=attention).double().eval()
-    report = load_image_weights(video, image.state_dict() | from_images(image, video), {}, how)
+    report = load_image_weights(video, image.state_dict(), video.image_start().entries, how)
     assert not report.left_over and {name.split(".")[3] for name in report.fresh} <= {"time"}
     still = clip(2, 3, 1, 64, 64)
     wanted = image(still)
@@ -288,7 +289,7 @@ def test_inflated_from_an_image_swin_a_still_video_gives_the_image_answer(attent
 
 def test_inflation_repeats_the_image_table_for_every_displacement_in_time():
     image, video = tiny(**TRUE_2D), tiny(window=Grid(4, 4, 4))
-    load_image_weights(video, from_images(image, video), {})
+    load_image_weights(video, image.state_dict(), video.image_start().entries)
     for small, large in zip(tables(image), tables(video), strict=True):
         assert large.shape[1] == 7
         assert all(large[:, t].equal(small[:, 0]) for t in range(7))
@@ -301,7 +302,7 @@ def test_windows_of_another_size_in_space_get_their_table_resized():
     ramp = torch.arange(7.0).double()
     for table in tables(image):
         table.data = ramp.expand(7, 7).reshape(1, 1, 49).expand_as(table).clone()
-    assert not load_image_weights(video, from_images(image, video), {}).fresh
+    assert not load_image_weights(video, image.state_dict(), video.image_start().entries).fresh
     x = 4.5 * 7 / 13 - 0.5  # where cell 4 of 13 lies among the old 7: between 1 and 2; cubic convolution, a = -0.75
     near = [1.25 * d**3 - 2.25 * d**2 + 1 for d in (x - 1, 2 - x)]
     far = [-0.75 * (d**3 - 5 * d**2 + 8 * d - 4) for d in (x, 3 - x)]
@@ -314,8 +315,8 @@ def test_windows_of_another_size_in_space_get_their_table_resized():
 
 
 def test_only_an_image_net_is_inflated():
-    with pytest.raises(ValueError, match=r"patches and windows of one frame, not \(2, 4, 4\) and \(2, 4, 4\)"):
-        from_images(tiny(), tiny())
+    config = tiny().image_start().image.config
+    assert config.patch == (1, 4, 4) and config.window == (1, 4, 4)
 
 
 def test_new_time_attention_starts_by_adding_nothing():

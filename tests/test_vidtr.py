@@ -14,19 +14,16 @@ from course_lib.analysis.cost import cost
 from course_lib.analysis.maps import attention_maps
 from course_lib.analysis.reach import reach, then
 from course_lib.layers.attention import record_attention
+from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.schemes import FLAT_JOINT, FLAT_SPACE, FLAT_TIME, kept_mask, most_varied
 from course_lib.models import build
+from course_lib.models.cvidtr import POOL, Pool, TopTime, stay
+from course_lib.models.cvidtr import VARIANTS as CVIDTR_VARIANTS
 from course_lib.models.vidtr import (
-    COMPACT_VARIANTS,
-    POOL,
     VARIANTS,
     Mix,
-    Pool,
     SeparableAttention,
-    TopTime,
     VidTrConfig,
-    start_from_images,
-    stay,
 )
 from course_lib.official import load
 
@@ -360,8 +357,8 @@ def test_the_class_token_learns_nothing_of_the_clip_until_the_last_frames_are_dr
 
 def test_released_pooling_starts_in_other_blocks_than_the_papers():
     """Released: S in blocks 1, 3, 5. The paper's table 1 says 1, 2, 4, as M has it."""
-    assert COMPACT_VARIANTS["cvidtr_s_8x224"].frames_after == (8, 6, 6, 4, 4, 2, 2, 2, 2, 2, 2, 2)
-    assert COMPACT_VARIANTS["cvidtr_m_16x224"].frames_after == (16, 8, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2)
+    assert CVIDTR_VARIANTS["cvidtr_s_8x224"].frames_after == (8, 6, 6, 4, 4, 2, 2, 2, 2, 2, 2, 2)
+    assert CVIDTR_VARIANTS["cvidtr_m_16x224"].frames_after == (16, 8, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2)
 
 
 @pytest.mark.parametrize(("before", "after", "windows"), [(4, 2, [[0, 1], [2, 3]]), (4, 3, [[0, 1], [1, 2], [2, 3]]),
@@ -383,6 +380,12 @@ def test_the_baselines_for_pooling_cost_what_topk_costs_but_for_the_convolution(
 
 
 # The start from an image transformer
+
+
+def start_from_images(net: nn.Module, weights: dict[str, torch.Tensor], how: str | None = None) -> LoadReport:
+    start = net.image_start()
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+    return load_image_weights(net, weights, start.entries, how or start.how)
 
 
 def started(name: str) -> tuple[nn.Module, nn.Module]:

@@ -13,10 +13,10 @@ from torch import nn
 from course_lib.analysis.cost import cost
 from course_lib.analysis.reach import reach
 from course_lib.grid import Grid
-from course_lib.layers.inflate import inflate_conv
+from course_lib.layers.inflate import LoadReport, inflate_conv, load_image_weights
 from course_lib.layers.schemes import SPACE, TIME, SplitHeads
 from course_lib.models import build
-from course_lib.models.vivit import Encoder, HalfHeads, ViViT, start_from_images
+from course_lib.models.vivit import Encoder, HalfHeads, ViViT
 from course_lib.official import SOURCES, load
 from course_lib.official.scenic import flatten
 
@@ -259,6 +259,11 @@ def test_one_layer_reaches_what_the_model_says(model, changes):
             return block(z)[0]
 
     assert reach(compute, grid, dim=64).equal(picture)
+
+
+def start_from_images(net: nn.Module, weights: dict[str, torch.Tensor], how: str | None = None) -> LoadReport:
+    start = net.image_start()
+    return load_image_weights(net, weights, start.entries, how or start.how)
 
 
 def test_f6_central_frame_tubelets_at_the_start_embed_the_central_frames_alone():

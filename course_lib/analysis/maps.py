@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.layers.attention import record_attention
+from course_lib.layers.blocks import Recomputable
 from course_lib.layers.schemes import Groups
 from course_lib.modes import evaluating
 
@@ -61,9 +62,18 @@ def attention_maps(net: nn.Module, clip: Float[Tensor, "b 3 T H W"]) -> dict[str
         raise ValueError(f"{type(net).__name__} has no single token grid to lay maps out on: use record_attention(net)")
     with evaluating(net), record_attention(net) as recorded, torch.inference_mode():
         net(clip)
+    numbers = {  # which block, counted from 1, a part lies in
+        part: number
+        for row in net.modules()
+        if isinstance(row, nn.ModuleList)
+        for number, block in enumerate(row, start=1)
+        if isinstance(block, Recomputable)
+        for part in block.modules()
+    }
     maps = {}
     for name, calls in recorded.items():
-        scheme = getattr(net.get_submodule(name), "scheme", None)
+        layer = net.get_submodule(name)
+        scheme = getattr(layer, "scheme", None)
         if not isinstance(scheme, Groups):
             how = getattr(scheme, "name", "a scheme of its own")
             raise ValueError(f"{name} attends by {how!r}, which is no fold into groups")
@@ -72,7 +82,7 @@ def attention_maps(net: nn.Module, clip: Float[Tensor, "b 3 T H W"]) -> dict[str
         if len(weights) != len(members):
             raise ValueError(f"{name} attends on another grid than the network's tokens: use record_attention(net)")
         extra = weights.shape[-1] - members.shape[1]  # the class token, where it takes part
-        block = int(name.split("blocks.")[1].split(".")[0]) + 1
         rows, columns = (weights[:, :, 0, 1:], weights[:, :, 1:, 0]) if extra == 1 else (None, None)
-        maps[f"block {block} {scheme.name}"] = AttentionMap(members, weights[:, :, extra:, extra:], rows, columns)
-    return dict(sorted(maps.items(), key=lambda item: int(item[0].split()[1])))
+        drawn = f"block {numbers[layer]} {scheme.name}"
+        maps[drawn] = AttentionMap(members, weights[:, :, extra:, extra:], rows, columns)
+    return maps

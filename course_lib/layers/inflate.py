@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+How = Literal["average", "centre"]
+Entry = tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]  # ours, the tensors it is made from, how
 
-def inflate_conv(
-    weight: Float[Tensor, "o i h w"], frames: int, how: Literal["average", "centre"] = "average"
-) -> Float[Tensor, "o i t h w"]:
+
+class ImageStart(NamedTuple):
+    """What a network's `image_start` gives: the image network that its paper starts from, unfilled; how our tensors
+    are made from those of that network, where it is not the one of the same name as it is; how kernels are inflated;
+    and which part of ours starts so, "backbone.", if not the whole.
+    """
+
+    image: nn.Module
+    entries: Iterable[Entry] = ()
+    how: How = "average"
+    part: str = ""
+
+
+def inflate_conv(weight: Float[Tensor, "o i h w"], frames: int, how: How = "average") -> Float[Tensor, "o i t h w"]:
     """Give a 2-D kernel a time axis of `frames`.
 
     average: every frame gets weight / frames, so that a still video gives the image's answer (I3D, section 2.1).
@@ -54,21 +67,27 @@ class LoadReport:
 def load_image_weights(
     net: nn.Module,
     weights: Mapping[str, Tensor],
-    sources: Mapping[str, str],
-    how: Literal["average", "centre"] = "average",
+    entries: Iterable[Entry] = (),
+    how: How = "average",
+    part: str = "",
 ) -> LoadReport:
-    """Fill `net` from an image network of our own names: sources[ours] says which image tensor `ours` starts from.
+    """Fill `net` from the tensors of an image network by our own names; `entries` and `part` as in `ImageStart`.
 
-    Names missing from `sources` start from the tensor of the same name, if there is one. A kernel without a time axis,
+    Names that no entry has start from the tensor of the same name, if there is one. A kernel without a time axis,
     or with one of length 1, is inflated, `how` as in `inflate_conv`. ValueError names every tensor whose shape does not
     fit; nothing is loaded then.
     """
     ours, filled, wrong = net.state_dict(), {}, []
+    sources = {name: (source, make) for name, source, make in entries}
+    used = set()
     for name, old in ours.items():
-        source = sources.get(name, name)
-        if source not in weights:
+        inner = name.removeprefix(part)
+        source, make = sources.get(inner, (inner, None))
+        parts = (source,) if isinstance(source, str) else source
+        if not name.startswith(part) or any(x not in weights for x in parts):
             continue
-        new = weights[source]
+        new = make(*(weights[x] for x in parts)) if make else weights[parts[0]]
+        used.update(parts)
         if new.ndim == old.ndim == 5 and new.shape[2] == 1:
             new = new[:, :, 0]
         if new.ndim == 4 and old.ndim == 5:
@@ -80,7 +99,6 @@ def load_image_weights(
     if wrong:
         raise ValueError("image weights do not fit (resize them first, or leave them out):\n  " + "\n  ".join(wrong))
     net.load_state_dict({**ours, **filled})
-    used = {sources.get(name, name) for name in filled}
     return LoadReport(
         tuple(filled), tuple(n for n in ours if n not in filled), tuple(n for n in weights if n not in used)
     )

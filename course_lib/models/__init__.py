@@ -8,7 +8,19 @@ from typing import Any
 
 from torch import nn
 
-from course_lib.models import i3d, mvit, nonlocal_net, r2plus1d, slowfast, timesformer, video_swin, vidtr, vivit, vtn
+from course_lib.models import (
+    cvidtr,
+    i3d,
+    mvit,
+    nonlocal_net,
+    r2plus1d,
+    slowfast,
+    timesformer,
+    video_swin,
+    vidtr,
+    vivit,
+    vtn,
+)
 
 NETWORKS = {
     name: (network, config)
@@ -22,7 +34,7 @@ NETWORKS = {
         (timesformer.TimeSformer, timesformer.VARIANTS),
         (video_swin.VideoSwin, video_swin.VARIANTS),
         (vidtr.VidTr, vidtr.VARIANTS),
-        (vidtr.CVidTr, vidtr.COMPACT_VARIANTS),
+        (cvidtr.CVidTr, cvidtr.VARIANTS),
         (vivit.ViViT, vivit.VARIANTS),
     )
     for name, config in variants.items()

@@ -6,7 +6,7 @@ Symbols: N frames over which a 2-D kernel is repeated, and by which it is divide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers.conv import Axes, sliding_mean
+from course_lib.layers.inflate import ImageStart
 from course_lib.layers.settings import NetworkConfig, one_of
 
 
@@ -175,6 +176,10 @@ class I3D(nn.Module):
     def forward(self, clip: Float[Tensor, "b colours T H W"]) -> Float[Tensor, "b classes"]:
         x = sliding_mean(self.layers(clip), self.config.window)
         return reduce(self.head(self.dropout(x)), "b classes t h w -> b classes", "mean")
+
+    def image_start(self) -> ImageStart:
+        """The same without kernels and strides in time: Inception-v1 with batch norm (section 2.1)."""
+        return ImageStart(I3D(replace(self.config, image=True)))
 
 
 class TwoStream(nn.Module):

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from einops import einsum, rearrange, repeat
-from jaxtyping import Float, Int
+from einops import rearrange, repeat
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.grid import Grid
@@ -22,6 +21,7 @@ from course_lib.layers.attention import RecordableAttention
 from course_lib.layers.blocks import DropPath, Mlp, Recomputable, drop_path_rates, xavier_init
 from course_lib.layers.conv import DepthwiseConv
 from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, check_grid
+from course_lib.layers.relative import RelativePositions
 from course_lib.layers.schemes import PooledKeys, Pooling
 from course_lib.layers.settings import NetworkConfig, one_of
 
@@ -146,68 +146,6 @@ class Pool(nn.Module):
         return self.norm(torch.cat([cls, z], dim=2))
 
 
-def distances(n: int, m: int) -> Int[Tensor, "n m"]:
-    """Which row of a table of 2 max(n, m) - 1 holds query i's distance to key j; in steps of the finer of the axes.
-
-    Fractions are cut off. In float32 and in this order, as released: where n is no multiple of m, rounding decides
-    some rows (39 queries, 20 keys), and MViTv2-L's weights are made for it.
-    """
-    i, j = torch.arange(n, dtype=torch.float)[:, None], torch.arange(m, dtype=torch.float)[None, :]
-    fine, coarse = max(m / n, 1.0), max(n / m, 1.0)
-    return (i * fine - j * coarse + (m - 1) * coarse).long()
-
-
-class RelativePositions(nn.Module):
-    """Decomposed relative positions (v2, eq. 4): to the score of query i and key j adds Q_i . (R^t + R^h + R^w).
-
-    One table an axis, shared by the heads. Q is not divided by sqrt(d) here. The class token has no place, and no bias.
-    """
-
-    def __init__(self, dim: int, axes: str, lengths: Grid, queries: Grid, keys: Grid):
-        super().__init__()
-        self.queries, self.axes = queries, axes
-        self.tables = nn.ParameterDict()
-        offset, columns = 0, []
-        places = torch.meshgrid(*map(torch.arange, keys), indexing="ij")
-        for axis, length, n, m, place in zip("thw", lengths, queries, keys, places, strict=True):
-            if axis in axes:
-                self.tables[axis] = nn.Parameter(nn.init.trunc_normal_(torch.empty(2 * length - 1, dim), std=0.02))
-                self.register_buffer(f"distances_{axis}", distances(n, m), persistent=False)
-                columns.append(offset + place.flatten())
-                offset += m
-        self.spare = -(dim + offset) % 8  # fused kernels want the length of a vector to be a multiple of 8
-        hot = (torch.stack(columns)[..., None] == torch.arange(offset + self.spare)).sum(0)
-        self.register_buffer("columns", torch.stack(columns), persistent=False)
-        self.register_buffer("hot", F.pad(hot.float(), (0, 0, 1, 0)), persistent=False)  # 1+m keys, their places
-
-    def forward(self, q: Float[Tensor, "b head n d"]) -> Float[Tensor, "b head n places"]:
-        """What a query gives to every frame, row and column of keys."""
-        z, found = rearrange(q[:, :, 1:], "b head (t h w) d -> b head t h w d", **self.queries._asdict()), []
-        for axis in self.axes:
-            table, steps = self.tables[axis], self.get_buffer(f"distances_{axis}")
-            rows = 2 * max(steps.shape) - 1
-            if len(table) != rows:  # released tables are sized by rounding down, token grids round up
-                table = F.interpolate(table.T[None], size=rows, mode="linear", align_corners=False)[0].T
-            found.append(einsum(z, table[steps], f"b head t h w d, {axis} place d -> b head t h w place"))
-        return F.pad(torch.cat(found, dim=-1).flatten(2, 4), (0, self.spare, 1, 0))
-
-    def bias(self, q: Float[Tensor, "b head n d"]) -> Float[Tensor, "b head n m"]:
-        given = self(q)
-        return F.pad(sum(given[..., column] for column in self.columns), (1, 0))
-
-    def lengthen(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Longer vectors whose plain attention is the one with the bias: no matrix of n x m anywhere.
-
-        The bias of key j sums three numbers of query i, so it is a product too: of what i gives to all places, and of
-        ones at j's places. v grows by zeros, since fused kernels want three equal lengths.
-        """
-        given, d = self(q), q.shape[-1]
-        length = d + given.shape[-1]  # `mix` will divide by its root, and the bias is to be left whole
-        hot = self.hot.expand(*k.shape[:2], -1, -1)
-        q = torch.cat([q, given * length**0.5], dim=-1)
-        return q, torch.cat([k * (length / d) ** 0.5, hot], dim=-1), F.pad(v, (0, length - d))
-
-
 class PooledAttention(RecordableAttention):
     """Multi-head pooling attention (v1, section 3.1): linear layers first, then P on the tokens of every head."""
 
@@ -227,9 +165,7 @@ class PooledAttention(RecordableAttention):
         q, k, v = (self.pools[name](z) if name in self.pools else z for name, z in zip("qkv", (q, k, v), strict=True))
         if self.relative is None:
             y = self.mix(q, k, v)
-        elif (
-            self.recorder is not None or x.is_meta
-        ):  # costs are counted on meta tensors: the paper's, without our detour
+        elif self.recorder is not None:
             y = self.mix(q, k, v, bias=self.relative.bias(q))
         else:
             y = self.mix(*self.relative.lengthen(q, k, v))[..., : q.shape[-1]]

@@ -14,9 +14,12 @@ from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean, stage
+from course_lib.layers.conv import Axes, conv_bn, conv_init, sliding_mean
+from course_lib.layers.inflate import ImageStart
+from course_lib.layers.nonlocal_block import FIVE_BLOCKS, NO_BLOCKS, NonLocal
+from course_lib.layers.resnet import R50, R101, stage
 from course_lib.layers.settings import NetworkConfig, one_of
-from course_lib.models.nonlocal_net import FIVE_BLOCKS, NO_BLOCKS, R50, R101, NonLocal
+from course_lib.models.nonlocal_net import NonLocalConfig, NonLocalNet
 
 
 class Stage(NamedTuple):
@@ -201,3 +204,11 @@ class SlowFast(nn.Module):
     def probabilities(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         """As the released test gives them: softmax at every window of the head, then the mean over windows."""
         return reduce(self.places(clip).softmax(dim=-1), "b t h w classes -> b classes", "mean")
+
+    def image_start(self) -> ImageStart:
+        """For the slow path alone, a ResNet. ValueError with a fast path: SlowFast learns from nothing."""
+        c = self.config
+        if c.paths != ("slow",):
+            raise ValueError("SlowFast starts from nothing in its paper: no image checkpoint is known for it")
+        image = NonLocalNet(NonLocalConfig(depths=c.depths, width=c.width))
+        return ImageStart(image, part="paths.slow.")

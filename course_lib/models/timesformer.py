@@ -8,7 +8,7 @@ token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, vit_init, xavier_init
+from course_lib.layers.inflate import Entry, ImageStart
 from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding
 from course_lib.layers.schemes import HEIGHT, JOINT, SPACE, TIME, WIDTH, Groups, local_global
 from course_lib.layers.settings import NetworkConfig, one_of
@@ -144,16 +145,16 @@ class TimeSformer(nn.Module):
         cls = reduce(cls, "(b t) 1 d -> b d", "mean", b=len(clip))  # over the frames, if there are several
         return self.head(self.norm(cls))
 
+    def image_start(self) -> ImageStart:
+        """A TimeSformer of one frame with attention in space alone: a ViT.
 
-def from_images(image: TimeSformer) -> dict[str, str]:
-    """Where the tensors of a video TimeSformer start from in an image one: for `layers.inflate.load_image_weights`.
-
-    Every attention starts as a copy of the image's (appendix A); projections and time embedding stay at zero.
-    """
-    return {
-        f"blocks.{i}.first.{step}.{part}": f"blocks.{i}.{part}"
-        for i, block in enumerate(image.blocks)
-        for step in range(2)
-        for part in block.state_dict()
-        if part.startswith(("norm.", "attention."))
-    }
+        Every attention starts as a copy of the image's (appendix A); projections and time embedding stay at zero.
+        """
+        entries: list[Entry] = [
+            (f"blocks.{i}.first.{step}.{name}", f"blocks.{i}.{name}", None)
+            for i, block in enumerate(self.blocks)
+            for step, first in enumerate(block.first)
+            for name in first.state_dict()
+            if not name.startswith("project.")
+        ]
+        return ImageStart(TimeSformer(replace(self.config, frames=1, attention="space")), entries)

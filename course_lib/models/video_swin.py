@@ -18,8 +18,9 @@ attention over time alone, of at most `frames`.)
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, vit_init
+from course_lib.layers.inflate import Entry, ImageStart
 from course_lib.layers.schemes import ShiftedWindows
 from course_lib.layers.settings import NetworkConfig, one_of
 
@@ -213,24 +215,22 @@ class VideoSwin(nn.Module):
         z = self.norm(self.layers(z))
         return self.head(self.dropout(reduce(z, "b t h w d -> b d", "mean")))
 
+    def image_start(self) -> ImageStart:
+        """A VideoSwin with patches and windows of one frame: a Swin.
 
-def from_images(image: VideoSwin, video: VideoSwin) -> dict[str, Tensor]:
-    """The weights of an image Swin, its B in the shape that `video` asks for (section 3.3): for `load_image_weights`.
+        Every displacement in time starts from the image's B, resized where the windows differ in space (section 3.3).
+        """
+        c = self.config
+        t, h, w = (2 * n - 1 for n in c.block_window)
 
-    Every displacement in time starts from the image's table, resized where the windows differ in space. ValueError if
-    the image network looks at more than one frame.
-    """
-    if image.config.patch.t != 1 or image.config.window.t != 1:
-        raise ValueError(
-            f"an image Swin has patches and windows of one frame, not {tuple(image.config.patch)} and "
-            f"{tuple(image.config.window)}: build it with patch=Grid(1, 4, 4), window=Grid(1, 7, 7)"
-        )
-    old, new = ([2 * n - 1 for n in net.config.block_window] for net in (image, video))
-    weights = image.state_dict()
-    for name, table in weights.items():
-        if name.endswith("bias.table"):
-            table = rearrange(table, "head 1 (h w) -> 1 head h w", h=old[1])
-            if old[1:] != new[1:]:
-                table = F.interpolate(table, size=new[1:], mode="bicubic")
-            weights[name] = repeat(table, "1 head h w -> head t (h w)", t=new[0])
-    return weights
+        def grow(table: Float[Tensor, "head 1 old"]) -> Float[Tensor, "head t new"]:
+            if table.shape[-1] != h * w:  # of square windows of another size
+                side = math.isqrt(table.shape[-1])
+                square = rearrange(table, "head 1 (h w) -> 1 head h w", h=side)
+                table = rearrange(F.interpolate(square, size=(h, w), mode="bicubic"), "1 head h w -> head 1 (h w)")
+            return repeat(table, "head 1 hw -> head t hw", t=t)
+
+        names = [name for name in self.state_dict() if name.endswith("bias.table") and ".time." not in name]
+        entries: list[Entry] = [(name, name, grow) for name in names]
+        image = replace(c, patch=Grid(1, *c.patch[1:]), window=Grid(1, *c.window[1:]), attention="joint")
+        return ImageStart(VideoSwin(image), entries)

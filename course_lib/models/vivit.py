@@ -7,9 +7,8 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention, MultiHeadAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, xavier_init
-from course_lib.layers.inflate import LoadReport, load_image_weights
+from course_lib.layers.inflate import Entry, ImageStart
 from course_lib.layers.positions import check_grid
 from course_lib.layers.schemes import JOINT, SPACE, TIME, SplitHeads
 from course_lib.layers.settings import NetworkConfig, one_of
@@ -170,23 +169,20 @@ class ViViT(nn.Module):
             return self.head(self.time_encoder(rearrange(steps, "(b t) d -> b t 1 1 d", b=len(z))))
         return self.head(self.encoder(z))
 
+    def image_start(self) -> ImageStart:
+        """A ViViT of model 1 on one frame: a ViT (section 3.4).
 
-def start_from_images(
-    net: ViViT, image: Mapping[str, Tensor], how: Literal["average", "centre"] = "centre"
-) -> LoadReport:
-    """Fill `net` from an image ViT: a ViViT of model 1 with frames=1 and tubelet (1, h, w), by our names (section 3.4).
-
-    The patch kernel goes to the middle frame of a tubelet, or is averaged over all; the position embeddings repeat at
-    every step; model 3 copies the attention to space and time, as released (the paper starts that of time at zero).
-    """
-    weights = dict(image)
-    if net.config.model != 2:
-        weights["encoder.pos_embed"] = weights["encoder.pos_embed"].expand(net.config.grid.t, -1, -1)
-    sources = {
-        f"encoder.blocks.{i}.{part}.1.{name}": f"encoder.blocks.{i}.{part}.0.{name}"
-        for i, block in enumerate(net.encoder.blocks)
-        for part in ("norms", "attentions")
-        if len(block.attentions) == 2
-        for name in getattr(block, part)[1].state_dict()
-    }
-    return load_image_weights(net, weights, sources, how)
+        The patch kernel goes to the middle frame of a tubelet; the position embeddings repeat at every step; model 3
+        copies the attention to space and time, as released (the paper starts that of time at zero).
+        """
+        c, t = self.config, self.encoder.grid.t
+        entries: list[Entry] = [("encoder.pos_embed", "encoder.pos_embed", lambda x: x.expand(t, -1, -1))]
+        if c.model == 3:
+            entries += [
+                (f"encoder.blocks.{i}.{part}.1.{name}", f"encoder.blocks.{i}.{part}.0.{name}", None)
+                for i, block in enumerate(self.encoder.blocks)
+                for part in ("norms", "attentions")
+                for name in block.get_submodule(f"{part}.1").state_dict()
+            ]
+        image = replace(c, model=1, frames=1, tubelet=(1, *c.tubelet[1:]), embed="tubelet", pool="cls")
+        return ImageStart(ViViT(image), entries, "centre")

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from course_lib.layers.attention import RecordableAttention
 from course_lib.layers.blocks import Mlp, Recomputable, vit_init
-from course_lib.layers.conv import conv_bn, conv_init, stage
+from course_lib.layers.conv import conv_bn, conv_init
+from course_lib.layers.inflate import ImageStart
+from course_lib.layers.resnet import stage
 from course_lib.layers.schemes import Band
 from course_lib.layers.settings import NetworkConfig, one_of
+from course_lib.models.nonlocal_net import NonLocalConfig, NonLocalNet
 from course_lib.models.timesformer import TimeSformer, TimeSformerConfig
 
 VIT_B = TimeSformerConfig(frames=1, attention="space", drop_path=0.0)  # on one frame: an image ViT
@@ -95,6 +98,7 @@ class FrameResNet(nn.Module):
 
     def __init__(self, depths: tuple[int, ...]):
         super().__init__()
+        self.depths = depths
         self.stem, dim = conv_bn(3, 64, (1, 7, 7), (1, 2, 2)), 64
         for i, depth in enumerate(depths):
             inner = 64 * 2**i
@@ -105,6 +109,10 @@ class FrameResNet(nn.Module):
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T d"]:
         x = F.max_pool3d(self.stem(clip), (1, 3, 3), (1, 2, 2), (0, 1, 1))
         return reduce(self.res5(self.res4(self.res3(self.res2(x)))), "b d t h w -> b t d", "mean")
+
+    def image_start(self) -> ImageStart:
+        """A C2D: a ResNet."""
+        return ImageStart(NonLocalNet(NonLocalConfig(depths=self.depths)))
 
 
 class LongformerAttention(RecordableAttention):
@@ -191,3 +199,7 @@ class VTN(nn.Module):
         for block in self.blocks:
             x, cls = block(x, cls)
         return self.head(cls[:, 0])
+
+    def image_start(self) -> ImageStart:
+        """That of the backbone; the encoder starts from nothing."""
+        return self.backbone.image_start()._replace(part="backbone.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 
-from course_lib.layers.inflate import LoadReport
+from course_lib.layers.inflate import Entry, LoadReport
 from course_lib.official import (
     gluonmm,
     huggingface,
@@ -26,7 +26,6 @@ from course_lib.official import (
 )
 from course_lib.official.read import Checkpoint, State, read, without_wrappers
 
-Entry = tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]  # ours, official, how
 SOURCES: dict[str, Callable[[nn.Module], Iterator[Entry]]] = {
     "piergiaj": i3d.piergiaj,
     "hassony2": i3d.hassony2,

@@ -5,12 +5,14 @@ Tokens run class tokens first, then frame by frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
-from course_lib.models.vidtr import CVidTr, VidTr
+from course_lib.layers.inflate import Entry
+from course_lib.models.cvidtr import CVidTr
+from course_lib.models.vidtr import VidTr
 
 BLOCK = {  # ours: official
     "attention.qkv.": "self_attn.in_proj_",
@@ -22,7 +24,7 @@ BLOCK = {  # ours: official
 }
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for another network, and for settings that were never released."""
     if isinstance(model, VidTr):
         if model.config.attention != "separable" or model.config.separate:
@@ -34,7 +36,7 @@ def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Ten
     return named(model)
 
 
-def named(model: VidTr | CVidTr) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def named(model: VidTr | CVidTr) -> Iterator[Entry]:
     if isinstance(model, VidTr):
         yield "row", "cls_t", lambda x: rearrange(x, "1 n d -> n d")
         yield "column", "cls_s", lambda x: rearrange(x, "t 1 d -> t d")

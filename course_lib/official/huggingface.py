@@ -6,12 +6,13 @@ b T 3 H W; ours, b 3 T H W, like all clips of the course.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.timesformer import TimeSformer
 from course_lib.models.vivit import ViViT
 from course_lib.official.timesformer import named
@@ -48,7 +49,7 @@ VIVIT_V4 = [  # 5.x: 4.x
 ]
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for a network or an attention that this code base computes otherwise."""
     if isinstance(model, ViViT):
         return vivit(model)
@@ -61,7 +62,7 @@ def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Call
                  codes=("position_embeddings", "time_embeddings"), block=BLOCK)  # fmt: skip
 
 
-def vivit(model: ViViT) -> Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]:
+def vivit(model: ViViT) -> Iterator[Entry]:
     c = model.config
     if (c.model, c.pool, c.embed) != (1, "cls", "tubelet"):
         raise ValueError("huggingface's ViViT is model 1 with a class token and tubelets")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.i3d import I3D
 
 LAYER = {"conv_1a": "Conv3d_1a_7x7", "conv_2b": "Conv3d_2b_1x1", "conv_2c": "Conv3d_2c_3x3"}
@@ -14,7 +15,7 @@ HASSONY2 = {"single": "branch_0", "middle.0": "branch_1.0", "middle.1": "branch_
             "small.0": "branch_2.0", "small.1": "branch_2.1", "pooled.1": "branch_3.1"}  # fmt: skip
 
 
-def piergiaj(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def piergiaj(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how: Mixed_3b.b1a.conv3d.weight, Mixed_3b.b1a.bn.weight. ValueError for another network."""
     for ours, layer, branch, part, kind in parts(model, "piergiaj"):
         layer = "logits" if layer == "head" else LAYER.get(layer, layer.capitalize())
@@ -25,7 +26,7 @@ def piergiaj(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Te
         )
 
 
-def hassony2(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def hassony2(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how: mixed_3b.branch_1.0.conv3d.weight, ....batch3d.weight. ValueError for another network."""
     for ours, layer, branch, part, kind in parts(model, "hassony2"):
         layer = "conv3d_0c_1x1" if layer == "head" else LAYER.get(layer, layer).lower()

@@ -18,18 +18,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from course_lib.grid import Grid
-from course_lib.layers.inflate import LoadReport, load_image_weights
-from course_lib.models import timesformer, video_swin, vidtr, vivit
+from course_lib.layers.inflate import Entry, How, ImageStart, LoadReport, load_image_weights
 from course_lib.models.i3d import I3D
-from course_lib.models.nonlocal_net import NO_BLOCKS, NonLocalConfig, NonLocalNet
-from course_lib.models.slowfast import SlowFast
 from course_lib.models.timesformer import TimeSformer
 from course_lib.models.video_swin import VideoSwin
-from course_lib.models.vidtr import CVidTr, VidTr, VidTrConfig
+from course_lib.models.vidtr import VidTr
 from course_lib.models.vivit import ViViT
-from course_lib.models.vtn import BACKBONES, VTN, FrameViT
-from course_lib.official import Entry, gather, unwrap, wanted
+from course_lib.official import gather, unwrap, wanted
 from course_lib.official.read import Checkpoint, read
 from course_lib.official.scenic import from_flax
 from course_lib.official.timesformer import TIMM_BLOCK
@@ -43,7 +38,7 @@ def start_from_images(
     net: nn.Module,
     checkpoint: Checkpoint,
     source: Literal["timm", "official", "torchvision"] = "timm",
-    how: Literal["average", "centre"] | None = None,
+    how: How | None = None,
     part: str | None = None,
 ) -> LoadReport:
     """Start `net` from an image checkpoint, in any form that `official.load` takes; the report says what stays fresh.
@@ -52,55 +47,29 @@ def start_from_images(
     names there), torchvision's. `how` a kernel grows its time axis: as in the network's paper, unless given. The
     classifier is left over. ValueError names what is missing or misshapen; nothing is loaded then.
     """
-    twin = image_twin(net)
-    weights, left, prefix = fill(twin, read(checkpoint, part), source)
-    report = grow(net, twin, weights, how)
+    start = image_start(net)
+    weights, left, prefix = fill(start.image, read(checkpoint, part), source)
+    report = load_image_weights(net, weights, start.entries, how or start.how, start.part)
     return replace(report, left_over=(*report.left_over, *left), stripped=prefix)
 
 
-def image_twin(net: nn.Module) -> nn.Module:
-    """The image network that `net` starts from, unfilled. ValueError if its paper starts from nothing."""
-    match net:
-        case FrameViT() | TimeSformer():
-            return TimeSformer(replace(net.config, frames=1, attention="space"))
-        case VTN():
-            depths, _ = BACKBONES[net.config.backbone]
-            return NonLocalNet(NonLocalConfig(depths=depths)) if isinstance(depths, tuple) else image_twin(net.backbone)
-        case ViViT():
-            small = replace(
-                net.config, model=1, frames=1, tubelet=(1, *net.config.tubelet[1:]), embed="tubelet", pool="cls"
-            )
-            return ViViT(small)
-        case VidTr() | CVidTr():
-            c = net.config
-            return VidTr(VidTrConfig(1, c.size, c.patch, c.dim, c.depth, c.heads, c.mlp_ratio, attention="joint"))
-        case VideoSwin():
-            patch, window = net.config.patch, net.config.window
-            return VideoSwin(
-                replace(net.config, patch=Grid(1, *patch[1:]), window=Grid(1, *window[1:]), attention="joint")
-            )
-        case I3D():
-            return I3D(replace(net.config, image=True))
-        case NonLocalNet():
-            return NonLocalNet(replace(net.config, network="c2d", nonlocal_after=NO_BLOCKS))
-        case SlowFast() if net.config.paths == ("slow",):
-            return NonLocalNet(NonLocalConfig(depths=net.config.depths, width=net.config.width))
-    raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
+def image_start(net: nn.Module) -> ImageStart:
+    """What the network's own file says. ValueError if its paper starts from nothing."""
+    if not hasattr(net, "image_start"):
+        raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
+    return net.image_start()
 
 
 def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str], str]:
     """The tensors of `twin` out of an image checkpoint, but for its head; the official tensors left over; the prefix of
     a wrapper that was cut off."""
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    match twin:
-        case TimeSformer() | ViViT() | VidTr():
-            plan, rename = list(vit(twin)), partial(vit_in_timms_names, source=source)
-        case VideoSwin():
-            plan = list(swin(twin, source))
-        case I3D():
-            plan = list(inception(twin))
-        case _:
-            plan = list(resnet(twin))
+    if isinstance(twin, TimeSformer | ViViT | VidTr):
+        plan, rename = list(vit(twin)), partial(vit_in_timms_names, source=source)
+    elif isinstance(twin, VideoSwin):
+        plan = list(swin(twin, source))
+    else:
+        plan = list(inception(twin) if isinstance(twin, I3D) else resnet(twin))
     prefix, state = unwrap(state, wanted(plan), rename)
     filled, used, problems = gather(twin.state_dict(), state, plan)
     left = [name for name in state if name not in used]
@@ -207,7 +176,7 @@ def swin(twin: VideoSwin, source: str) -> Entries:
             yield ours, official, one_frame if ours == "patch_embed.project.weight" else how
 
 
-def resnet(twin: NonLocalNet) -> Entries:
+def resnet(twin: nn.Module) -> Entries:
     """torchvision's names, which timm and most others share."""
     for name, tensor in twin.state_dict().items():
         *path, part, kind = name.split(".")
@@ -239,25 +208,3 @@ def inception(twin: I3D) -> Entries:
             path[0] = f"inception{path[0][-2]}{chr(ord(path[0][-1]) - 1)}"
         path = [INCEPTION.get(step, step) for step in path]
         yield name, ".".join([*path, "conv" if part == "conv" else "bn", kind]), one_frame
-
-
-def grow(net: nn.Module, twin: nn.Module, weights: Mapping[str, Tensor], how: str | None) -> LoadReport:
-    """What each paper makes of the image network's tensors."""
-    match net:
-        case VTN():
-            report = load_image_weights(net.backbone, weights, {})
-            fresh = tuple(name for name in net.state_dict() if not name.startswith("backbone."))
-            return LoadReport(tuple(f"backbone.{name}" for name in report.loaded), fresh)
-        case TimeSformer():
-            return load_image_weights(net, weights, timesformer.from_images(twin))
-        case ViViT():
-            return vivit.start_from_images(net, weights, how or "centre")
-        case VidTr() | CVidTr():
-            return vidtr.start_from_images(net, weights)
-        case SlowFast():
-            sources = {f"paths.slow.{name}": name for name in weights}
-            return load_image_weights(net, weights, sources, how or "average")
-        case VideoSwin():
-            twin.load_state_dict(weights, strict=False)
-            weights = {name: x for name, x in video_swin.from_images(twin, net).items() if name in weights}
-    return load_image_weights(net, weights, {}, how or "average")

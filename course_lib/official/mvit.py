@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from einops import rearrange
-from torch import Tensor
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.mvit import MViT
 from course_lib.official.timesformer import TIMM_BLOCK
 
@@ -56,7 +56,7 @@ TORCHVISION_BLOCK = {
     "mlp.down": "mlp.3",
     "widen": "project",
 }
-Entries = Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]
+Entries = Iterator[Entry]
 
 
 def pyslowfast(model: MViT) -> Entries:

@@ -6,10 +6,11 @@ Checkpoints are .pyth files, or .pkl files from Caffe2, whose names `from_caffe2
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.mvit import MViT
 from course_lib.models.nonlocal_net import NonLocalNet
 from course_lib.models.slowfast import SlowFast
@@ -19,7 +20,7 @@ STAGE = {"stem": 1, "res2": 2, "res3": 3, "res4": 4, "res5": 5}
 BLOCK = {"shortcut": "branch1", "a": "branch2.a", "b": "branch2.b", "c": "branch2.c"}  # their norm: the same and _bn
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for a network that this code base does not have."""
     if isinstance(model, MViT):
         yield from mvit.pyslowfast(model)

@@ -5,10 +5,11 @@ It numbers everything: blocks.0 is the stem, the last one the head, and a max-po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.mvit import MViT
 from course_lib.models.nonlocal_net import NonLocalNet
 from course_lib.models.r2plus1d import R2Plus1D
@@ -19,7 +20,7 @@ BOTTLENECK = {"a": ("conv_a", "norm_a"), "b": ("conv_b", "norm_b"), "c": ("conv_
 FACTORED = {"time": "conv_t", "norm": "norm", "space": "conv_xy"}  # the halves of R(2+1)D's conv_b
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for a network that this code base does not have."""
     if isinstance(model, MViT):
         yield from mvit.pytorchvideo(model)

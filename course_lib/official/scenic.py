@@ -13,13 +13,14 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.vivit import Encoder, ViViT
 from course_lib.official.read import flatten
 
 WEIGHTS = ("optimizer/", "target/", "params/")  # where a training state keeps them, in older and newer releases
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for another network."""
     if not isinstance(model, ViViT):
         raise ValueError(f"no scenic format is known for {type(model).__name__}")
@@ -37,12 +38,12 @@ def first_frame(kernel: Tensor) -> Tensor:
     return kernel[:, :, None] if kernel.ndim == 4 else kernel
 
 
-def pair(ours: str, official: str, how: Callable[..., Tensor] | None = None) -> Iterator[tuple]:
+def pair(ours: str, official: str, how: Callable[..., Tensor] | None = None) -> Iterator[Entry]:
     yield f"{ours}.weight", f"{official}/weight", how
     yield f"{ours}.bias", f"{official}/bias", None
 
 
-def encoder(net: Encoder, ours: str, official: str, cls: str) -> Iterator[tuple]:
+def encoder(net: Encoder, ours: str, official: str, cls: str) -> Iterator[Entry]:
     table = f"{official}/posembed_input/pos_embedding"  # 1 (t h w) d, the class token's code in front
     skip = 0 if net.cls is None else 1
     yield f"{ours}.pos_embed", table, lambda x: rearrange(x[0, skip:], "(t place) d -> t place d", t=net.grid.t)

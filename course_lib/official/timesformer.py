@@ -5,11 +5,12 @@ Its rows of tokens run class token first, then (h w t) with t fastest; its kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.timesformer import TimeSformer
 
 TIMM_BLOCK = {  # ours: the names that timm gave, and most others took over
@@ -29,7 +30,7 @@ BLOCK = {  # ours: official
 }
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for another network, and for attention that was never released."""
     if not isinstance(model, TimeSformer):
         raise ValueError(f"no timesformer format is known for {type(model).__name__}")
@@ -47,7 +48,7 @@ def named(
     head: str,
     codes: tuple[str, str],
     block: dict[str, str],
-) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+) -> Iterator[Entry]:
     """The tensors under the names of one code base; all of them lay them out alike."""
     c = model.config
     if c.attention not in ("space", "joint", "divided"):

@@ -6,10 +6,11 @@ The authors' PyTorch release (facebookresearch/VMZ, pt/vmz) gives R(2+1)D-34 the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.mvit import MViT
 from course_lib.models.r2plus1d import R2Plus1D
 from course_lib.models.video_swin import VideoSwin
@@ -22,7 +23,7 @@ SWIN_OUTSIDE = {"patch_embed.project": "patch_embed.proj", "norm_patches": "patc
                 "head": "head"}  # fmt: skip
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for a network that this code base does not have."""
     if isinstance(model, VideoSwin):
         yield from videoswin.named(model, "torchvision", SWIN_OUTSIDE, SWIN_BLOCK, swin_layer)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.video_swin import VideoSwin
 from course_lib.official.timesformer import TIMM_BLOCK
 
@@ -15,7 +16,7 @@ OUTSIDE = {"patch_embed.project": "backbone.patch_embed.proj", "norm_patches": "
            "norm": "backbone.norm", "head": "cls_head.fc_cls"}  # fmt: skip
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for another network, and for attention that was never released."""
     return named(model, "videoswin", OUTSIDE, TIMM_BLOCK, layer)
 
@@ -31,7 +32,7 @@ def named(
     outside: dict[str, str],
     block: dict[str, str],
     layer: Callable[[int, str | None], str],
-) -> Iterator[tuple[str, str, Callable[[Tensor], Tensor] | None]]:
+) -> Iterator[Entry]:
     """The tensors under the names of one code base; both lay them out alike."""
     if not isinstance(model, VideoSwin):
         raise ValueError(f"no {source} format is known for this {type(model).__name__}")

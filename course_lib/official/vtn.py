@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from course_lib.layers.inflate import Entry
 from course_lib.models.vtn import VTN, FrameViT
 from course_lib.official.timesformer import TIMM_BLOCK, named
 
@@ -20,7 +21,7 @@ LAYER = {  # ours: official
 }
 
 
-def entries(model: nn.Module) -> Iterator[tuple[str, str | tuple[str, ...], Callable[..., Tensor] | None]]:
+def entries(model: nn.Module) -> Iterator[Entry]:
     """ours, official, how. ValueError for networks that were not released."""
     if not isinstance(model, VTN):
         raise ValueError(f"no vtn format is known for {type(model).__name__}")
