@@ -7,6 +7,7 @@ Symbols: N frames over which a 2-D kernel is repeated, and by which it is divide
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -114,11 +115,9 @@ def pad(x: Float[Tensor, "b c t h w"], kernel: Axes, stride: Axes, edges: str) -
 class Unit(nn.Module):
     """SAME convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, c: I3DConfig, dim: int, out: int, kernel: Axes, stride: Axes = (1, 1, 1)):
+    def __init__(self, dim: int, out: int, kernel: Axes, stride: Axes = (1, 1, 1), edges: str = "zeros"):
         super().__init__()
-        if c.image:
-            kernel, stride = (1, *kernel[1:]), (1, *stride[1:])
-        self.kernel, self.stride, self.edges = kernel, stride, c.edges
+        self.kernel, self.stride, self.edges = kernel, stride, edges
         self.conv = nn.Conv3d(dim, out, kernel, stride, bias=False)
         self.norm = nn.BatchNorm3d(out, eps=1e-3)
 
@@ -129,9 +128,9 @@ class Unit(nn.Module):
 class MaxPool(nn.Module):
     """SAME max-pool. The zeros around the clip never win, since what is pooled went through a ReLU."""
 
-    def __init__(self, c: I3DConfig, kernel: Axes, stride: Axes):
+    def __init__(self, kernel: Axes, stride: Axes):
         super().__init__()
-        self.kernel, self.stride = ((1, *kernel[1:]), (1, *stride[1:])) if c.image else (kernel, stride)
+        self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c u v w2"]:
         return F.max_pool3d(pad(x, self.kernel, self.stride, "zeros"), self.kernel, self.stride)
@@ -140,13 +139,14 @@ class MaxPool(nn.Module):
 class Mixed(nn.Module):
     """An Inception module: the branches of a `Mix`, their channels side by side."""
 
-    def __init__(self, c: I3DConfig, dim: int, mix: Mix):
+    def __init__(self, dim: int, mix: Mix, image: bool, edges: str):
         super().__init__()
-        one, three = (1, 1, 1), (3, 3, 3)
-        self.single = Unit(c, dim, mix.single, one)
-        self.middle = nn.Sequential(Unit(c, dim, mix.middle[0], one), Unit(c, *mix.middle, three))
-        self.small = nn.Sequential(Unit(c, dim, mix.small[0], one), Unit(c, *mix.small, three))
-        self.pooled = nn.Sequential(MaxPool(c, three, one), Unit(c, dim, mix.pooled, one))
+        one, three = (1, 1, 1), (1 if image else 3, 3, 3)
+        unit = partial(Unit, edges=edges)
+        self.single = unit(dim, mix.single, one)
+        self.middle = nn.Sequential(unit(dim, mix.middle[0], one), unit(*mix.middle, three))
+        self.small = nn.Sequential(unit(dim, mix.small[0], one), unit(*mix.small, three))
+        self.pooled = nn.Sequential(MaxPool(three, one), unit(dim, mix.pooled, one))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out t h w"]:
         return torch.cat([self.single(x), self.middle(x), self.small(x), self.pooled(x)], dim=1)
@@ -161,14 +161,16 @@ class I3D(nn.Module):
         self.layers = nn.Sequential()
         dim = c.colours
         for name, layer in LAYERS.items():
+            if c.image and not isinstance(layer, Mix):
+                layer = layer._replace(kernel=(1, *layer.kernel[1:]), stride=(1, *layer.stride[1:]))
             if isinstance(layer, Conv):
                 out = int(layer.out * c.width)
-                part: nn.Module = Unit(c, dim, out, layer.kernel, layer.stride)
+                part: nn.Module = Unit(dim, out, layer.kernel, layer.stride, c.edges)
             elif isinstance(layer, Pool):
-                out, part = dim, MaxPool(c, layer.kernel, layer.stride)
+                out, part = dim, MaxPool(layer.kernel, layer.stride)
             else:
                 layer = layer.scaled(c.width)
-                out, part = layer.out, Mixed(c, dim, layer)
+                out, part = layer.out, Mixed(dim, layer, c.image, c.edges)
             self.layers.add_module(name, part)
             dim = out
         self.dropout, self.head = nn.Dropout(c.dropout), nn.Conv3d(dim, c.classes, 1)

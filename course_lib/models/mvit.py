@@ -149,15 +149,26 @@ class Pool(nn.Module):
 class PooledAttention(RecordableAttention):
     """Multi-head pooling attention (v1, section 3.1): linear layers first, then P on the tokens of every head."""
 
-    def __init__(self, c: MViTConfig, dim: int, out: int, heads: int, grid: Grid, scheme: PooledKeys, table: Grid):
+    def __init__(
+        self,
+        dim: int,
+        out: int,
+        heads: int,
+        grid: Grid,
+        scheme: PooledKeys,
+        table: Grid,
+        pooling: str,
+        axes: str,
+        pool_residual: bool,
+    ):
         super().__init__()
-        self.heads, self.scheme, self.pool_residual, d = heads, scheme, c.pool_residual, out // heads
+        self.heads, self.scheme, self.pool_residual, d = heads, scheme, pool_residual, out // heads
         self.qkv, self.out = nn.Linear(dim, 3 * out), nn.Linear(out, out)
         pools = dict(q=scheme.queries, k=scheme.keys, v=scheme.keys)
         self.pools = nn.ModuleDict(
-            {name: Pool(d, c.pooling, grid, pool) for name, pool in pools.items() if pool.acts}
+            {name: Pool(d, pooling, grid, pool) for name, pool in pools.items() if pool.acts}
         )  # fmt: skip
-        axes, queries, keys = POSITIONS[c.positions], scheme.queries.shrink(grid), scheme.keys.shrink(grid)
+        queries, keys = scheme.queries.shrink(grid), scheme.keys.shrink(grid)
         self.relative = RelativePositions(d, axes, table, queries, keys) if axes else None
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b m out"]:
@@ -184,14 +195,14 @@ class Block(Recomputable):
     Where the scale changes the skip is pooled too: the greatest of the neighbours, the class token as it is.
     """
 
-    def __init__(self, c: MViTConfig, dims: tuple[int, int, int], heads: int, grid: Grid, scheme: PooledKeys,
-                 table: Grid, drop_path: float):  # fmt: skip
+    def __init__(self, dims: tuple[int, int, int], heads: int, grid: Grid, scheme: PooledKeys,
+                 table: Grid, pooling: str, axes: str, pool_residual: bool, drop_path: float):  # fmt: skip
         super().__init__()
         dim, inner, out = dims
         self.grid, self.widen_first = grid, dim < inner
         self.norm, self.attention = (
             nn.LayerNorm(dim, eps=1e-6),
-            PooledAttention(c, dim, inner, heads, grid, scheme, table),
+            PooledAttention(dim, inner, heads, grid, scheme, table, pooling, axes, pool_residual),
         )
         self.norm_mlp, self.mlp = nn.LayerNorm(inner, eps=1e-6), Mlp(inner, 4 * inner, out=out)
         self.widen = nn.Linear(dim, out) if dim < out else None
@@ -257,7 +268,17 @@ class MViT(nn.Module):
                 down = 2 ** (i - begins)  # tables have the lengths of grids that were rounded down
                 table = [max(n // down // halve, n // down // scale.stride) for n in c.grid[1:]]
                 self.blocks.append(
-                    Block(c, dims, scale.heads, before.grid, scheme, Grid(c.grid.t, *table), rates[len(self.blocks)])
+                    Block(
+                        dims,
+                        scale.heads,
+                        before.grid,
+                        scheme,
+                        Grid(c.grid.t, *table),
+                        c.pooling,
+                        POSITIONS[c.positions],
+                        c.pool_residual,
+                        rates[len(self.blocks)],
+                    )
                 )
         self.norm, self.dropout = nn.LayerNorm(scales[-1].dim, eps=1e-6), nn.Dropout(c.dropout)
         self.head = nn.Linear(scales[-1].dim, c.classes)

@@ -8,7 +8,9 @@ the temporal half of a (2+1)D convolution, L frames.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -109,13 +111,13 @@ def convolution(
 class Block(nn.Module):
     """Two convolutions of one kind, added to the input. The strides belong to the first."""
 
-    def __init__(self, c: R2Plus1DConfig, kind: str, dim: int, out: int, time: int, space: int):
+    def __init__(self, kind: str, dim: int, out: int, time: int, space: int, eps: float, shared_middle: bool):
         super().__init__()
         first = middle(dim, out)
-        second = first if c.shared_middle else middle(out, out)
-        self.first = with_norm(convolution(kind, dim, out, first, time=time, space=space, eps=c.eps), out, eps=c.eps)
-        self.second = with_norm(convolution(kind, out, out, second, eps=c.eps), out, relu=False, eps=c.eps)
-        self.shortcut = shortcut(dim, out, time, space, c.eps)
+        second = first if shared_middle else middle(out, out)
+        self.first = with_norm(convolution(kind, dim, out, first, time=time, space=space, eps=eps), out, eps=eps)
+        self.second = with_norm(convolution(kind, out, out, second, eps=eps), out, relu=False, eps=eps)
+        self.shortcut = shortcut(dim, out, time, space, eps)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
         return F.relu(self.second(self.first(x)) + self.shortcut(x), inplace=True)
@@ -124,13 +126,13 @@ class Block(nn.Module):
 class BottleneckBlock(nn.Module):
     """1x1x1 down, a convolution of one kind, 1x1x1 up, added to the input; the last norm starts at zero."""
 
-    def __init__(self, c: R2Plus1DConfig, kind: str, dim: int, out: int, time: int, space: int):
+    def __init__(self, kind: str, dim: int, out: int, time: int, space: int, eps: float):
         super().__init__()
         inner = out // 4
-        self.a = conv_bn(dim, inner, (1, 1, 1), eps=c.eps)
-        self.b = with_norm(convolution(kind, inner, inner, inner, time=time, space=space, eps=c.eps), inner, eps=c.eps)
-        self.c = conv_bn(inner, out, (1, 1, 1), relu=False, eps=c.eps)
-        self.shortcut = shortcut(dim, out, time, space, c.eps)
+        self.a = conv_bn(dim, inner, (1, 1, 1), eps=eps)
+        self.b = with_norm(convolution(kind, inner, inner, inner, time=time, space=space, eps=eps), inner, eps=eps)
+        self.c = conv_bn(inner, out, (1, 1, 1), relu=False, eps=eps)
+        self.shortcut = shortcut(dim, out, time, space, eps)
         nn.init.zeros_(self.c.norm.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
@@ -154,14 +156,16 @@ class R2Plus1D(nn.Module):
         else:  # released: 45 of 64 channels between the halves of conv1, where the formula would give 83
             conv = convolution(stem, 3, c.width, c.width * 45 // 64, kernel=7, space=2, eps=c.eps)
         self.conv1 = with_norm(conv, c.width, eps=c.eps)
-        block, wider, times, spaces = Block, 1, TIME_STRIDE, SPACE_STRIDE
+        block: Callable[..., nn.Module] = partial(Block, eps=c.eps, shared_middle=c.shared_middle)
+        wider, times, spaces = 1, TIME_STRIDE, SPACE_STRIDE
         if c.bottleneck:
-            block, wider, times, spaces = BottleneckBlock, 4, TIME_STRIDE_BOTTLENECK, SPACE_STRIDE_BOTTLENECK
+            block = partial(BottleneckBlock, eps=c.eps)
+            wider, times, spaces = 4, TIME_STRIDE_BOTTLENECK, SPACE_STRIDE_BOTTLENECK
         dim = c.width
         for i, (kind, depth, time, space) in enumerate(zip(groups, c.depths, times, spaces, strict=True)):
             out, time = c.width * wider * 2**i, 1 if kind == "2d" else time
-            blocks = [block(c, kind, dim, out, time, space)]
-            blocks += [block(c, kind, out, out, 1, 1) for _ in range(depth - 1)]
+            blocks = [block(kind, dim, out, time, space)]
+            blocks += [block(kind, out, out, 1, 1) for _ in range(depth - 1)]
             self.add_module(f"conv{i + 2}", nn.Sequential(*blocks))
             dim = out
         self.dropout, self.head = nn.Dropout(c.dropout), nn.Linear(dim, c.classes)

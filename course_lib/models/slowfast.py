@@ -6,6 +6,7 @@ Symbols: T frames of the slow path, alpha T of the fast one, C channels of the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,17 +150,26 @@ class Join(nn.Module):
 class Pathway(nn.Module):
     """stem and res2 .. res5 of one path; row i of STAGES turns ins[i] channels into outs[i]."""
 
-    def __init__(self, c: SlowFastConfig, path: str, ins: list[int], outs: list[int]):
+    def __init__(
+        self,
+        path: str,
+        ins: list[int],
+        outs: list[int],
+        depths: Sequence[int],
+        res4_timed: int,
+        nonlocal_after: Sequence[Sequence[int]],
+        affinity: str,
+    ):
         super().__init__()
         row = STAGES["stem"]
         self.stem = conv_bn(ins[0], outs[0], (getattr(row, path), 7, 7), (1, row.stride, row.stride))
         self.stem.append(nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)))
-        for i, depth in enumerate(c.depths, start=1):
+        for i, depth in enumerate(depths, start=1):
             name, row = list(STAGES.items())[i]
-            timed = c.res4_timed[PATHS.index(path)] if name == "res4" else depth
+            timed = res4_timed if name == "res4" else depth
             kernels = [getattr(row, path) if j < timed else 1 for j in range(depth)]
-            after = c.nonlocal_after[i - 1] if path == "slow" else ()
-            blocks = {j: NonLocal(outs[i], c.affinity) for j in after}
+            after = nonlocal_after[i - 1]
+            blocks = {j: NonLocal(outs[i], affinity) for j in after}
             self.add_module(name, stage(ins[i], outs[i] // 4, outs[i], kernels, row.stride, blocks))
 
 
@@ -177,7 +187,13 @@ class SlowFast(nn.Module):
             if row.join and c.paths == PATHS:
                 self.joins[name] = Join(c.join, outs["slow"][i], outs["fast"][i], c.alpha, c.join_kernel)
                 ins["slow"][i + 1] = self.joins[name].out
-        self.paths = nn.ModuleDict({path: Pathway(c, path, ins[path], outs[path]) for path in c.paths})
+        timed, after = dict(zip(PATHS, c.res4_timed, strict=True)), {"slow": c.nonlocal_after, "fast": NO_BLOCKS}
+        self.paths = nn.ModuleDict(
+            {
+                path: Pathway(path, ins[path], outs[path], c.depths, timed[path], after[path], c.affinity)
+                for path in c.paths
+            }
+        )
         self.dropout = nn.Dropout(c.dropout)
         self.head = nn.Linear(sum(outs[path][-1] for path in c.paths), c.classes)
         self.apply(conv_init)

@@ -147,12 +147,21 @@ class TimeAttention(nn.Module):
 class Block(Recomputable):
     """Attention, then the MLP (eq. 1)."""
 
-    def __init__(self, c: VideoSwinConfig, dim: int, heads: int, window: Grid, shifted: bool, drop_path: float):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        window: Grid,
+        shifted: bool,
+        drop_path: float,
+        time_window: Grid | None = None,
+    ):
         super().__init__()
         shift = Grid(*(size // 2 if shifted else 0 for size in window))
         self.norm, self.attention = nn.LayerNorm(dim), WindowAttention(dim, heads, window, shift)
-        self.time = TimeAttention(dim, heads, c.time_window) if c.attention == "factorised" else None
-        self.norm_mlp, self.mlp = nn.LayerNorm(dim), Mlp(dim, c.mlp_ratio * dim)
+        self.time = None if time_window is None else TimeAttention(dim, heads, time_window)
+        self.norm_mlp, self.mlp = nn.LayerNorm(dim), Mlp(dim, hidden)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, z: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
@@ -183,6 +192,7 @@ class VideoSwin(nn.Module):
         super().__init__()
         self.config = c = config
         top = 2 if c.attention == "split" else 0
+        over_time = c.time_window if c.attention == "factorised" else None
         rates = iter(drop_path_rates(c.drop_path, sum(c.depths) + top))
         self.patch_embed, self.norm_patches = PatchEmbed(c.dim, c.patch), nn.LayerNorm(c.dim)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -190,11 +200,14 @@ class VideoSwin(nn.Module):
             dim = c.dim * 2**i
             if i:
                 layers[f"merge{i}"] = PatchMerging(dim // 2)
-            blocks = (Block(c, dim, heads, c.block_window, j % 2 == 1, next(rates)) for j in range(depth))
+            blocks = (
+                Block(dim, heads, c.mlp_ratio * dim, c.block_window, j % 2 == 1, next(rates), over_time)
+                for j in range(depth)
+            )
             layers[f"stage{i + 1}"] = nn.Sequential(*blocks)
         if top:
             layers["time"] = nn.Sequential(
-                *(Block(c, dim, heads, c.time_window, False, next(rates)) for _ in range(top))
+                *(Block(dim, heads, c.mlp_ratio * dim, c.time_window, False, next(rates)) for _ in range(top))
             )
         self.layers = nn.Sequential(layers)
         self.norm, self.dropout, self.head = nn.LayerNorm(dim), nn.Dropout(c.dropout), nn.Linear(dim, c.classes)

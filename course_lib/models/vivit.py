@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -96,15 +97,13 @@ class HalfHeads(MultiHeadAttention):
 class Block(Recomputable):
     """Attention layers one after another, then the MLP; each normed before and added (eqs. 2-6)."""
 
-    def __init__(self, c: ViViTConfig, schemes: Sequence, drop_path: float):
+    def __init__(self, dim: int, heads: int, hidden: int, schemes: Sequence, drop_path: float):
         super().__init__()
         kinds = [HalfHeads if isinstance(scheme, SplitHeads) else GridAttention for scheme in schemes]
-        self.norms = nn.ModuleList(nn.LayerNorm(c.dim, eps=1e-6) for _ in schemes)
-        self.attentions = nn.ModuleList(
-            kind(c.dim, c.heads, scheme) for kind, scheme in zip(kinds, schemes, strict=True)
-        )
-        self.norm_mlp = nn.LayerNorm(c.dim, eps=1e-6)
-        self.mlp = Mlp(c.dim, c.mlp_ratio * c.dim, nn.GELU(approximate="tanh"))  # flax's GELU, not the exact one
+        self.norms = nn.ModuleList(nn.LayerNorm(dim, eps=1e-6) for _ in schemes)
+        self.attentions = nn.ModuleList(kind(dim, heads, scheme) for kind, scheme in zip(kinds, schemes, strict=True))
+        self.norm_mlp = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, hidden, nn.GELU(approximate="tanh"))  # flax's GELU, not the exact one
         self.drop_path = DropPath(drop_path)
 
     def forward(self, *tokens: Float[Tensor, "b ... d"]) -> tuple[Float[Tensor, "b ... d"], ...]:
@@ -119,16 +118,28 @@ class Block(Recomputable):
 class Encoder(nn.Module):
     """Position embeddings, blocks and a norm: tokens of one grid in, one vector out."""
 
-    def __init__(self, c: ViViTConfig, grid: Grid, depth: int, schemes: Sequence):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        grid: Grid,
+        depth: int,
+        schemes: Sequence,
+        *,
+        cls: bool,
+        drop_path: float,
+        std: float,
+    ):
         super().__init__()
         self.grid = grid
-        self.pos_embed = nn.Parameter(
-            torch.empty(grid.t, grid.h * grid.w, c.dim).normal_(std=0.5 if c.scratch else 0.02)
-        )  # p, eq. 1
-        self.cls = nn.Parameter(torch.zeros(c.dim)) if c.pool == "cls" else None  # z_cls
-        self.cls_pos_embed = nn.Parameter(torch.empty(c.dim).normal_(std=0.02)) if c.pool == "cls" else None
-        self.blocks = nn.ModuleList(Block(c, schemes, rate) for rate in drop_path_rates(c.drop_path, depth))
-        self.norm = nn.LayerNorm(c.dim, eps=1e-6)
+        self.pos_embed = nn.Parameter(torch.empty(grid.t, grid.h * grid.w, dim).normal_(std=std))  # p, eq. 1
+        self.cls = nn.Parameter(torch.zeros(dim)) if cls else None  # z_cls
+        self.cls_pos_embed = nn.Parameter(torch.empty(dim).normal_(std=0.02)) if cls else None
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, hidden, schemes, rate) for rate in drop_path_rates(drop_path, depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(self, z: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b d"]:
         check_grid(z, self.grid)
@@ -150,11 +161,15 @@ class ViViT(nn.Module):
         self.config = c = config
         t, h, w = c.grid
         self.patch_embed = PatchEmbed(c.dim, Grid(*c.tubelet) if c.embed == "tubelet" else Grid(1, *c.tubelet[1:]))
+        std = 0.5 if c.scratch else 0.02
+        encoder = partial(
+            Encoder, c.dim, c.heads, c.mlp_ratio * c.dim, cls=c.pool == "cls", drop_path=c.drop_path, std=std
+        )
         if c.model == 2:
-            self.encoder = Encoder(c, Grid(1, h, w), c.depth, MODELS[2])  # step by step, the same weights for all
-            self.time_encoder = Encoder(c, Grid(t, 1, 1), c.time_depth, (TIME,))
+            self.encoder = encoder(Grid(1, h, w), c.depth, MODELS[2])  # step by step, the same weights for all
+            self.time_encoder = encoder(Grid(t, 1, 1), c.time_depth, (TIME,))
         else:
-            self.encoder = Encoder(c, c.grid, c.depth, MODELS[c.model])
+            self.encoder = encoder(c.grid, c.depth, MODELS[c.model])
         self.head = nn.Linear(c.dim, c.classes)
         self.apply(xavier_init)
         nn.init.zeros_(self.head.weight)

@@ -149,11 +149,11 @@ class LongformerAttention(RecordableAttention):
 class Block(Recomputable):
     """Attention, then MLP; each added, then normed (BERT's order)."""
 
-    def __init__(self, dim: int, hidden: int, c: VTNConfig):
+    def __init__(self, dim: int, hidden: int, heads: int, window: int, dropout: float):
         super().__init__()
-        self.attention = LongformerAttention(dim, c.heads, Band(c.window // 2), c.dropout)
+        self.attention = LongformerAttention(dim, heads, Band(window // 2), dropout)
         self.norm, self.mlp = nn.LayerNorm(dim, eps=1e-12), Mlp(dim, hidden)
-        self.norm_mlp, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
+        self.norm_mlp, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "b t d"], cls: Float[Tensor, "b 1 d"]
@@ -180,7 +180,7 @@ class VTN(nn.Module):
         self.time_embed = nn.Parameter(table, requires_grad=c.positions == "learned")
         self.type_embed = nn.Parameter(torch.empty(2, dim).normal_(std=0.02))  # of frames, of the class token
         self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
-        self.blocks = nn.ModuleList(Block(dim, hidden, c) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(Block(dim, hidden, c.heads, c.window, c.dropout) for _ in range(c.depth))
         self.head = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(c.head_dropout), nn.Linear(dim, c.classes)
         )
