@@ -419,7 +419,9 @@ def test_the_mask_is_what_gradients_reach(scheme, changes):
     grid = Grid(2, 6, 7)
     queries = scheme.queries.shrink(grid)
     table = Grid(*(max(n, m) for n, m in zip(queries, scheme.keys.shrink(grid), strict=True)))
-    attention = PooledAttention(MViTConfig(**changes), 8, 8, 2, grid, scheme, table).double().eval()
+    c = MViTConfig(**changes)
+    plain = c.pooling, POSITIONS[c.positions], c.pool_residual
+    attention = PooledAttention(8, 8, 2, grid, scheme, table, *plain).double().eval()
     places = scheme.queries.stride
 
     def layer(x: torch.Tensor) -> torch.Tensor:
@@ -566,9 +568,10 @@ import resource, torch
 from course_lib.models import build
 with torch.device("meta"):
     attention = build("mvitv2_l_40x3").blocks[2].attention
-from course_lib.models.mvit import VARIANTS, PooledAttention
+from course_lib.models.mvit import POSITIONS, VARIANTS, PooledAttention
 c = VARIANTS["mvitv2_l_40x3"]
-attention = PooledAttention(c, 144, 288, 4, c.grid, attention.scheme, c.grid)
+plain = c.pooling, POSITIONS[c.positions], c.pool_residual
+attention = PooledAttention(144, 288, 4, c.grid, attention.scheme, c.grid, *plain)
 with torch.inference_mode():
     attention(torch.randn(1, 1 + c.grid.size, 144))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

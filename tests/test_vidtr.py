@@ -23,7 +23,6 @@ from course_lib.models.vidtr import (
     VARIANTS,
     Mix,
     SeparableAttention,
-    VidTrConfig,
 )
 from course_lib.official import load
 
@@ -219,7 +218,7 @@ def test_the_mask_is_what_gradients_reach_and_the_fold_is_masked_attention(schem
 def test_time_then_space_reaches_every_token_in_one_layer(separate):
     """The corner that answers hears of class tokens alone along time, and of all patches once space has followed."""
     torch.manual_seed(0)
-    attention = SeparableAttention(VidTrConfig(dim=8, heads=2, dropout=0.0), separate).double()
+    attention = SeparableAttention(8, 2, 0.0, separate).double()
     time, space = FLAT_TIME.mask((3, 4)), FLAT_SPACE.mask((3, 4))
     assert torch.equal(reach(attention, (3, 4)), then(time, space))
     assert then(time, space).all()
@@ -228,7 +227,7 @@ def test_time_then_space_reaches_every_token_in_one_layer(separate):
 
 def test_space_attends_by_the_queries_and_keys_that_time_used():
     torch.manual_seed(0)
-    attention = SeparableAttention(VidTrConfig(dim=8, heads=1, dropout=0.0)).double()
+    attention = SeparableAttention(8, 1, 0.0).double()
     x = noise(1, 3, 4, 8)
     q, k, v = attention.qkv(x)[0].chunk(3, dim=-1)  # t n d
     along_time = torch.einsum("tnd,und->ntu", q, k).div(8**0.5).softmax(-1)
