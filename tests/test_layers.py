@@ -195,7 +195,7 @@ def test_image_weights_report_what_was_loaded_fresh_and_left_over():
     net = nn.ModuleDict({"a": nn.Conv3d(1, 2, (2, 3, 3)), "b": nn.Linear(2, 2)})
     kernel = random(2, 1, 3, 3)
     report = load_image_weights(
-        net, {"stem": kernel, "a.bias": torch.ones(2), "head": torch.ones(1)}, {"a.weight": "stem"}
+        net, {"stem": kernel, "a.bias": torch.ones(2), "head": torch.ones(1)}, [("a.weight", "stem", None)]
     )
     assert report.loaded == ("a.weight", "a.bias")
     assert report.fresh == ("b.weight", "b.bias") and report.left_over == ("head",)

@@ -106,7 +106,9 @@ def gather(
     ours: Mapping[str, Tensor], state: Mapping[str, Tensor], entries: Iterable[Entry]
 ) -> tuple[dict[str, Tensor], set[str], list[str]]:
     """Our tensors made from official ones, the names of those, and what is missing or misshapen, in words."""
-    filled, used, problems = {}, set(), []
+    filled: dict[str, Tensor] = {}
+    used: set[str] = set()
+    problems: list[str] = []
     for name, official, how in entries:
         parts = _parts(official)
         used.update(parts)
