@@ -487,5 +487,5 @@ def test_the_released_format_is_strict_both_ways(name):
     with pytest.raises(ValueError, match=r"unexpected: encoder\.extra"):
         load(net, {**state, "encoder.extra": torch.zeros(1)}, "gluonmm")
     longer = torch.zeros(1, state["pos_embedding"].shape[1] + 197, 768, device="meta")
-    with pytest.raises(ValueError, match=r"misshapen: pos_embedding .* for code"):
+    with pytest.raises(ValueError, match=r"misshapen: pos_embedding .* for pos_embed"):
         load(net, {**state, "pos_embedding": longer}, "gluonmm")
