@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from video_files import (
     FRAMES,
+    Recipe,
     by_an_old_x264,
+    make,
     with_a_turn_sent,
     with_parameter_sets_sent_once,
     write,
@@ -43,6 +45,13 @@ def test_files_of_a_newer_x264_or_in_other_profiles_are_read_by_groups(tmp_path)
         assert index_packets(path).jumps == jumps
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
+def test_packets_of_interlaced_h264_are_not_taken_for_frames(pixels, tmp_path):
+    for interlaced in (False, True):
+        path = make(Recipe("libx264", pixels, "mp4", interlaced=interlaced), tmp_path)
+        assert index_packets(path).exact is not interlaced
+
+
 def test_parameter_sets_that_every_key_frame_brings_are_no_obstacle(tmp_path):
     codec = {"codec": "libx265", "x265-params": "keyint=10:min-keyint=10:repeat-headers=1:open-gop=0:log-level=none"}
     assert index_packets(write(tmp_path / "a.mp4", **codec)).jumps
@@ -73,6 +82,7 @@ def test_a_turn_that_every_frame_says_is_made_and_one_that_some_say_is_refused_b
     assert (probe(path).height, probe(path).width) == (64, 48) and check(path) is None
     for some in (range(1), range(0, FRAMES, 10), range(3, 4)):
         path = with_a_turn_sent(tmp_path / "some.mp4", some)
-        with pytest.raises(VideoError, match=r"some frames only how they are turned \(SEI display orientation\)"):
-            read_frames(path, [5, 30])
+        for asked in ([5], [5, 30]):
+            with pytest.raises(VideoError, match=r"some frames only how they are turned \(SEI display orientation\)"):
+                read_frames(path, asked)
         assert "SEI display orientation" in check(path)
