@@ -16,7 +16,7 @@ from tqdm import tqdm
 from course_lib.files import atomic_path, read_json, write_json
 from course_lib.machine import machine
 from course_lib.paths import DATA
-from course_lib.profiles import Profile
+from course_lib.profiles import Profile, forecast
 
 MINUTES = DATA / "results" / "minutes.json"
 
@@ -40,15 +40,24 @@ def execute(path: Path, profile: Profile) -> None:
         )
         client.execute()
     minutes = (time.monotonic() - start) / 60
-    with atomic_path(path) as part:
-        nbformat.write(tidy(notebook), part)
-
+    said = forecast(path.stem, profile)
     record = read_json(MINUTES) or {}
     unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is in bytes there, in KiB elsewhere
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
     record.setdefault(path.stem, {})[profile.name] = run
     write_json(MINUTES, record)
+    with atomic_path(path) as part:
+        nbformat.write(with_forecast(tidy(notebook), said, forecast(path.stem, profile)), part)
+
+
+def with_forecast(notebook: NotebookNode, before: str, after: str) -> NotebookNode:
+    """What the first cell said of the run before this one becomes what has now been measured."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = output.text.replace(before, after)
+    return notebook
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
@@ -64,7 +73,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         kept = []
         for output in cell.outputs:
             data = output.get("data", {})
-            if data.pop(view, None) is None or "image/png" in data:
+            if data.pop(view, None) is None or "text/html" in data:
                 kept.append(output)
         cell.outputs = kept
     return notebook

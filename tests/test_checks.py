@@ -9,15 +9,18 @@ from torch import nn
 
 from course_lib.grading.checks import (
     Verdict,
+    attends_as,
     judge,
+    judge_all,
     parameter_count,
     reaches_exactly,
     same_numbers,
+    same_outputs,
     same_shape,
     same_value,
 )
 from course_lib.layers.attention import GridAttention
-from course_lib.layers.schemes import SPACE, TIME
+from course_lib.layers.schemes import JOINT, SPACE, TIME, WIDTH
 
 GRID = (2, 2, 3)
 
@@ -96,7 +99,8 @@ def test_a_function_that_stops_is_an_answer_not_a_crash():
     assert "stops with ZeroDivisionError" in str(judge(lambda found: same_value(found, 1), lambda x: x / 0, 1))
     assert judge(lambda found: same_value(found, 3), lambda x, y: x + y, 1, 2)
     assert "stops with ZeroDivisionError" in str(reaches_exactly(lambda x: x / (1 // 0), TIME, GRID))
-    assert "stops with AttributeError" in str(reaches_exactly(lambda x: None, TIME, GRID))
+    assert "nothing there yet" in str(reaches_exactly(lambda x: None, TIME, GRID))
+    assert "did you swap" in str(reaches_exactly(lambda x: x.transpose(2, 3), TIME, GRID))
 
 
 def test_parameters_are_counted():
@@ -116,3 +120,42 @@ def test_single_answers_are_compared_in_their_unit():
 def test_the_first_failure_speaks():
     right, wrong = Verdict(True, "yes"), Verdict(False, "no")
     assert right & right and str(right & wrong) == "Not yet: no" == str(wrong & right)
+
+
+def test_a_constant_does_not_pass_where_several_inputs_are_tried():
+    asked = {(8, 14): lambda found: same_value(found, 112), (3, 5): lambda found: same_value(found, 15)}
+    assert judge_all(lambda h, w: h * w, asked)
+    assert str(judge_all(lambda h, w: 112, asked)) == "Not yet: for 3, 5: 112 is too large"
+    assert str(judge_all(lambda h, w: None, asked)) == "Not yet: nothing there yet"
+    assert not judge_all(lambda h, w: 0, {})
+
+
+def test_the_wrong_one_of_several_outputs_is_named():
+    x, cls = torch.randn(1, 2, 3), torch.randn(1, 1, 3)
+    expected = {"patches": (x, "b n d"), "class token": (cls, "b 1 d")}
+    assert same_outputs((x, cls), expected)
+    assert str(same_outputs((x, cls * 2), expected)).startswith("Not yet: class token: the shape is right, the numbers")
+    assert "patches: expected b n d = (1, 2, 3), you have (1, 3, 2)" in str(same_outputs((x.mT, cls), expected))
+    assert "expected 2 tensors, patches and class token; you have a Tensor" in str(same_outputs(x, expected))
+    assert "nothing there yet" in str(same_outputs((None, None), expected))
+
+
+def test_attention_is_judged_by_its_reach_before_its_numbers():
+    assert attends_as(lambda attend, x: WIDTH.apply(attend, x), WIDTH)
+    wrong = str(attends_as(lambda attend, x: SPACE.apply(attend, x), WIDTH))
+    assert "token (t=0, h=0, w=0) sees what it should not: token (t=0, h=1, w=0)" in wrong and "numbers" not in wrong
+    scaled = str(attends_as(lambda attend, x: 2 * WIDTH.apply(attend, x), WIDTH))
+    assert "all yours are 2 times what they should be" in scaled
+    assert str(attends_as(lambda attend, x: None, WIDTH)).startswith("Not yet: nothing there yet")
+    assert "stops with ZeroDivisionError" in str(attends_as(lambda attend, x: 1 / 0, WIDTH))
+
+
+def test_the_class_token_is_judged_too():
+    def last_frame(attend, x, cls):
+        patches, _ = SPACE.apply(attend, x, cls)
+        return patches, SPACE.apply(attend, x[:, -1:], cls)[1]
+
+    assert attends_as(lambda attend, x, cls: SPACE.apply(attend, x, cls), SPACE, class_token=True)
+    assert "class token: the shape is right" in str(attends_as(last_frame, SPACE, class_token=True))
+    assert "sees what it should not" in str(attends_as(lambda *all: JOINT.apply(*all), SPACE, class_token=True))
+    assert "nothing there yet" in str(attends_as(lambda *all: (None, None), SPACE, class_token=True))

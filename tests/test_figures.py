@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import html
+import importlib
+import inspect
 import io
+import pkgutil
+import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -10,16 +18,26 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+import course_lib
+from course_lib.analysis.branches import residual_branches
 from course_lib.analysis.maps import attention_maps
-from course_lib.figures import BLUE, RED, png
+from course_lib.figures import BLUE, RED, picture, png, source, table
+from course_lib.figures.blocks import block_diagram, block_words
 from course_lib.figures.clips import boxes, picks, strips
+from course_lib.figures.code import narrow
 from course_lib.figures.costs import crossing
 from course_lib.figures.curves import LiveCurve, curves, smooth
-from course_lib.figures.masks import schemes_picture
+from course_lib.figures.masks import schemes_picture, schemes_words
 from course_lib.grid import Grid
 from course_lib.layers.attention import record_attention
-from course_lib.layers.schemes import TIME
+from course_lib.layers.schemes import SPACE, TIME
 from course_lib.models import build
+
+
+def picture_in(page: str) -> tuple[str, bytes]:
+    """Alt text and content of the one picture of a page."""
+    ((alt, data),) = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', page)
+    return html.unescape(alt), base64.b64decode(data)
 
 
 def test_the_drawn_scheme_is_its_mask():
@@ -59,24 +77,31 @@ def test_curves_differ_in_stroke_as_well_as_in_colour():
 
 
 def test_lines_cross_where_arithmetic_says():
-    assert crossing([1, 2, 3], [1, 2, 3], [2, 2.5, 2]) == pytest.approx(2 + 0.5 / 1.5)
-    assert crossing([1, 2], [1, 1], [2, 2]) is None
+    at = [1, 2, 4, 9]
+    cheap, dear = [10 * x + 30 for x in at], [x * x + 10 * x for x in at]  # meet at the square root of 30
+    assert crossing(at, dear, cheap) == pytest.approx(30**0.5, rel=1e-12)
+    assert crossing(at[:3], dear[:3], cheap[:3]) is None  # only beyond the end
+    assert crossing(at, cheap, dear) is None  # there it rises above
+    with pytest.raises(ValueError, match="give 3 or more"):
+        crossing([1, 2], [1, 1], [2, 2])
+    with pytest.raises(ValueError, match="not quadratic in"):
+        crossing(at, dear, [x**3 for x in at])
 
 
 def test_a_live_curve_draws_itself_and_says_so_in_words(monkeypatch):
     updates = []
 
     class Handle:
-        def update(self, data, metadata, raw):
-            updates.append((data, metadata))
+        def update(self, data, raw):
+            updates.append(data)
 
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: Handle())
     with LiveCurve(10, "M", past=[(2.0, 0.1)], seconds=1e9) as live:
         live.bar.disable = True
         live.add(1.0, 0.5)
-    data, metadata = updates[-1]
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert "2 of 10 steps" in metadata["image/png"]["alt"] and "1.500" in metadata["image/png"]["alt"]
+    alt, content = picture_in(updates[-1]["text/html"])
+    assert Image.open(io.BytesIO(content)).width > 300
+    assert "2 of 10 steps" in alt and "1.500" in alt
 
 
 def test_a_figure_becomes_a_png():
@@ -172,3 +197,73 @@ def test_strips_are_as_wide_as_asked_unless_they_would_not_fit():
     clip = np.zeros((4, 8, 8, 3), np.uint8)
     assert strips([clip], side=0.5).get_figwidth() == pytest.approx(4 * 0.5 + 1.4)
     assert strips([clip] * 2, side=9).get_figwidth() == pytest.approx(10.5 + 1.4)
+
+
+def test_words_count_what_the_picture_colours():
+    grid = Grid(3, 2, 2)
+    words = schemes_words({"divided": [(s.name, s.mask(grid).numpy()) for s in (TIME, SPACE)]}, grid, (1, 0, 1))
+    assert "at frame 1, row 0, column 1" in words and "divided: time 1+1+1, space 0+4+0" in words
+
+
+def test_a_picture_carries_its_words_where_html_has_them():
+    alt, content = picture_in(picture(b"\x89PNG", 'say "a < b"')["text/html"])
+    assert (alt, content) == ('say "a < b"', b"\x89PNG")
+
+
+def test_a_block_is_drawn_from_what_it_runs():
+    net = build("timesformer_tiny")
+    branches = residual_branches(net.blocks[0], torch.zeros(1, 8, 4, 4, 64), torch.zeros(1, 1, 64))
+    assert branches == {
+        "time attention": ["norm", "time attention", "linear"],
+        "space attention": ["norm", "space attention"],
+        "MLP": ["norm", "MLP"],
+    }
+    (axis,) = block_diagram(branches).axes
+    drawn = [text.get_text().replace("\n", " ") for text in axis.texts]
+    assert drawn.count("norm") == drawn.count("+") == 3 and drawn.count("linear") == 1 and "space attention" in drawn
+    assert "time attention: norm, time attention, linear" in block_words(branches)
+    with pytest.raises(ValueError, match="no pre-norm branches"):
+        residual_branches(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+def library() -> list:
+    """Every function and class of course_lib."""
+    names = [found.name for found in pkgutil.walk_packages(course_lib.__path__, "course_lib.")]
+    things = [(name, thing) for name in names for thing in vars(importlib.import_module(name)).values()]
+    kinds = (inspect.isfunction, inspect.isclass)
+    return [
+        thing for name, thing in things if getattr(thing, "__module__", "") == name and any(k(thing) for k in kinds)
+    ]
+
+
+def test_narrow_code_is_the_same_program_and_fits_the_page():
+    wide = 0
+    for thing in library():
+        try:
+            code = inspect.getsource(thing)
+        except OSError:  # named tuples and the like
+            continue
+        narrowed = narrow(code)
+        before, after = (ast.dump(ast.parse(textwrap.dedent(text))) for text in (code, narrowed))
+        assert re.sub(r"(\\n|\s)+", " ", before) == re.sub(r"(\\n|\s)+", " ", after), thing
+        for line in narrowed.splitlines():
+            wide += len(line) > 84
+            assert len(line) <= 84 or " " not in line.strip() or 'f"' in line, line  # braces of a long f-string
+    assert wide <= 20
+
+
+def test_narrow_breaks_after_a_comma_and_moves_comments_up():
+    code = "def f():\n    return call(first_argument, second_argument)  # why\n"
+    wanted = "def f():\n    # why\n    return call(first_argument,\n        second_argument)\n"
+    assert narrow(code, 36) == wanted
+    text = narrow('x = g("one two three four five six")\n', 24)
+    assert text == 'x = g("one two three "\n    "four five six")\n'
+
+
+def test_source_shows_one_thing_and_tables_scroll(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    source(picture_in)
+    table(["a", "b"], [[1, 2]])
+    assert shown[0].data.startswith("```python\ndef picture_in") and shown[0].data.endswith("```")
+    assert 'overflow-x: auto">\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n</div>' in shown[1].data

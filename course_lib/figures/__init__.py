@@ -5,12 +5,16 @@ In a notebook `show` displays a figure with a text for those who cannot see it, 
 
 from __future__ import annotations
 
+import base64
+import html
 import inspect
 import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from course_lib.figures.code import narrow
 
 # Okabe and Ito's colours, told apart with every kind of colour vision
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -27,24 +31,37 @@ def line_style(i: int) -> dict[str, Any]:
 
 def show(figure: Figure, alt: str) -> None:
     """Display `figure` under this cell; `alt` says in words what it shows."""
-    from IPython.display import Image, display
+    from IPython.display import display
 
-    display(Image(png(figure), format="png", alt=alt))
+    display(picture(png(figure), alt), raw=True)
+
+
+def picture(content: bytes, alt: str) -> dict[str, str]:
+    """A PNG as what a notebook stores and shows.
+
+    As HTML, since neither JupyterLab nor nbconvert makes an alt text of an image's metadata. The white frame keeps a
+    figure readable in a dark theme.
+    """
+    data = base64.b64encode(content).decode()
+    style = "max-width: 100%; height: auto; background: white"
+    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="{style}">'
+    return {"text/html": image, "text/plain": alt}
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> None:
-    """Display rows as a Markdown table."""
+    """Display rows as a Markdown table, which scrolls by itself where the page is too narrow for it."""
     from IPython.display import Markdown, display
 
     lines = [header, ["---"] * len(header), *rows]
-    display(Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)))
+    text = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    display(Markdown(f'<div style="overflow-x: auto">\n\n{text}\n\n</div>'))
 
 
-def source(*things: type | Callable) -> None:
-    """Display how the library writes these functions and classes."""
+def source(thing: type | Callable) -> None:
+    """Display how the library writes this function or class, no line wider than the page."""
     from IPython.display import Markdown, display
 
-    display(Markdown("\n".join(f"```python\n{inspect.getsource(thing)}```" for thing in things)))
+    display(Markdown(f"```python\n{narrow(inspect.getsource(thing))}```"))
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:

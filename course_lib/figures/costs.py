@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from course_lib.figures import line_style
@@ -33,9 +34,20 @@ def cost_lines(
 
 
 def crossing(at: Sequence[float], first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Where the second line falls below the first, by straight interpolation; None if it never does."""
-    for i in range(1, len(at)):
-        before, after = second[i - 1] - first[i - 1], second[i] - first[i]
-        if before >= 0 > after:
-            return at[i - 1] + (at[i] - at[i - 1]) * before / (before - after)
-    return None
+    """Where the second cost falls below the first, exactly; None if it never does between the ends of `at`.
+
+    For costs that are quadratic in `at`, as those of attention are in the number of tokens: three points fix the
+    difference. ValueError for fewer points, or for others that contradict the three.
+    """
+    if len(at) < 3:
+        raise ValueError(f"{len(at)} points do not fix a quadratic cost: give 3 or more")
+    x, gap = np.asarray(at, float), np.asarray(second, float) - np.asarray(first, float)
+    quadratic = np.polynomial.Polynomial.fit(x, gap, 2)
+    off = np.abs(quadratic(x) - gap).max()
+    if off > 1e-6 * np.abs(first).max():
+        raise ValueError(
+            f"the costs are not quadratic in {list(at)}: off by up to {off:.3g}; choose other units for at"
+        )
+    roots = [float(root.real) for root in quadratic.roots() if abs(root.imag) < 1e-9]
+    falls = [root for root in roots if min(at) <= root <= max(at) and quadratic.deriv()(root) < 0]
+    return falls[0] if falls else None

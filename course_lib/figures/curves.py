@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from course_lib.figures import COLOURS, line_style, png
+from course_lib.figures import COLOURS, line_style, picture, png
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -69,11 +69,7 @@ class LiveCurve:
 
     def draw(self) -> None:
         if self.values and self.handle is not None:
-            self.handle.update(
-                {"image/png": png(self.figure()), "text/plain": self.words()},
-                metadata={"image/png": {"alt": self.words()}},
-                raw=True,
-            )
+            self.handle.update(picture(png(self.figure()), self.words()), raw=True)
         self.drawn = time.monotonic()
 
     def figure(self) -> Figure:

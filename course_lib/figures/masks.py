@@ -50,3 +50,22 @@ def schemes_picture(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=9, frameon=False, ncols=1
         )
     return figure
+
+
+def schemes_words(
+    schemes: Mapping[str, Sequence[tuple[str, Bool[np.ndarray, "n n"]]]], grid: Grid, query: tuple[int, int, int]
+) -> str:
+    """The same picture for those who cannot see it: how many patches each layer joins to the query, frame by frame."""
+    t, h, w = query
+    token = (t * grid.h + h) * grid.w + w
+    sentences = []
+    for name, steps in schemes.items():
+        layers = []
+        for step, mask in steps:
+            frames = mask[token].reshape(grid.t, -1).sum(axis=1)
+            layers.append(f"{step} {'+'.join(map(str, frames.tolist()))}")
+        sentences.append(f"{name}: {', '.join(layers)}")
+    return (
+        f"{grid.t} frames of {grid.h} by {grid.w} patches, a column for each scheme. The query is at frame {t}, "
+        f"row {h}, column {w}. Patches that it attends to, frame by frame, in each layer: {'; '.join(sentences)}."
+    )

@@ -7,7 +7,7 @@ answer. Comparisons are by shape, numbers, reach and counts, so that it does not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from course_lib.analysis.reach import reach
 from course_lib.grid import Grid
+from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.schemes import Scheme
 
+NOTHING = "nothing there yet"
 WORDS = {"b": "batch", "t": "time", "T": "time", "n": "space", "h": "height", "H": "height", "w": "width", "W": "width",
          "m": "keys", "d": "features", "c": "colours", "3": "colours", "head": "heads"}  # fmt: skip
 
@@ -51,6 +53,42 @@ def judge(check: Callable[[object], Verdict], function: Callable[..., object], *
         return _stopped(error)
 
 
+def judge_all(function: Callable[..., object], expected: Mapping[tuple, Callable[[object], Verdict]]) -> Verdict:
+    """`function` on several inputs, so that a constant does not pass: {inputs: check of the answer}.
+
+    The first failure speaks, and says for which inputs.
+    """
+    verdict = Verdict(bool(expected), "nothing was asked")
+    for inputs, check in expected.items():
+        verdict = judge(check, function, *inputs)
+        if not verdict:
+            asked = ", ".join(map(str, inputs))
+            return Verdict(
+                False, verdict.sentence if NOTHING in verdict.sentence else f"for {asked}: {verdict.sentence}"
+            )
+    return verdict and Verdict(True, f"{verdict.sentence}, the last of {len(expected)} that agree")
+
+
+Check = Callable[[object, Tensor, str], Verdict]
+
+
+def same_outputs(
+    found: object, expected: Mapping[str, tuple[Tensor, str]], check: Check = lambda *each: same_numbers(*each)
+) -> Verdict:
+    """Are several tensors right? `expected`: what each is called -> (the tensor, its axes), in the order returned."""
+    names = " and ".join(expected)
+    if found is None or found is ...:
+        return Verdict(False, f"{NOTHING}; {len(expected)} tensors are expected: {names}")
+    if not isinstance(found, tuple | list) or len(found) != len(expected):
+        have = f"{len(found)} of them" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+        return Verdict(False, f"expected {len(expected)} tensors, {names}; you have {have}")
+    for one, (name, (wanted, axes)) in zip(found, expected.items(), strict=True):
+        verdict = check(one, wanted, axes)
+        if not verdict:
+            return verdict if NOTHING in verdict.sentence else Verdict(False, f"{name}: {verdict.sentence}")
+    return Verdict(True, f"the numbers of {names} agree")
+
+
 def _stopped(error: Exception) -> Verdict:
     return Verdict(False, f"your function stops with {type(error).__name__}: {error}")
 
@@ -59,7 +97,7 @@ def same_shape(found: object, expected: tuple[int, ...], axes: str = "") -> Verd
     """Is `found` a tensor or array of shape `expected`? `axes` names them, as in "b t n d"."""
     name = f"{axes} = " if axes else ""
     if found is None or found is ...:
-        return Verdict(False, f"nothing there yet; a tensor of {name}{tuple(expected)} is expected")
+        return Verdict(False, f"{NOTHING}; a tensor of {name}{tuple(expected)} is expected")
     if not isinstance(found, Tensor | np.ndarray):
         return Verdict(False, f"expected a tensor of {name}{tuple(expected)}, you have a {type(found).__name__}")
     have, want = tuple(found.shape), tuple(expected)
@@ -130,6 +168,10 @@ def reaches_exactly(
     Asked of its gradients, in double precision: a module must be in evaluation mode and .double().
     """
     grid = Grid(*grid)
+    blank = torch.zeros(1, *grid, dim, dtype=torch.float64)
+    shape = judge(lambda y: same_shape(y, tuple(blank.shape), "b t h w d"), compute, blank)
+    if not shape:
+        return shape
     try:
         found = reach(compute, grid, dim)
     except Exception as error:
@@ -146,6 +188,51 @@ def reaches_exactly(
             i, j = (int(x) for x in pairs.nonzero()[0])
             sentences.append(f"token {_place(i, grid)} {kind}: token {_place(j, grid)} ({int(pairs.sum())} such pairs)")
     return Verdict(False, f"this is not {scheme.name} attention; " + "; ".join(sentences))
+
+
+def attends_as(
+    function: Callable[..., object],
+    scheme: Scheme,
+    class_token: bool = False,
+    grids: Sequence[tuple[int, int, int]] = ((2, 2, 3), (3, 4, 2)),
+) -> Verdict:
+    """Is `function(attend, x)`, tokens b t h w d to the same, attention arranged by `scheme`? Reach, then numbers.
+
+    `attend` is a layer that takes and returns rows b n d. With `class_token` it is `function(attend, x, cls)`, and
+    returns patches and class token. Asked for two clips on each of several grids.
+    """
+    generator = torch.Generator().manual_seed(0)
+    attend = MultiHeadAttention(8, 2).double().eval()
+    for weight in attend.parameters():
+        torch.nn.init.normal_(weight.data, std=0.5, generator=generator)
+
+    def tokens(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def shape(found: object, wanted: Tensor, axes: str) -> Verdict:
+        return same_shape(found, tuple(wanted.shape), axes)
+
+    verdict = Verdict(False, "nothing was asked")
+    for grid in grids:
+        given = (tokens(2, *grid, 8), *([tokens(2, 1, 8)] if class_token else []))
+        answers = scheme.apply(attend, *given)
+        parts = {"patches": (answers[0], "b t h w d"), "class token": (answers[1], "b 1 d")}
+
+        def judged(check: Check, wanted: Any = answers, parts: dict = parts) -> Callable[[object], Verdict]:
+            if class_token:
+                return lambda found: same_outputs(found, parts, check)
+            return lambda found: check(found, wanted, "b t h w d")
+
+        def patches(x: Tensor, cls: Sequence[Tensor] = given[1:]) -> Tensor:
+            found: Any = function(attend, x, *(one[:1] for one in cls))
+            return found[0] if class_token else found
+
+        verdict = judge(judged(shape), function, attend, *given)
+        verdict = verdict and reaches_exactly(patches, scheme, grid)
+        verdict = verdict and judge(judged(same_numbers), function, attend, *given)
+        if not verdict:
+            return verdict
+    return Verdict(True, f"every token reaches exactly what {scheme.name} attention lets it, and {verdict.sentence}")
 
 
 def _place(token: int, grid: Grid) -> str:
@@ -171,7 +258,7 @@ def same_value(found: object, expected: float | int | str, unit: str = "", toler
     """Is a single answer right? Numbers may differ by `tolerance` times the expected one."""
     unit = f" {unit}" if unit else ""
     if found is None or found is ...:
-        return Verdict(False, "nothing there yet")
+        return Verdict(False, NOTHING)
     if isinstance(expected, str):
         right = isinstance(found, str) and found.strip().casefold() == expected.casefold()
         return Verdict(right, f"{found}{unit}" if right else f"{found!r} is not the answer")

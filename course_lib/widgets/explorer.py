@@ -19,6 +19,7 @@ import numpy as np
 import traitlets
 from jaxtyping import UInt8
 
+from course_lib.figures import picture
 from course_lib.files import atomic_write
 from course_lib.grid import Grid
 from course_lib.widgets import stills
@@ -201,18 +202,10 @@ class AttentionExplorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live widget, and beside it a still for readers without a kernel.
 
-        Two of them: renderers that know metadata take image/png; nbconvert's default template writes an alt text only
-        where the HTML itself has one.
+        As HTML, since neither JupyterLab nor nbconvert makes an alt text of an image's metadata.
         """
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        picture, alt = self._still()
-        png = base64.b64encode(picture).decode()
-        data["text/plain"] = alt
-        data["image/png"] = png
-        data["text/html"] = (
-            f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}" style="max-width: 100%; height: auto">'
-        )
-        return data, {**metadata, "image/png": {"alt": alt}}
+        return data | picture(*self._still()), metadata
 
     def save_html(self, path: str | os.PathLike[str], title: str = "Attention explorer") -> Path:
         """Write the explorer, as it stands, as one page that needs neither kernel nor network nor library.
@@ -225,12 +218,12 @@ class AttentionExplorer(anywidget.AnyWidget):
                 "bytes, were kept out of it: pass fewer layers in maps, or a larger whole_map_bytes"
             )
         state = {name: _as_json(getattr(self, name)) for name in AttentionExplorer.class_own_traits(sync=True)}
-        picture, alt = self._still()
+        still, alt = self._still()
         parts = {
             "title": html.escape(title),
             "style": str(self._css),
             "alt": html.escape(alt),
-            "still": base64.b64encode(picture).decode(),
+            "still": base64.b64encode(still).decode(),
             "state": json.dumps(state | {"hover": -1}).replace("</", "<\\/"),
             "script": str(self._esm),
         }
