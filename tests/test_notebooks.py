@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,6 +15,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+from course_lib.profiles import PROFILES, forecast
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -32,23 +37,43 @@ def tagged(notebook, tag: str) -> list:
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
-def solve(notebook) -> None:
-    """Put each solution in place of its stub."""
-    solutions = [re.findall(r"```python\n(.*?)```", cell.source, re.S) for cell in tagged(notebook, "solution")]
-    stubs = tagged(notebook, "exercise")
-    assert all(len(found) == 1 for found in solutions), "a solution is one block of code"
-    assert len(solutions) == len(stubs)
-    for stub, (solution,) in zip(stubs, solutions, strict=True):
-        stub.source = solution
+def solutions(notebook) -> list[str]:
+    """The code of every solution, in the order of the exercises."""
+    found = [re.findall(r"```python\n(.*?)```", cell.source, re.S) for cell in tagged(notebook, "solution")]
+    assert all(len(blocks) == 1 for blocks in found), "a solution is one block of code"
+    return [block for (block,) in found]
 
 
 def verdicts(notebook) -> list[str]:
-    return [
-        output["data"]["text/plain"]
-        for cell in tagged(notebook, "check")
-        for output in cell.outputs
-        if output.output_type == "execute_result"
-    ]
+    return [verdict(cell) for cell in tagged(notebook, "check")]
+
+
+def verdict(cell) -> str:
+    (text,) = (out["data"]["text/plain"] for out in cell.outputs if out.output_type == "execute_result")
+    return text
+
+
+WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and what its check says of it
+    "00_clips": [
+        ("def to_batch(frames): return torch.from_numpy(frames).permute(3, 0, 1, 2).float()[None]", "numbers differ"),
+        ("def dense_in_the_middle(available, frames, stride): return 37 + stride * np.arange(frames)", "for|numbers"),
+        ("def symmetric(available, frames): return [(1, 12), (3, 5)]", r"symmetric\(33, 8\)"),
+        ("def within_pair(logits, labels, partner): return 0.625", "too large|too small"),
+    ],
+    "06_timesformer": [
+        (
+            "def along_width(attend, x): return rearrange(attend(rearrange(x, 'b t h w d -> (b t w) h d')), "
+            "'(b t w) h d -> b t h w d', t=x.shape[1], w=x.shape[3])",
+            r"token \(t=0, h=0, w=0\) sees what it should not",
+        ),
+        (
+            "def space_with_class_token(attend, x, cls): return SPACE.apply(attend, x, cls)[0], cls",
+            "class token: the shape is right, the numbers differ",
+        ),
+        ("def pairs_divided(t, h, w): return 319872", r"pairs_divided\(4, 6, 10\): .* too large"),
+        ("prediction = 79", "79 % is too large"),
+    ],
+}
 
 
 def test_there_are_notebooks():
@@ -71,21 +96,75 @@ def test_nbval_runs_every_notebook_in_the_smoke_profile(tmp_path):
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
 
 
-@each
-@pytest.mark.timeout(600)
-def test_every_solution_passes_its_check(path, monkeypatch):
-    for name, value in SMOKE.items():
-        monkeypatch.setenv(name, value)
-    notebook = read(path)
-    solve(notebook)
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def after_run_all(request):
+    """A notebook with its kernel still there after Run All in the smoke profile, and a way to run one more cell."""
+    path, notebook = request.param, read(request.param)
     for cell in code(notebook):
         cell.outputs = []
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-    answers = verdicts(notebook)
-    assert len(answers) == len(tagged(notebook, "check")) >= 3
-    assert all(answer.startswith("Right: ") for answer in answers), answers
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMOKE.items():
+            patch.setenv(name, value)
+        with client.setup_kernel():
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index)
+
+            def run(source: str, like=None, stops: bool = False):
+                """Run `source` in place of a cell, or as a new one at the end; the cell with its outputs."""
+                cell = nbformat.v4.new_code_cell(source)
+                if like is None:
+                    notebook.cells.append(cell)
+                else:
+                    notebook.cells[notebook.cells.index(like)] = cell
+                index = notebook.cells.index(cell)
+                with contextlib.suppress(*[CellExecutionError] * stops):
+                    client.execute_cell(cell, index)
+                if like is not None:
+                    notebook.cells[index] = like
+                return cell
+
+            yield path.stem, notebook, run
+
+
+@pytest.mark.timeout(600)
+def test_after_run_all_every_exercise_can_still_be_solved(after_run_all):
+    stem, notebook, run = after_run_all
+    exercises, checks = tagged(notebook, "exercise"), tagged(notebook, "check")
+    answers = solutions(notebook)
+    assert len(exercises) == len(checks) == len(answers) == len(WRONG[stem]) >= 3
+    for exercise, check, right, (wrong, says) in zip(exercises, checks, answers, WRONG[stem], strict=True):
+        assert verdict(check).startswith("Not yet: "), exercise.source
+        run(right, exercise)
+        assert verdict(run(check.source, check)).startswith("Right: "), right
+        run(wrong, exercise)
+        said = verdict(run(check.source, check))
+        assert said.startswith("Not yet: ") and re.search(says, said), said
+        run(right, exercise)  # later checks may use it
+
+
+@pytest.mark.timeout(600)
+def test_a_stopped_training_cell_says_so_in_one_sentence_and_goes_on(after_run_all):
+    _, notebook, run = after_run_all
+    if "stopping(" not in "".join(cell.source for cell in code(notebook)):
+        pytest.skip("trains in seconds, without a checkpoint")
+    run(
+        "def stop_after_two(self, loss, accuracy, add=LiveCurve.add):\n"
+        "    add(self, loss, accuracy)\n"
+        "    if len(self.values) == 2:\n"
+        "        raise KeyboardInterrupt\n"
+        "whole, LiveCurve.add, VERSION = LiveCurve.add, stop_after_two, 'stopped'\n"
+        "for old in (DATA / 'runs').glob('06-*-Mstopped-smoke.safetensors'): old.unlink()"
+    )
+    stopped = run("net, _ = study('divided', sets['M'])", stops=True)
+    (error,) = (output for output in stopped.outputs if output.output_type == "error")
+    assert error.traceback == ["Stopped at 2 of 6, saved; run this cell again to go on from there."]
+    run("LiveCurve.add = whole")
+    again = run(
+        "net, _ = study('divided', sets['M'])\n"
+        "print('steps', len(history(*(DATA / 'runs').glob('06-*-Mstopped-smoke.safetensors'))))"
+    )
+    assert "steps 6" in "".join(output.get("text", "") for output in again.outputs)
 
 
 @each
@@ -128,11 +207,43 @@ def test_stored_outputs_come_from_a_real_run_not_from_smoke(path):
 
 @each
 def test_every_stored_picture_has_words_for_those_who_cannot_see_it(path):
+    pictures = 0
     for cell in code(read(path)):
         for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt", "")
-                assert len(alt) > 20, f"no alt text: {cell.source[:80]}"
+            data = output.get("data", {})
+            assert "image/png" not in data, f"an image without HTML has no alt text: {cell.source[:80]}"
+            images = re.findall(r"<img[^>]*>", data.get("text/html", ""))
+            for image in images:
+                (alt,) = re.findall(r' alt="([^"]*)"', image)
+                assert len(alt) > 20 and "data:image/png" in image, cell.source[:80]
+            pictures += len(images)
+    assert pictures >= 8
+
+
+@each
+def test_the_exported_page_has_an_alt_text_for_every_picture(path):
+    page, _ = HTMLExporter().from_notebook_node(read(path))
+    images = re.findall(r"<img[^>]*>", page)
+    assert len(images) >= 8 and all(re.search(r' alt="[^"]{20,}"', image) for image in images)
+
+
+@each
+def test_the_forecast_is_what_was_measured(path):
+    """The first cell says what the run took of which the outputs are stored."""
+    said = "".join(output.get("text", "") for cell in code(read(path)) for output in cell.outputs)
+    assert forecast(path.stem, PROFILES["cpu"]) in said
+
+
+@each
+def test_code_fits_the_page(path):
+    notebook = read(path)
+    outputs = [output.get("data", {}) for cell in code(notebook) for output in cell.outputs]
+    shown = [data["text/markdown"] for data in outputs if "text/markdown" in data]
+    blocks = [block for text in shown for block in re.findall(r"```python\n(.*?)```", text, re.S)]
+    for source in [cell.source for cell in code(notebook)] + blocks + solutions(notebook):
+        assert max(map(len, source.splitlines()), default=0) <= 84, source
+    calls = [line for cell in code(notebook) for line in cell.source.splitlines() if line.startswith("source(")]
+    assert calls and not any("," in call for call in calls), "one class a call"
 
 
 @each

@@ -62,9 +62,9 @@ def judge_all(function: Callable[..., object], expected: Mapping[tuple, Callable
     for inputs, check in expected.items():
         verdict = judge(check, function, *inputs)
         if not verdict:
-            asked = ", ".join(map(str, inputs))
+            asked, name = ", ".join(map(str, inputs)), getattr(function, "__name__", "your function")
             return Verdict(
-                False, verdict.sentence if NOTHING in verdict.sentence else f"for {asked}: {verdict.sentence}"
+                False, verdict.sentence if NOTHING in verdict.sentence else f"{name}({asked}): {verdict.sentence}"
             )
     return verdict and Verdict(True, f"{verdict.sentence}, the last of {len(expected)} that agree")
 
