@@ -13,11 +13,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
+from course_lib.analysis.cost import cost
+from course_lib.figures.costs import crossing
+from course_lib.grid import Grid
+from course_lib.models import build
+from course_lib.models.timesformer import ATTENTION
 from course_lib.profiles import PROFILES, forecast
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
@@ -274,3 +281,36 @@ def test_every_code_name_of_the_glossary_exists():
     for (name,) in names:
         module, thing = name.rsplit(".", 1)
         assert hasattr(importlib.import_module(module), thing), name
+
+
+def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
+    """Numbers in prose: each is counted here, and its sentence is in the notebook."""
+    (path,) = (path for path in NOTEBOOKS if path.stem == "06_timesformer")
+    prose = " ".join(" ".join(cell.source.split()) for cell in read(path).cells if cell.cell_type == "markdown")
+
+    def pairs(name: str, grid: Grid) -> int:
+        return sum(scheme.computed(grid) for scheme in ATTENTION[name](grid))
+
+    def gmacs(name: str, frames: int = 8, size: int = 224) -> float:
+        with torch.device("meta"):
+            net = build("timesformer_b_8x224", attention=name, frames=frames, size=size)
+        return cost(net, (1, 3, frames, size, size)).macs / 1e9
+
+    small, base = Grid(4, 8, 8), Grid(8, 14, 14)
+    share = pairs("divided", small) / small.size**2
+    assert f"divided attention computes {100 * share:.0f} % of the pairs" in prose
+    assert f"for 8 x 14 x 14 and divided attention {pairs('divided', base):,}".replace(",", " ") in prose
+    joint, divided = gmacs("joint"), gmacs("divided")
+    assert f"{divided:.0f} against {joint:.0f} G" in prose
+    assert f"{gmacs('joint', 96) / gmacs('divided', 96):.1f} in favour of divided" in prose
+    at = (2, 8, 32)
+    frames = crossing(at, [gmacs("joint", f) for f in at], [gmacs("divided", f) for f in at])
+    assert 10 < frames < 11 and prose.count("between 10 and 11 frames") == 2
+    sizes = (112, 224, 448)
+    places = [(size / 16) ** 2 for size in sizes]
+    tokens = crossing(places, *([gmacs(name, size=size) for size in sizes] for name in ("joint", "divided")))
+    assert f"{16 * tokens**0.5:.0f} pixels" in prose and prose.count(f"at {16 * tokens**0.5:.0f} pixels") == 2
+    assert gmacs("joint", 10) < gmacs("divided", 10) and gmacs("joint", 11) > gmacs("divided", 11)
+    frames = np.arange(8)
+    apart = np.abs(frames[:, None] - frames).mean()
+    assert f"uniform attention over 8 frames would give {apart:.2f}" in prose
