@@ -6,8 +6,9 @@ import os
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
-from lab import kernel_eval, lab_server, open_notebook, run_all, watch
+from lab import kernel_eval, lab_server, open_notebook, run_all, set_theme, watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -21,16 +22,21 @@ COLOUR = """([canvas, x, y]) => {
 
 
 @pytest.fixture(scope="module")
-def lesson(browser):
-    with lab_server(NOTEBOOKS, env={"COURSE_PROFILE": "smoke", "COURSE_CLIPS": ""}) as server:
-        page = browser.new_page(viewport={"width": 1400, "height": 1100})
-        seen = watch(page)
-        open_notebook(page, server, LESSON)
-        page.set_default_timeout(300_000)
-        run_all(page)
-        page.set_default_timeout(30_000)
-        yield page, seen
-        page.close()
+def server():
+    with lab_server(NOTEBOOKS, env={"COURSE_PROFILE": "smoke", "COURSE_CLIPS": ""}) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lesson(browser, server):
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    seen = watch(page)
+    open_notebook(page, server, LESSON)
+    page.set_default_timeout(300_000)
+    run_all(page)
+    page.set_default_timeout(30_000)
+    yield page, seen
+    page.close()
 
 
 def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
@@ -72,3 +78,43 @@ def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
     if folder := os.environ.get("COURSE_SCREENSHOTS"):
         canvas.scroll_into_view_if_needed()
         page.screenshot(path=str(Path(folder) / "lesson.png"))
+
+
+IMAGES = """() => [...document.querySelectorAll(".jp-OutputArea-output img")]
+    .map(image => [image.alt, image.naturalWidth])"""
+WIDE = """() => [...document.querySelectorAll(".jp-CodeCell .cm-scroller, .jp-OutputArea-output pre")]
+    .filter(code => code.scrollWidth > code.clientWidth + 1).map(code => code.innerText)"""
+TABLES = """() => [...document.querySelectorAll(".jp-OutputArea-output table")]
+    .map(table => getComputedStyle(table.parentElement).overflowX)"""
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), ids=lambda path: path.stem)
+def test_stored_pictures_have_words_and_code_does_not_scroll_sideways(browser, server, path):
+    """As it is stored, without running a cell, in a window of 1280 pixels, in both themes."""
+    stored = "".join(
+        output.get("data", {}).get("text/html", "")
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ).count("<img ")
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        set_theme(server, theme)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        open_notebook(page, server, path.name)
+        page.wait_for_function(f"() => document.querySelectorAll('.jp-OutputArea-output img').length === {stored}")
+        images = page.evaluate(IMAGES)
+        assert stored >= 8 and all(len(alt) > 20 and width > 100 for alt, width in images), images
+        assert page.evaluate(WIDE) == []
+        assert set(page.evaluate(TABLES)) == {"auto"}
+        if path.name == LESSON:  # equations are typeset
+            page.wait_for_function("() => document.querySelectorAll('mjx-container').length >= 4")
+        if folder := os.environ.get("COURSE_SCREENSHOTS"):
+            page.locator(".jp-OutputArea-output img").nth(1).scroll_into_view_if_needed()
+            page.screenshot(path=str(Path(folder) / f"{path.stem}-{theme[11:].lower()}.png"))
+        page.close()
+    set_theme(server, "JupyterLab Light")
+
+
+def test_pictures_made_in_a_run_have_words_too(lesson):
+    page, _ = lesson
+    images = page.evaluate(IMAGES)
+    assert len(images) >= 8 and all(len(alt) > 20 and width > 100 for alt, width in images), images
