@@ -39,7 +39,7 @@ from video_files import (
     write,
 )
 
-from course_lib.video import MachineError, VideoError, check, decode, probe, read_frames, worker
+from course_lib.video import MachineError, VideoError, check, decode, demux, probe, read_frames, worker
 from course_lib.video.demux import MACHINE, index_packets
 
 OPEN = "open-gop=1"
@@ -636,8 +636,19 @@ def test_what_the_system_refuses_to_ffmpeg_is_no_verdict_either(number, video, m
         raise av.error.OSError(number, os.strerror(number))
 
     monkeypatch.setattr(av, "open", refuse)
+    monkeypatch.setattr(demux, "_memory_left", lambda: False)
     with pytest.raises(MachineError, match=os.strerror(number)):
         index_packets(video("closed.mp4"))
+
+
+def test_a_file_that_asks_for_absurd_memory_is_damaged(video, monkeypatch):
+    def refuse(*args, **options):
+        raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(VideoError, match="more memory than any video needs") as damaged:
+        index_packets(video("closed.mp4"))
+    assert type(damaged.value) is VideoError
 
 
 def test_an_error_of_a_disk_is_told_from_a_cut_file(video, monkeypatch):
@@ -750,3 +761,32 @@ def test_a_real_clip_is_read_or_refused_rightly(name, real_clips):
         assert times == sorted(times)
     wanted = [pixels for i, (_, pixels) in enumerate(witness(path)) if i in asked]
     assert np.array_equal(read_frames(path, asked), np.stack(wanted[::-1]))
+
+
+PUBLIC = {  # frames, height, width of files from other projects' tests
+    "discard_first_keyframe.mp4": (25, 64, 64),
+    "h265_10bits.mp4": (30, 200, 200),
+    "no_duration.webm": (74, 720, 1280),
+    "realshort.mp4": (36, 240, 320),
+    "test_non_zero_start.mp4": (12, 112, 200),
+    "test_video_66x50.mov": (82, 50, 66),
+    "testsrc2_odd_height_vp9.mp4": (25, 241, 320),
+    "testsrc2_vp8.webm": (30, 720, 1280),
+    "transparent.webm": (150, 200, 200),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_clip_gives_the_same_frames_however_they_are_asked_for(name, real_clips):
+    path = real_clips / "public" / name
+    if not path.exists():
+        pytest.skip(f"no public/{name} among the real clips")
+    info = probe(path)
+    assert (info.frames, info.height, info.width) == PUBLIC[name] and check(path) is None
+    asked = sorted({0, 1, info.frames // 2, info.frames - 1})
+    expected = np.stack([pixels for i, (_, pixels) in enumerate(witness(path)) if i in asked])
+    assert np.array_equal(read_frames(path, asked), expected)
+    every = range(max(0, info.frames - 30), info.frames)
+    assert np.array_equal(read_frames(path, every)[-1], expected[-1])
+    for place, number in enumerate(asked):
+        assert np.array_equal(read_frames(path, [number])[0], expected[place])

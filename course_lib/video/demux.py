@@ -142,6 +142,8 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
             stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
             yield container, stream
     except av.error.FFmpegError as error:
+        if error.errno == ENOMEM and _memory_left():
+            raise VideoError(path, f"damaged: asks for more memory than any video needs; {ANEW}") from error
         if error.errno in MACHINE:
             raise MachineError(path, f"cannot be read ({error.strerror})") from error
         if error.errno == EIO:  # FFmpeg says so of cut files and of failing disks
@@ -155,6 +157,15 @@ def _moving(container: av.container.InputContainer) -> list[av.VideoStream]:
 
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     return [stream for stream in container.streams.video if not stream.disposition & still]
+
+
+def _memory_left(size: int = 2**30) -> bool:
+    """Whether this process may have another GiB; then what was refused to a decoder was beyond reason."""
+    try:
+        np.empty(size, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 def _check_readable(path: Path, whole: bool = False) -> None:
