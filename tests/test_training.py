@@ -369,6 +369,18 @@ def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own():
     assert len({tuple(epoch) for epoch in [*epochs, range(10)]}) == 4
 
 
+def test_neighbours_that_belong_together_come_in_one_batch_and_the_walk_goes_on_from_any_step():
+    clips, labels = torch.arange(12.0)[:, None, None, None, None], torch.arange(12)
+    batches_from = shuffled(clips, labels, batch=4, seed=0, prepare=torch.clone, together=2)
+    walked = walk(batches_from(0), 9)
+    assert all(numbers == of_labels for numbers, of_labels in walked)
+    shown = torch.tensor([labels for _, labels in walked])
+    assert (shown[:, 0::2] % 2 == 0).all() and torch.equal(shown[:, 1::2], shown[:, 0::2] + 1)
+    epochs = shown.reshape(3, 12).tolist()
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs) and epochs[0] != epochs[1]
+    assert walk(batches_from(4), 5) == walked[4:]
+
+
 def test_clips_that_fill_no_batch_sit_out_one_epoch_and_not_all():
     seen = [{i for _, chosen in islice(order(10, 4, 0, 2 * e), 2) for i in chosen} for e in range(20)]
     assert all(len(epoch) == 8 for epoch in seen)
@@ -426,6 +438,8 @@ def test_in_order_shows_every_clip_once_and_the_last_batch_as_short_as_it_comes(
 
 
 def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="batch=5 of 24 clips cannot keep 2 together"):
+        shuffled(*two_classes(), batch=5, seed=0, together=2)
     for make in (lambda: shuffled(*two_classes(), batch=25, seed=0), lambda: loader(Numbered(), batch=11, seed=0)):
         with pytest.raises(ValueError, match=r"batch=(25 of 24|11 of 10) clips"):
             make()

@@ -144,6 +144,15 @@ def test_only_learned_codes_learn():
     assert not build("vtn_tiny", positions="none").time_embed.any()
 
 
+def test_a_start_from_nothing_has_a_loud_time_code_and_weights_that_suit_any_width():
+    torch.manual_seed(0)
+    loud, released = build("vtn_tiny"), build("vtn_tiny", scratch=False)
+    assert 0.95 < loud.time_embed.std() < 1.05 and 0.019 < released.time_embed.std() < 0.021
+    for net, std in ((loud, (2 / (64 + 192)) ** 0.5), (released, 0.02)):
+        assert net.blocks[0].attention.qkv.weight.std().item() == pytest.approx(std, rel=0.15)
+    assert not build("vtn_tiny", positions="none").time_embed.any()
+
+
 def test_fixed_codes_are_sines_and_cosines():
     angles = torch.tensor([3.0, 0.03])
     found = sines(4, 4)[3]

@@ -19,18 +19,23 @@ def c1(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
-def tiny(profile: Profile) -> tuple[Arm, ...]:
-    """Every tiny network learns what lessons use it for: looks on A, directions on D. The blind ones stay blind."""
-    return (
-        *(Arm(network, set_name) for set_name in ("D", "A") for network in RECIPES),
-        Arm("timesformer_tiny", "D", (("attention", "joint"),)),
-        *(Arm(network, "D", change) for network, change in BLIND),
-    )
-
-
+SEES = {"nonlocal_tiny": (("network", "i3d"),)}  # non-local blocks on 2D convolutions know no order
 BLIND = (  # the reverse of a clip gets the same logits
     ("timesformer_tiny", (("attention", "space"),)),
+    ("nonlocal_tiny", ()),
     ("vtn_tiny", (("positions", "none"),)),
     ("r2plus1d_tiny", (("convolutions", "fr2d"),)),
 )
+
+
+def tiny(profile: Profile) -> tuple[Arm, ...]:
+    """Every tiny network learns what lessons use it for: directions on D, looks on A. Those blind to order stay so."""
+    return (
+        *(Arm(network, "D", SEES.get(network, ())) for network in RECIPES),
+        Arm("timesformer_tiny", "D", (("attention", "joint"),)),
+        *(Arm(network, "D", changes) for network, changes in BLIND),
+        *(Arm(network, "A") for network in RECIPES),
+    )
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "tiny": tiny}

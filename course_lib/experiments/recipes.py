@@ -24,7 +24,7 @@ RECIPES = {  # network: on A, on D
     "slowfast_tiny": (Recipe(300, 16, 1e-3), Recipe(200, 16, 1e-3)),
     "vtn_tiny": (Recipe(800, 32, 1e-3), Recipe(900, 32, 1e-3)),
     "timesformer_tiny": (Recipe(800, 32, 1e-3), Recipe(600, 32, 1e-3)),
-    "vivit_tiny": (Recipe(1000, 32, 1e-3), Recipe(700, 32, 2e-3)),
+    "vivit_tiny": (Recipe(1000, 32, 1e-3), Recipe(300, 32, 2e-3)),
     "vidtr_tiny": (Recipe(600, 32, 1e-3), Recipe(500, 32, 1e-3)),
     "cvidtr_tiny": (Recipe(600, 32, 1e-3), Recipe(600, 32, 1e-3)),
     "mvit_tiny": (Recipe(300, 16, 1e-3), Recipe(250, 16, 1e-3)),

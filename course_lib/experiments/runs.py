@@ -76,8 +76,11 @@ def recipe(profile: Profile, seed: int = 0) -> TrainConfig:
 def learn(
     net: nn.Module, data: Data, profile: Profile, seed: int = 0, checkpoint: Path | None = None
 ) -> Iterator[Step]:
-    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them."""
-    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied)
+    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them.
+
+    Where the set holds the reverse of every clip, both come in one batch: what is left to tell them apart is motion.
+    """
+    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied, together=2 if data.reversed else 1)
     return train(net, batches, recipe(profile, seed), checkpoint)
 
 

@@ -72,7 +72,7 @@ VARIANTS = {
     "r2plus1d_34": R2Plus1DConfig(depths=R34),
     "r2plus1d_r50_16x4": R2Plus1DConfig("r2plus1d_bottleneck", 16, 224, depths=R34, eps=1e-5, dropout=0.5),
     "r2plus1d_tiny": R2Plus1DConfig(  # ours: learns the generated clips on a laptop
-        size=64, depths=(1, 1, 1, 1), width=24, eps=1e-5, classes=8
+        size=64, depths=(1, 1, 1, 1), width=12, eps=1e-5, classes=8
     ),
 }
 

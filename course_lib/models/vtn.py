@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.layers.attention import RecordableAttention
-from course_lib.layers.blocks import Mlp, Recomputable, vit_init
+from course_lib.layers.blocks import Mlp, Recomputable, vit_init, xavier_init
 from course_lib.layers.conv import conv_bn, conv_init
 from course_lib.layers.inflate import ImageStart
 from course_lib.layers.resnet import stage
@@ -61,6 +61,7 @@ class VTNConfig(NetworkConfig):
     positions: str = "learned"
     dropout: float = 0.1
     head_dropout: float = 0.5
+    scratch: bool = False  # ours: a start for training from nothing, as TimeSformer has one
     classes: int = 400
 
     def validate(self) -> None:
@@ -74,7 +75,16 @@ VARIANTS = {
     "vtn_r50": VTNConfig("r50", heads=16),
     "vtn_r101": VTNConfig("r101", heads=16),
     "vtn_tiny": VTNConfig(  # ours: learns the generated clips on a laptop
-        "vit_tiny", frames=8, size=64, window=8, depth=2, heads=4, dropout=0.0, head_dropout=0.0, classes=8
+        "vit_tiny",
+        frames=8,
+        size=64,
+        window=8,
+        depth=2,
+        heads=4,
+        dropout=0.0,
+        head_dropout=0.0,
+        scratch=True,
+        classes=8,
     ),
 }
 
@@ -184,8 +194,11 @@ class VTN(nn.Module):
         self.head = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(c.head_dropout), nn.Linear(dim, c.classes)
         )
-        self.blocks.apply(vit_init)
-        self.head.apply(vit_init)
+        start = xavier_init if c.scratch else vit_init
+        self.blocks.apply(start)
+        self.head.apply(start)
+        if c.scratch and c.positions == "learned":
+            nn.init.normal_(self.time_embed, std=1.0)
 
     def forward(
         self, clip: Float[Tensor, "b 3 T H W"], frames: Int[Tensor, "b T"] | None = None

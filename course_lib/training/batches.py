@@ -38,17 +38,22 @@ def shuffled(
     batch: int,
     seed: int,
     prepare: Prepare = unit_range,
+    together: int = 1,
 ) -> Callable[[int], Iterator[Batch]]:
     """Endless shuffled batches of clips that fit in memory (of the CPU or the GPU), as bytes to save space.
 
     `prepare` turns the stored clips of one batch into b 3 T H W. It may draw from torch's global generator
-    (a random flip): `train` keeps that generator in its checkpoint.
+    (a random flip): `train` keeps that generator in its checkpoint. `together`: so many neighbours in `clips`, counted
+    from the first, always come in one batch, such as 2 for a clip and its reverse.
     """
     _require_a_batch(len(clips), batch)
+    if batch % together or len(clips) % together:
+        raise ValueError(f"batch={batch} of {len(clips)} clips cannot keep {together} together: use multiples of it")
 
     def batches_from(step: int) -> Iterator[Batch]:
-        for _, chosen in order(len(clips), batch, seed, step):
-            rows = torch.tensor(chosen, device=clips.device)
+        for _, chosen in order(len(clips) // together, batch // together, seed, step):
+            firsts = torch.tensor(chosen, device=clips.device) * together
+            rows = (firsts[:, None] + torch.arange(together, device=clips.device)).flatten()
             yield prepare(clips[rows]), labels[rows.to(labels.device)]
 
     return batches_from
