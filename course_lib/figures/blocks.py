@@ -20,11 +20,11 @@ def block_diagram(branches: Mapping[str, Sequence[str]], notes: Mapping[str, str
     width, gap = 1.55, 0.35
     columns = sum(len(layers) for layers in branches.values())
     length = columns * (width + 0.2) + len(branches) * 2 * gap + 0.6
-    figure = Figure(figsize=(min(0.62 * length + 0.4, 10.5), 2.3), layout="constrained")
+    figure = Figure(figsize=(min(0.62 * length + 0.4, 10.5), 2.0), layout="constrained")
     axis = figure.subplots()
     axis.axis("off")
     axis.set_xlim(0, length)
-    axis.set_ylim(-0.75, 2.2)
+    axis.set_ylim(-0.3, 2.2)
     arrow = dict(arrowstyle="-|>", color="0.25", linewidth=1.3, shrinkA=0, shrinkB=0)
     axis.annotate("", (length - 0.05, 0), (0.05, 0), arrowprops=arrow)
     x = 0.3
