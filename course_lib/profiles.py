@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.paths import DATA
-from course_lib.synthetic.difficulty import EASY, FULL, HAVE_DIFFICULTY, Difficulty
+from course_lib.synthetic.difficulty import EASY, FULL, Difficulty
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Profile:
     steps: int
     batch: int
     peak_lr: float
-    difficulty: Difficulty = FULL  # of the sets that have one
+    difficulty: Difficulty = FULL  # of set D
 
     def difficulty_of(self, set_name: str) -> Difficulty:
-        """What `synthetic.write.make` is to be given for a set."""
-        return self.difficulty if set_name in HAVE_DIFFICULTY else FULL
+        """What `synthetic.write.make` is to be given for a set: M, the large one, stays as hard as it can be."""
+        return self.difficulty if set_name == "D" else FULL
 
 
 PROFILES = {

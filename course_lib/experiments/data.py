@@ -31,11 +31,6 @@ class Data(NamedTuple):
     classes: tuple[str, ...]
     partner: Int[Tensor, " classes"] | None
 
-    @property
-    def reversed(self) -> bool:
-        """Is every second training clip the one before it, played backwards?"""
-        return self.partner is not None and torch.equal(self.train[0::2], self.train[1::2].flip(1))
-
 
 def load_set(
     name: str, profile: Profile, workers: int | None = None, progress: bool = True, frames: int = FRAMES

@@ -78,9 +78,10 @@ def learn(
 ) -> Iterator[Step]:
     """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them.
 
-    Where the set holds the reverse of every clip, both come in one batch: what is left to tell them apart is motion.
+    In set D a clip and its reverse come in one batch: what is left to tell them apart is motion.
     """
-    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied, together=2 if data.reversed else 1)
+    together = 2 if data.name == "D" else 1
+    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied, together=together)
     return train(net, batches, recipe(profile, seed), checkpoint)
 
 
