@@ -113,7 +113,7 @@ class GridAttention(MultiHeadAttention):
         super().__init__(dim, heads, dropout)
         self.scheme = scheme
 
-    def forward(
+    def forward(  # type: ignore[override]  # a grid in place of a row
         self, x: Float[Tensor, "b *grid d"], cls: Float[Tensor, "b 1 d"] | None = None
     ) -> Float[Tensor, "b *grid d"] | tuple[Float[Tensor, "b *grid d"], Float[Tensor, "b 1 d"]]:
         return self.scheme.apply(super().forward, x, cls)

@@ -29,7 +29,8 @@ def conv_bn(
 
     Zeros pad each side by kernel // 2, so that an odd kernel with stride 1 keeps every length.
     """
-    conv = nn.Conv3d(dim, out, kernel, stride, [size // 2 for size in kernel], bias=False)
+    t, h, w = (size // 2 for size in kernel)
+    conv = nn.Conv3d(dim, out, kernel, stride, (t, h, w), bias=False)
     return with_norm(conv, out, relu=relu, eps=eps)
 
 
@@ -40,10 +41,13 @@ class DepthwiseConv(nn.Conv3d):
     than grouped 3-D ones (tests/benchmarks/bench_conv.py). ValueError for a stride in time.
     """
 
+    padding: Axes  # never a word, as nn.Conv3d allows
+
     def __init__(self, dim: int, kernel: Axes, stride: Axes):
         if stride[0] != 1:
             raise ValueError(f"a depthwise convolution goes through time frame by frame, not by {stride[0]} frames")
-        super().__init__(dim, dim, kernel, stride, tuple(size // 2 for size in kernel), groups=dim, bias=False)
+        t, h, w = (size // 2 for size in kernel)
+        super().__init__(dim, dim, kernel, stride, (t, h, w), groups=dim, bias=False)
 
     def forward(self, x: Float[Tensor, "b d t h w"]) -> Float[Tensor, "b d s v u"]:
         frames = rearrange(x, "b d t h w -> (b t) h w d").movedim(-1, 1)

@@ -79,7 +79,7 @@ def load_image_weights(
     """
     ours, filled, wrong = net.state_dict(), {}, []
     sources = {name: (source, make) for name, source, make in entries}
-    used = set()
+    used: set[str] = set()
     for name, old in ours.items():
         inner = name.removeprefix(part)
         source, make = sources.get(inner, (inner, None))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
@@ -27,6 +30,9 @@ class RelativePositions(nn.Module):
 
     One table an axis, shared by the heads. Q is not divided by sqrt(d) here. The class token has no place, and no bias.
     """
+
+    columns: Tensor
+    hot: Tensor
 
     def __init__(self, dim: int, axes: str, lengths: Grid, queries: Grid, keys: Grid):
         super().__init__()
@@ -58,7 +64,7 @@ class RelativePositions(nn.Module):
 
     def bias(self, q: Float[Tensor, "b head n d"]) -> Float[Tensor, "b head n m"]:
         given = self(q)
-        return F.pad(sum(given[..., column] for column in self.columns), (1, 0))
+        return F.pad(reduce(add, [given[..., column] for column in self.columns]), (1, 0))
 
     def lengthen(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Longer vectors whose plain attention is the one with the bias: no matrix of n x m anywhere.

@@ -28,7 +28,7 @@ class Bottleneck(nn.Module):
         self.c = conv_bn(inner, out, (1, 1, 1), relu=False)
         same = dim == out and stride == 1
         self.shortcut = nn.Identity() if same else conv_bn(dim, out, (1, 1, 1), (1, stride, stride), relu=False)
-        nn.init.zeros_(self.c.norm.weight)
+        nn.init.zeros_(self.c.get_parameter("norm.weight"))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out t v u"]:
         return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x), inplace=True)

@@ -92,7 +92,9 @@ class TopAttention(SeparableAttention):
         super().__init__(dim, heads, dropout)
         self.time = TopTime(heads, keep)
 
-    def forward(self, x: Float[Tensor, "b t n d"]) -> tuple[Float[Tensor, "b keep n d"], Int[Tensor, "b n head keep"]]:
+    def forward(  # type: ignore[override]  # tells also which frames it kept
+        self, x: Float[Tensor, "b t n d"]
+    ) -> tuple[Float[Tensor, "b keep n d"], Int[Tensor, "b n head keep"]]:
         qkv, kept = self.time(self.qkv(x))
         return self.out(self.space(qkv)), kept
 
@@ -120,7 +122,7 @@ class Pool(nn.Module):
         kernel = before - (after - 1) * stride
         self.pool = nn.Conv1d(dim, dim, kernel, stride) if kind == "conv" else nn.AvgPool1d(kernel, stride)
         if kind == "conv":
-            nn.init.zeros_(self.pool.bias)
+            nn.init.zeros_(self.pool.get_parameter("bias"))
             self.pool.weight.data = repeat(torch.eye(dim) / kernel, "o i -> o i k", k=kernel).contiguous()
 
     def forward(self, z: Float[Tensor, "b t n d"]) -> Float[Tensor, "b tau n d"]:
@@ -141,7 +143,7 @@ class CompactBlock(Block):
         super().__init__(dim, hidden, dropout, attention)
         self.pool = Pool(pool, dim, before, after) if after < before and not topk else nn.Identity()
 
-    def forward(
+    def forward(  # type: ignore[override]  # the class token goes apart
         self,
         z: Float[Tensor, "b t n d"],
         cls: Float[Tensor, "b 1 d"],

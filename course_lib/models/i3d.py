@@ -6,6 +6,7 @@ Symbols: N frames over which a 2-D kernel is repeated, and by which it is divide
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -52,7 +53,7 @@ class Mix(NamedTuple):
         return Mix(single, middle, small, pooled)
 
 
-LAYERS = {  # figure 3
+LAYERS: dict[str, Conv | Pool | Mix] = {  # figure 3
     "conv_1a": Conv((7, 7, 7), (2, 2, 2), 64),  # halves time too
     "pool_2a": Pool((1, 3, 3), (1, 2, 2)),  # the first two pools keep time
     "conv_2b": Conv((1, 1, 1), (1, 1, 1), 64),
@@ -99,7 +100,7 @@ VARIANTS = {
 }
 
 
-def same_padding(lengths: Axes, kernel: Axes, stride: Axes) -> list[tuple[int, int]]:
+def same_padding(lengths: Sequence[int], kernel: Axes, stride: Axes) -> list[tuple[int, int]]:
     """Before and after, axis by axis: TensorFlow's SAME. It depends on the length, and the odd one comes after."""
     total = [max(k - (n % s or s), 0) for n, k, s in zip(lengths, kernel, stride, strict=True)]
     return [(pad // 2, pad - pad // 2) for pad in total]

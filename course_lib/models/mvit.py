@@ -9,7 +9,7 @@ Symbols: D width, T x H x W tokens, P pooling by a kernel k and a stride s, Q K 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -103,7 +103,7 @@ class MViTConfig(NetworkConfig):
         return Pooling(Grid(1, k, k) if self.kernel is None else Grid(*[self.kernel] * 3), Grid(1, stride, stride))
 
 
-V2 = dict(positions="relative", pool_queries=True, pool_residual=True, widen="attention")
+V2: dict[str, Any] = dict(positions="relative", pool_queries=True, pool_residual=True, widen="attention")
 VARIANTS = {  # frames x their distance
     "mvit_b_16x4": MViTConfig(),
     "mvit_b_32x3": MViTConfig(frames=32),
@@ -114,7 +114,9 @@ VARIANTS = {  # frames x their distance
         frames=40, size=312, depths=(2, 6, 36, 4), dim=144, heads=2, drop_path=0.75, **V2
     ),
 }  # fmt: skip
-TINY = dict(frames=8, size=64, depths=(1, 2, 2), dim=40, stride=4, drop_path=0.0, dropout=0.0, scratch=True, classes=8)
+TINY: dict[str, Any] = dict(
+    frames=8, size=64, depths=(1, 2, 2), dim=40, stride=4, drop_path=0.0, dropout=0.0, scratch=True, classes=8
+)
 VARIANTS["mvit_tiny"] = MViTConfig(**TINY)  # ours: learn the generated clips on a laptop
 VARIANTS["mvitv2_tiny"] = MViTConfig(**TINY, **V2)
 
@@ -130,7 +132,7 @@ class Pool(nn.Module):
         self.grid = grid
         (kernel, stride), (t, h, w) = pooling, [k // 2 for k in pooling.kernel]
         if kind == "conv":
-            self.pool = DepthwiseConv(dim, kernel, stride)
+            self.pool: nn.Module = DepthwiseConv(dim, kernel, stride)
         elif kind == "max":
             self.pool = nn.MaxPool3d(kernel, stride, (t, h, w))
         else:  # padded by hand: the module refuses grids smaller than its kernel
@@ -207,8 +209,8 @@ class Block(Recomputable):
         self.norm_mlp, self.mlp = nn.LayerNorm(inner, eps=1e-6), Mlp(inner, 4 * inner, out=out)
         self.widen = nn.Linear(dim, out) if dim < out else None
         stride = scheme.queries.stride
-        kernel = [s + 1 if s > 1 else 1 for s in stride]
-        self.pool = nn.MaxPool3d(kernel, stride, [k // 2 for k in kernel]) if max(stride) > 1 else None
+        kernel = tuple(s + 1 if s > 1 else 1 for s in stride)
+        self.pool = nn.MaxPool3d(kernel, stride, tuple(k // 2 for k in kernel)) if max(stride) > 1 else None
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b m out"]:
@@ -247,10 +249,10 @@ class MViT(nn.Module):
         super().__init__()
         self.config = c = config
         pos_std, time_std = (0.5, 1.0) if c.scratch else (0.02, 0.02)
-        self.patch_embed = nn.Conv3d(3, c.dim, KERNEL, STRIDE, [k // 2 for k in KERNEL])
+        self.patch_embed = nn.Conv3d(3, c.dim, KERNEL, STRIDE, Grid(*(k // 2 for k in KERNEL)))
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))
         if c.positions in ("space", "separate"):
-            self.pos_embed = SpaceEmbedding(*c.grid[1:], c.dim, pos_std)
+            self.pos_embed: nn.Module = SpaceEmbedding(*c.grid[1:], c.dim, pos_std)
         elif c.positions == "joint":
             self.pos_embed = JointEmbedding(c.grid, c.dim, time_std)
         if c.positions == "separate":

@@ -91,6 +91,11 @@ VARIANTS = {
 class NonLocalNet(nn.Module):
     """Clip in, logits out. C2D or I3D, with non-local blocks where the config says."""
 
+    res2: nn.Sequential
+    res3: nn.Sequential
+    res4: nn.Sequential
+    res5: nn.Sequential
+
     def __init__(self, config: NonLocalConfig):
         super().__init__()
         self.config = c = config

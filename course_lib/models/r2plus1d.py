@@ -133,7 +133,7 @@ class BottleneckBlock(nn.Module):
         self.b = with_norm(convolution(kind, inner, inner, inner, time=time, space=space, eps=eps), inner, eps=eps)
         self.c = conv_bn(inner, out, (1, 1, 1), relu=False, eps=eps)
         self.shortcut = shortcut(dim, out, time, space, eps)
-        nn.init.zeros_(self.c.norm.weight)
+        nn.init.zeros_(self.c.get_parameter("norm.weight"))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
         return F.relu(self.c(self.b(self.a(x))) + self.shortcut(x), inplace=True)
@@ -147,12 +147,17 @@ def shortcut(dim: int, out: int, time: int, space: int, eps: float) -> nn.Module
 class R2Plus1D(nn.Module):
     """Clip in, logits out: every network of the paper's table, and the R50 form that others released."""
 
+    conv2: nn.Sequential
+    conv3: nn.Sequential
+    conv4: nn.Sequential
+    conv5: nn.Sequential
+
     def __init__(self, config: R2Plus1DConfig):
         super().__init__()
         self.config = c = config
         stem, *groups = CONVOLUTIONS[c.convolutions]
         if stem == "all":
-            conv = nn.Conv3d(3, c.width, (c.frames, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
+            conv: nn.Module = nn.Conv3d(3, c.width, (c.frames, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
         else:  # released: 45 of 64 channels between the halves of conv1, where the formula would give 83
             conv = convolution(stem, 3, c.width, c.width * 45 // 64, kernel=7, space=2, eps=c.eps)
         self.conv1 = with_norm(conv, c.width, eps=c.eps)

@@ -7,6 +7,7 @@ token.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -112,6 +113,8 @@ class Block(Recomputable):
 class TimeSformer(nn.Module):
     """Clip in, logits out. Without frames to compare, attention="space" on one frame is an image ViT."""
 
+    head: nn.Module
+
     def __init__(self, config: TimeSformerConfig):
         super().__init__()
         self.config = c = config
@@ -128,9 +131,9 @@ class TimeSformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(c.dim, eps=1e-6), nn.Linear(c.dim, c.classes)
         self.apply(xavier_init if c.scratch else vit_init)
         nn.init.trunc_normal_(self.cls, std=0.02)
-        for block in self.blocks:  # each new layer starts by adding nothing: the net begins as an image ViT
-            for extra in block.first:
-                nn.init.zeros_(extra.project.weight)
+        for part in self.modules():  # each new layer starts by adding nothing: the net begins as an image ViT
+            if isinstance(part, FirstAttention):
+                nn.init.zeros_(part.project.weight)
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         z = self.patch_embed(clip)  # b t h w d
@@ -150,11 +153,6 @@ class TimeSformer(nn.Module):
 
         Every attention starts as a copy of the image's (appendix A); projections and time embedding stay at zero.
         """
-        entries: list[Entry] = [
-            (f"blocks.{i}.first.{step}.{name}", f"blocks.{i}.{name}", None)
-            for i, block in enumerate(self.blocks)
-            for step, first in enumerate(block.first)
-            for name in first.state_dict()
-            if not name.startswith("project.")
-        ]
+        names = [name for name in self.state_dict() if ".first." in name and ".project." not in name]
+        entries: list[Entry] = [(name, re.sub(r"first\.\d+\.", "", name), None) for name in names]
         return ImageStart(TimeSformer(replace(self.config, frames=1, attention="space")), entries)

@@ -22,6 +22,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +80,7 @@ class VideoSwinConfig(NetworkConfig):
         return self.window if self.attention == "joint" else self.window._replace(t=1)
 
 
-BASE = dict(dim=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32))
+BASE: dict[str, Any] = dict(dim=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32))
 VARIANTS = {  # section 3.2; frames x pixels
     "video_swin_t_32x224": VideoSwinConfig(),
     "video_swin_s_32x224": VideoSwinConfig(depths=(2, 2, 18, 2)),
@@ -111,7 +112,7 @@ class RelativeBias(nn.Module):
         """
         i = torch.arange(n, device=self.table.device)
         _, h, w = self.window
-        cell = 0
+        cell: int | Tensor = 0
         for place, size in zip((i // (h * w), i // w % h, i % w), self.window, strict=True):
             cell = cell * (2 * size - 1) + place[:, None] - place[None, :] + size - 1
         return self.table.flatten(1)[None, :, cell]
@@ -124,7 +125,9 @@ class WindowAttention(MultiHeadAttention):
         super().__init__(dim, heads)
         self.scheme, self.bias = ShiftedWindows(window, shift), RelativeBias(heads, window)
 
-    def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
+    def forward(  # type: ignore[override]  # a grid in place of a row
+        self, x: Float[Tensor, "b t h w d"]
+    ) -> Float[Tensor, "b t h w d"]:
         window, _ = self.scheme.fit(x.shape[1:4])
         return self.scheme.apply(partial(super().forward, bias=self.bias(Grid(*window).size)), x)
 

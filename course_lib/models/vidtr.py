@@ -8,6 +8,7 @@ Compact VidTr, which drops frames on the way: `cvidtr`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -73,7 +74,7 @@ class VidTrConfig(Config):
         return (1 + t * n,) if self.attention == "joint" else (t + 1, n + 1)
 
 
-TINY = dict(size=64, dim=96, depth=5, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
+TINY: dict[str, Any] = dict(size=64, dim=96, depth=5, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
 VARIANTS = {
     "vidtr_s_8x224": VidTrConfig(),
     "vidtr_m_16x224": VidTrConfig(frames=16, pos_embed_in_every_block=True),
@@ -91,7 +92,9 @@ class Mix(RecordableAttention):
         self.heads, self.scheme, self.dropout = heads, scheme, dropout
 
     def forward(self, qkv: Float[Tensor, "b *grid qkvd"]) -> Float[Tensor, "b *grid d"]:
-        return self.scheme.apply(self.core, qkv)
+        y = self.scheme.apply(self.core, qkv)
+        assert isinstance(y, Tensor)  # no class token went in
+        return y
 
     def core(self, qkv: Float[Tensor, "rows n qkvd"]) -> Float[Tensor, "rows n d"]:
         q, k, v = rearrange(qkv, "rows n (qkv head d) -> qkv rows head n d", qkv=3, head=self.heads).unbind()
@@ -108,6 +111,8 @@ class SeparableAttention(nn.Module):
     As released, one projection serves both: space attends by the queries and keys that time used, and its values are
     what time gave. The paper projects what time gave anew: separate=True.
     """
+
+    time: nn.Module
 
     def __init__(self, dim: int, heads: int, dropout: float, separate: bool = False):
         super().__init__()

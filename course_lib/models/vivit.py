@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -61,7 +62,7 @@ class ViViTConfig(NetworkConfig):
         return self.clip.divide(Grid(*self.tubelet))
 
 
-L = dict(dim=1024, depth=24, heads=16)
+L: dict[str, Any] = dict(dim=1024, depth=24, heads=16)
 VARIANTS = {
     "vivit_b_16x2_model1": ViViTConfig(1),
     "vivit_b_16x2_model2": ViViTConfig(2),
@@ -84,7 +85,9 @@ class HalfHeads(MultiHeadAttention):
             raise ValueError(f"heads={heads} do not split into halves: use an even number")
         self.scheme = scheme
 
-    def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
+    def forward(  # type: ignore[override]  # a grid in place of a row
+        self, x: Float[Tensor, "b t h w d"]
+    ) -> Float[Tensor, "b t h w d"]:
         halves = rearrange(self.qkv(x), "b t h w (qkv half d) -> b t h w (half qkv d)", qkv=3, half=2)
         return self.out(self.scheme.apply(self.core, halves))
 
@@ -144,7 +147,7 @@ class Encoder(nn.Module):
     def forward(self, z: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b d"]:
         check_grid(z, self.grid)
         tokens: tuple[Tensor, ...] = (z + self.pos_embed.view(*self.grid, -1),)
-        if self.cls is not None:
+        if self.cls is not None and self.cls_pos_embed is not None:  # both or neither
             tokens += (repeat(self.cls + self.cls_pos_embed, "d -> b 1 d", b=len(z)),)
         for block in self.blocks:
             tokens = block(*tokens)

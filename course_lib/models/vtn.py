@@ -6,6 +6,7 @@ Symbols: f(x) spatial backbone, g temporal encoder, h head, w attention window.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +26,8 @@ from course_lib.models.nonlocal_net import NonLocalConfig, NonLocalNet
 from course_lib.models.timesformer import TimeSformer, TimeSformerConfig
 
 VIT_B = TimeSformerConfig(frames=1, attention="space", drop_path=0.0)  # on one frame: an image ViT
-BACKBONES = {  # f(x), and the hidden features of the encoder's MLPs, which the paper's parameter counts imply
+# f(x), and the hidden features of the encoder's MLPs, which the paper's parameter counts imply
+BACKBONES: dict[str, tuple[TimeSformerConfig | tuple[int, ...], int]] = {
     "vit_b": (VIT_B, 3072),
     "deit_b": (VIT_B, 3072),  # the same network under other weights
     "r50": ((3, 4, 6, 3), 4096),
@@ -43,7 +45,8 @@ def sines(count: int, dim: int) -> Float[Tensor, "count dim"]:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
-POSITIONS = {  # table 3: what the position embeddings start as; only a learned one changes
+# table 3: what the position embeddings start as; only a learned one changes
+POSITIONS: dict[str, Callable[[int, int], Tensor]] = {
     "learned": lambda count, dim: torch.empty(count, dim).normal_(std=0.02),
     "fixed": sines,
     "none": torch.zeros,
@@ -105,6 +108,10 @@ class FrameResNet(nn.Module):
     """f(x): the mean over the places of each frame. No kernel sees two frames."""
 
     dim = 2048
+    res2: nn.Sequential
+    res3: nn.Sequential
+    res4: nn.Sequential
+    res5: nn.Sequential
 
     def __init__(self, depths: tuple[int, ...]):
         super().__init__()
@@ -140,7 +147,9 @@ class LongformerAttention(RecordableAttention):
     def forward(
         self, x: Float[Tensor, "b t d"], cls: Float[Tensor, "b 1 d"]
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b 1 d"]]:
-        return self.scheme.apply(self.row, x, cls)
+        y = self.scheme.apply(self.row, x, cls)
+        assert isinstance(y, tuple)  # a class token went in
+        return y
 
     def row(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n n"]) -> Float[Tensor, "b n d"]:
         """The class token is the first of the row. Frames see it by its ordinary key and value."""

@@ -55,9 +55,10 @@ def start_from_images(
 
 def image_start(net: nn.Module) -> ImageStart:
     """What the network's own file says. ValueError if its paper starts from nothing."""
-    if not hasattr(net, "image_start"):
+    start = getattr(net, "image_start", None)
+    if start is None:
         raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
-    return net.image_start()
+    return start()
 
 
 def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str], str]:

@@ -73,7 +73,7 @@ def pytorchvideo(model: MViT) -> Entries:
     if c.pool_queries or c.pool_residual or c.widen != "mlp":
         raise ValueError("pytorchvideo released version 1 of MViT, nothing of version 2")
     for ours, official, how in named(model, "pytorchvideo", PYTORCHVIDEO, FACEBOOK_BLOCK, ("separate",)):
-        if ".qkv." in official:
+        if isinstance(official, str) and ".qkv." in official:
             parts = tuple(official.replace(".qkv.", f".{z}.") for z in "qkv")
             yield ours, parts, lambda *qkv: torch.stack(qkv).flatten(0, 1)
         else:

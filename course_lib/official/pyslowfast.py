@@ -27,11 +27,11 @@ def entries(model: nn.Module) -> Iterator[Entry]:
         return
     if not isinstance(model, NonLocalNet | SlowFast):
         raise ValueError(f"no pyslowfast format is known for {type(model).__name__}")
-    slowfast = isinstance(model, SlowFast)
-    if slowfast and len(model.config.paths) == 2 and model.config.join != "t_conv":
-        raise ValueError(f"no checkpoint with join={model.config.join!r} was released: there is t_conv")
-    if slowfast and model.config.paths == ("fast",):
-        raise ValueError("no checkpoint of the fast path alone was released")
+    if isinstance(model, SlowFast):
+        if len(model.config.paths) == 2 and model.config.join != "t_conv":
+            raise ValueError(f"no checkpoint with join={model.config.join!r} was released: there is t_conv")
+        if model.config.paths == ("fast",):
+            raise ValueError("no checkpoint of the fast path alone was released")
     blocks = [part.affinity for part in model.modules() if hasattr(part, "affinity")]
     if any(affinity not in ("softmax", "dot_product") for affinity in blocks):
         raise ValueError(f"no checkpoint with affinity={blocks[0]!r} was released: there are softmax and dot_product")

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from course_lib.layers.inflate import Entry
-from course_lib.models.vivit import Encoder, ViViT
+from course_lib.models.vivit import Block, Encoder, ViViT
 from course_lib.official.read import flatten
 
 WEIGHTS = ("optimizer/", "target/", "params/")  # where a training state keeps them, in older and newer releases
@@ -53,6 +53,7 @@ def encoder(net: Encoder, ours: str, official: str, cls: str) -> Iterator[Entry]
     yield from pair(f"{ours}.norm", f"{official}/encoder_norm")
     for i, block in enumerate(net.blocks):
         us, them = f"{ours}.blocks.{i}", f"{official}/encoderblock_{i}"
+        assert isinstance(block, Block)
         if len(block.attentions) == 2:  # model 3 names its parts, the others count them
             norms, attentions = ["LayerNorm_time", "LayerNorm_space"], ["time", "space"]
             norm_mlp, mlp = "LayerNorm_mlp", "MlpBlock"
