@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,10 @@ class Groups:
     pattern: str  # 'b t h w d -> (b t) (h w) d'
     sizes: tuple[tuple[str, int], ...] = ()
 
+    @overload
+    def apply(self, attend: Attend, x: Tensor, cls: None = None) -> Tensor: ...
+    @overload
+    def apply(self, attend: Attend, x: Tensor, cls: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]: ...
     def apply(
         self, attend: Attend, x: Float[Tensor, "b *grid d"], cls: Float[Tensor, "b 1 d"] | None = None
     ) -> Float[Tensor, "b *grid c"] | tuple[Float[Tensor, "b *grid c"], Float[Tensor, "b 1 c"]]:
@@ -135,12 +139,12 @@ class ShiftedWindows:
         shifted = f" shifted by {'x'.join(map(str, self.shift))}" if any(self.shift) else ""
         return f"{'x'.join(map(str, self.window))} windows{shifted}"
 
-    def fit(self, grid: tuple[int, ...]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    def fit(self, grid: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The window and the shift that `grid` really gets."""
         axes = list(zip(grid, self.window, self.shift, strict=True))
         return tuple(min(n, size) for n, size, _ in axes), tuple(step if n > size else 0 for n, size, step in axes)
 
-    def padded(self, grid: tuple[int, ...]) -> tuple[int, int, int]:
+    def padded(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         """The next grid that whole windows tile."""
         return tuple(-(-n // size) * size for n, size in zip(grid, self.fit(grid)[0], strict=True))
 

@@ -92,9 +92,7 @@ class Mix(RecordableAttention):
         self.heads, self.scheme, self.dropout = heads, scheme, dropout
 
     def forward(self, qkv: Float[Tensor, "b *grid qkvd"]) -> Float[Tensor, "b *grid d"]:
-        y = self.scheme.apply(self.core, qkv)
-        assert isinstance(y, Tensor)  # no class token went in
-        return y
+        return self.scheme.apply(self.core, qkv)
 
     def core(self, qkv: Float[Tensor, "rows n qkvd"]) -> Float[Tensor, "rows n d"]:
         q, k, v = rearrange(qkv, "rows n (qkv head d) -> qkv rows head n d", qkv=3, head=self.heads).unbind()
