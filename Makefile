@@ -45,5 +45,5 @@ bench: data
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py -q --timeout 3600 $(PYTEST_ARGS)
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .ruff_cache data/generated data/runs
+	rm -rf .venv *.egg-info .pytest_cache .ruff_cache .mypy_cache data/generated data/runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,17 +9,27 @@ from pathlib import Path
 import torch
 
 
+def commit() -> str:
+    """The checkout's commit; "unknown" for an installed wheel and where git is missing."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # a wheel may lie inside the checkout of something else
+        return "unknown"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
 def machine() -> dict[str, str]:
-    """Device, versions and commit ("unknown" outside a checkout), as every record stores them."""
+    """Device, versions and commit, as every record stores them."""
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name(0)
     else:
         device = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    here = Path(__file__).parent
-    git = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True)
     return {
         "device": device,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": git.stdout.strip() or "unknown",
+        "commit": commit(),
     }

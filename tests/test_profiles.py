@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from importlib.metadata import requires
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 
 from course_lib import doctor, profiles
 from course_lib.cli import app
+from course_lib.machine import commit
 
 command = CliRunner()
 
@@ -52,6 +56,26 @@ def test_the_doctor_has_a_remedy_for_everything_that_is_wrong(tmp_path, monkeypa
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     for finding in (doctor.data(tmp_path), doctor.disk(tmp_path, needed=1e9), doctor.browser()):
         assert not finding.ok and finding.remedy and "\n" not in finding.remedy
+
+
+def test_the_doctor_sends_windows_to_wsl_and_accepts_a_cpu_build_of_the_pinned_torch_only(monkeypatch):
+    import torch
+
+    pin = next(line for line in requires("course_lib") if line.startswith("torch=="))
+    for found, ok in ((pin[7:] + "+cpu", True), (pin[7:], True), ("1.0.0", False)):
+        monkeypatch.setattr(torch, "__version__", found)
+        assert doctor.torch().ok is ok and pin in doctor.torch().remedy
+    monkeypatch.setattr(doctor.sys, "platform", "win32")
+    assert not doctor.system().ok and "WSL" in doctor.system().remedy
+
+
+def test_the_commit_is_that_of_the_checkout_and_unknown_without_git(monkeypatch):
+    told = subprocess.run(
+        ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    assert commit() == (told.stdout.strip() or "unknown")
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"
 
 
 def test_a_check_that_breaks_is_a_finding_not_a_crash(monkeypatch):

@@ -87,3 +87,13 @@ def test_the_doctor_speaks_in_an_installed_package(python):
     assert {"system", "Python", "torch", "GPU", "decoder", "disk", "data", "browser"} == set(found), run.stderr[-2000:]
     assert [found[name] for name in ("system", "Python", "torch", "decoder")] == ["ok"] * 4, run.stdout
     assert found["data"] == "WRONG" and "course data small" in run.stdout, "nothing was generated there yet"
+
+
+def test_an_installed_package_does_not_take_another_projects_commit_for_its_own(python):
+    ask = "import sys; from course_lib.machine import commit; print(sys.prefix, commit())"
+    home = python(ask).stdout.split()[0]
+    git = ["git", "-C", home, "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "another project"], check=True)
+    assert subprocess.run([*git, "describe", "--always"], capture_output=True, check=True).stdout
+    assert python(ask).stdout.split() == [home, "unknown"]
