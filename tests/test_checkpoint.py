@@ -16,9 +16,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from course_lib.training import checkpoint as files
 from course_lib.training.batches import shuffled
-from course_lib.training.checkpoint import Checkpoint, as_plain, load, save
+from course_lib.training.checkpoint import FORMAT, GROUPS, Checkpoint, as_plain, load, save
 from course_lib.training.loop import train
 from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import differences, history
@@ -167,7 +166,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     save(tmp_path / "deep" / "down" / "run", saved)
     found = load(str(tmp_path / "deep" / "down" / "run"))
     assert (found.step, found.settings) == (7, saved.settings)
-    for group in files.GROUPS:
+    for group in GROUPS:
         there, here = getattr(found, group), getattr(saved, group)
         assert set(there) == set(here)
         for name in here:
@@ -205,7 +204,7 @@ def test_any_reader_of_safetensors_can_open_the_file(tmp_path):
         (lambda whole: b"not a checkpoint at all", "whole checkpoint"),
         (lambda whole: safetensors.torch.save({"a": torch.zeros(1)}), "format is None"),
         (
-            lambda whole: safetensors.torch.save({"a": torch.zeros(1)}, {"format": files.FORMAT, "step": "1"}),
+            lambda whole: safetensors.torch.save({"a": torch.zeros(1)}, {"format": FORMAT, "step": "1"}),
             "settings",
         ),
     ],

@@ -144,6 +144,27 @@ def test_a_record_of_another_version_of_the_sets_is_never_returned(here, monkeyp
         run(ARM, TINY, 0, here)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["no difficulty", "one dial missing"])
+def test_a_record_older_than_a_setting_was_made_with_its_default(whole, here):
+    """Another value is another run."""
+    plain, easy = replace(TINY, difficulty=FULL), replace(TINY, difficulty=replace(FULL, way=0.5))
+    about = identity(ARM, plain, 0)
+    lost = about["profile"] if whole else about["profile"]["difficulty"]
+    del lost["difficulty" if whole else "way"]
+    (here / f"{ARM.name}-{TINY.name}-s0.json").write_text(json.dumps(about | {"scores": {"accuracy": 0.5}}))
+    assert run(ARM, plain, 0, here)["scores"] == {"accuracy": 0.5}
+    with pytest.raises(ValueError, match=r"profile\.difficulty\.way: 1\.0 in the record, 0\.5 asked for"):
+        run(ARM, easy, 0, here)
+
+
+def test_a_record_without_a_setting_that_has_no_default_is_never_returned(here):
+    about = identity(ARM, TINY, 0)
+    del about["profile"]["steps"]
+    (here / f"{ARM.name}-{TINY.name}-s0.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"profile\.steps: 'nothing' in the record, 3 asked for"):
+        run(ARM, TINY, 0, here)
+
+
 def test_runs_that_differ_in_the_number_of_steps_do_not_share_a_checkpoint(here):
     short, long = replace(TINY, steps=2), replace(TINY, steps=3)
     assert len(run(ARM, short, 0, here / "a")["loss"]) == 2

@@ -10,9 +10,14 @@ from course_lib.files import read_json
 from course_lib.paths import DATA
 
 
-def require_match(path: Path, record: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """ValueError if a record is of another experiment than the one asked for; every difference in a line."""
-    there = _flat({key: record.get(key) for key in asked})
+def require_match(
+    path: Path, record: Mapping[str, Any], asked: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """ValueError if a record is of another experiment than the one asked for; every difference in a line.
+
+    `defaults` are of settings that may be younger than the record: one that it lacks had this value.
+    """
+    there = _flat(defaults or {}) | _flat({key: record.get(key) for key in asked})
     here = _flat(asked)
     lines = [
         f"{name}: {there.get(name, 'nothing')!r} in the record, {here.get(name, 'nothing')!r} asked for"

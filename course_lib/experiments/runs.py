@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
     changes = {key: _plain(value) for key, value in arm.changes}
     about = {"arm": asdict(arm) | {"changes": changes}, "profile": asdict(profile), "seed": seed, "sets": VERSION}
     return json.loads(json.dumps(about))
+
+
+def profile_defaults() -> dict[str, Any]:
+    """What a record was made with that has no word of a profile's setting: it was made before there was one."""
+    defaults = {field.name: field.default for field in fields(Profile) if field.default is not MISSING}
+    return json.loads(json.dumps({"profile": defaults}, default=asdict))
 
 
 def _plain(value: object) -> Any:
@@ -124,7 +130,7 @@ def run(
     record = folder / f"{arm.name}-{profile.name}-s{seed}.json"
     if record.is_file() and not again:
         found = read_json(record)
-        require_match(record, found, about)
+        require_match(record, found, about, profile_defaults())
         return found
     data = load_set(arm.set_name, profile, frames=arm.frames)
     net = arm.build(len(data.classes), seed)
