@@ -20,6 +20,7 @@ from course_lib.models import NETWORKS, build, names
 from course_lib.models.cvidtr import POOL
 from course_lib.models.r2plus1d import CONVOLUTIONS
 from course_lib.models.slowfast import JOINS
+from course_lib.models.timesformer import ATTENTION
 from course_lib.models.video_swin import ATTENTION as SWIN_ATTENTION
 from course_lib.models.vtn import POSITIONS
 
@@ -122,7 +123,7 @@ each_variant = pytest.mark.parametrize(("name", "changes"), VARIANTS, ids=lambda
 
 def clip_shape(net: nn.Module, batch: int) -> tuple[int, ...]:
     c = net.config
-    return batch, getattr(c, "colours", 3), c.frames, c.size, c.size
+    return batch, getattr(c, "colours", 3), *c.clip
 
 
 def small(name: str, **changes: object) -> nn.Module:
@@ -233,7 +234,7 @@ torch.compile(attend_side_by_side, fullgraph=True, backend="eager")(*torch.randn
 for name, changes in eval(sys.stdin.read()):
     _dynamo.reset()
     net = build(name, **changes).eval()
-    explained = _dynamo.explain(net)(torch.randn(1, 3, net.config.frames, net.config.size, net.config.size))
+    explained = _dynamo.explain(net)(torch.randn(1, 3, *net.config.clip))
     if explained.graph_count != 1 or explained.graph_break_count:
         print(name, changes, explained.graph_count, explained.break_reasons)
 """
@@ -251,6 +252,94 @@ def test_transformers_compile_into_one_graph_without_breaks():
     run = subprocess.run([sys.executable, "-c", BREAKS], input=repr(TRANSFORMERS), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout == ""
+
+
+RECORD = """
+import warnings, sys, torch
+from course_lib.layers.attention import attend_side_by_side
+from course_lib.models import build
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+class Rows(torch.nn.Module):  # a GPU's way, which shares rows between as many clips as divide evenly
+    def forward(self, x):
+        return attend_side_by_side(x, x, x)
+def record(what, net, *shape):
+    def clips(batch):
+        return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
+    batch = torch.export.Dim("batch", min=1)
+    exported = torch.export.export(net, (clips(2),), dynamic_shapes=({0: batch},)).module()
+    traced = torch.jit.trace(net, clips(2), check_trace=False)
+    for many in (1, 3):
+        for recorded in (exported, traced):
+            torch.testing.assert_close(recorded(clips(many)), net(clips(many)), rtol=1e-4, atol=1e-5)
+    print(what, flush=True)
+with torch.no_grad():
+    record("rows", Rows(), 2, 8, 4)
+    for name, changes in eval(sys.stdin.read()):
+        net = build(name, **changes).eval()
+        record(name, net, 3, *net.config.clip)
+"""
+RECORDED = [
+    *[(name, {}) for name in names() if name.endswith("_tiny") and name != "vivit_tiny"],
+    *[("vivit_tiny", {"model": model, "pool": "gap"}) for model in (1, 2, 3, 4)],
+    ("vivit_tiny", {}),
+    ("timesformer_tiny", {"attention": "space"}),
+    ("cvidtr_tiny", {"pool": "conv"}),
+    ("vidtr_tiny", {"attention": "joint"}),
+]
+
+
+def test_networks_are_exported_and_traced_for_batches_of_any_length():
+    """In a process of its own, as above: checks of shapes would fix the length of the batch."""
+    run = subprocess.run([sys.executable, "-c", RECORD], input=repr(RECORDED), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split() == ["rows", *[name for name, _ in RECORDED]]
+
+
+RECTANGLES = [*VARIANTS, *[("timesformer_tiny", {"attention": kind}) for kind in ATTENTION], ("mvitv2_tiny", {})]
+each_rectangle = pytest.mark.parametrize(("name", "changes"), RECTANGLES, ids=lambda part: str(part).replace(" ", ""))
+
+
+@each_rectangle
+def test_a_network_is_built_for_rectangles(name, changes):
+    net = small(name, **{**changes, "size": (64, 96)}).eval()
+    assert net.config.clip == (net.config.frames, 64, 96)
+    with torch.no_grad():
+        logits = net(torch.randn(2, 3, net.config.frames, 64, 96))
+    assert logits.shape == (2, 2) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["timesformer_tiny", "mvit_tiny", "vivit_tiny", "vidtr_tiny", "cvidtr_tiny"])
+def test_a_clip_that_lies_on_its_side_is_refused_with_the_way_out(name):
+    net = small(name, size=(64, 96))
+    with pytest.raises(ValueError, match=r"gives h=\d+ tokens, .* built for h=.*frames=..., size=\(height, width\)"):
+        net(torch.randn(1, 3, net.config.frames, 96, 64))
+    clip = torch.randn(1, 3, net.config.frames, 96, 64)
+    assert small(name, size=(96, 64))(clip).shape == (1, 2)  # what the sentence advises
+
+
+def test_position_tables_have_the_shape_of_the_rectangle():
+    assert small("timesformer_tiny", size=(64, 96)).pos_embed.weight.shape[:2] == (4, 6)
+    assert small("vtn_tiny", size=(64, 96)).backbone.pos_embed.weight.shape[:2] == (4, 6)
+    assert small("mvit_tiny", size=(64, 96)).pos_embed.weight.shape[:2] == (16, 24)
+    assert small("vivit_tiny", size=(64, 96)).encoder.pos_embed.shape[:2] == (4, 4 * 6)
+    assert small("vidtr_tiny", size=(64, 96)).pos_embed.shape[:2] == (8 + 1, 4 * 6 + 1)
+    assert small("cvidtr_tiny", size=(64, 96)).pos_embed.shape[:2] == (8, 4 * 6)
+    relative = small("mvitv2_tiny", size=(64, 96)).blocks[0].attention.relative
+    assert [len(relative.tables[axis]) for axis in "thw"] == [2 * n - 1 for n in (4, 16, 24)]
+
+
+@pytest.mark.parametrize("size", [0, (64, 0), (-64, 64)])
+def test_a_size_that_is_no_rectangle_is_refused(size):
+    with pytest.raises(ValueError, match=r"size=.* is neither a side of a square nor \(height, width\)"):
+        build("slowfast_tiny", size=size)
+
+
+@each_rectangle
+def test_no_clips_give_no_logits(name, changes):
+    net = small(name, **{"size": 64, **changes}).eval()
+    with torch.no_grad():
+        assert net(torch.empty(clip_shape(net, 0))).shape == (0, 2)
 
 
 @each_variant

@@ -57,7 +57,9 @@ def attend_side_by_side(
     faster row by row (tests/benchmarks/bench_attention.py).
     """
     n, m = q.shape[2], k.shape[2]
-    share = max([1] + [i for i in range(2, TILE // max(n, m) + 1) if len(q) % i == 0])  # a list, for torch.compile
+    recorded = torch.compiler.is_exporting() or torch.jit.is_tracing()  # for any number of rows, which may not divide
+    longest = 1 if recorded else TILE // max(n, m)
+    share = max([1] + [i for i in range(2, longest + 1) if q.shape[0] % i == 0])  # a list, for torch.compile
     if share == 1:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     rows, columns = (torch.arange(share, device=q.device).repeat_interleave(size) for size in (n, m))

@@ -53,7 +53,7 @@ class DropPath(nn.Module):
     def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         if not self.training or self.rate == 0:
             return x
-        keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
         return x * (keep / (1 - self.rate)).to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -57,7 +57,7 @@ class DepthwiseConv(nn.Conv3d):
             later = around - i  # frame t takes part in frame t + later, if there is one
             if -x.shape[2] < later < x.shape[2] + longer:
                 part = F.conv2d(frames, kernel, None, self.stride[1:], padding, groups=self.groups)
-                part = rearrange(part, "(b t) d h w -> b d t h w", b=len(x))
+                part = rearrange(part, "(b t) d h w -> b d t h w", t=x.shape[2])
                 parts.append(F.pad(part, (0, 0, 0, 0, later, longer - later)))
         return reduce(add, parts)
 
@@ -69,8 +69,10 @@ def sliding_mean(x: Float[Tensor, "b c t h w"], window: Axes) -> Float[Tensor, "
     lie in more windows. ValueError if the window does not fit.
     """
     if min(window) < 1:
+        more = "more frames" if window[0] < 1 else "size=32 or more a side"
         raise ValueError(
-            f"nothing is left for the head: a window of {'x'.join(map(str, window))} places; build with size=32 or more"
+            f"nothing is left for the head: a window of {'x'.join(map(str, window))} places (time, height, width); "
+            f"build with {more}"
         )
     if any(size < length for size, length in zip(x.shape[2:], window, strict=True)):
         raise ValueError(

@@ -51,8 +51,8 @@ class NonLocal(RecordableAttention):
         q, k = (x, keys) if self.affinity == "gaussian" else (self.theta(x), self.phi(keys))
         y = self.look(self.fold(q), self.fold(k), self.fold(self.g(keys)))
         grid, groups = self.scheme.pattern.split(" -> ")
-        b, _, t, h, w = x.shape
-        y = rearrange(y, f"{groups} -> {grid}", b=b, t=t, h=h, w=w)
+        t, h, w = x.shape[2:]
+        y = rearrange(y, f"{groups} -> {grid}", t=t, h=h, w=w)
         return x + self.norm(self.out(rearrange(y, "b t h w d -> b d t h w")))
 
     def fold(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "rows n c"]:

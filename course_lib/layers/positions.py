@@ -49,7 +49,7 @@ def check_grid(x: Tensor, wanted: tuple[int | None, ...]) -> None:
         if want is not None and have != want:
             raise ValueError(
                 f"the clip gives {axis}={have} tokens, the network was built for {axis}={want}: "
-                f"sample another clip, or build the network for this one (frames=..., size=...)"
+                f"sample another clip, or build the network for this one (frames=..., size=(height, width))"
             )
 
 

@@ -64,14 +64,16 @@ class Groups:
         """
         grid, groups = self.pattern.split(" -> ")
         lengths = axis_lengths(grid, x.shape, dict(self.sizes))
-        del lengths["d"]  # what `attend` returns may have other features
+        del lengths["b"], lengths["d"]  # any batch, none too; what `attend` returns may have other features
+        tokens = math.prod(x.shape[1:-1])
         x = rearrange(x, self.pattern, **dict(self.sizes))  # (b group) member d
         if cls is None:
             return rearrange(attend(x), f"{groups} -> {grid}", **lengths)
-        visits = repeat(cls, "b 1 d -> (b group) 1 d", group=len(x) // len(cls))
+        group = tokens // x.shape[1]
+        visits = repeat(cls, "b 1 d -> (b group) 1 d", group=group)
         y = attend(torch.cat([visits, x], dim=1))  # (b group) 1+member d
         visits, y = y.split([1, x.shape[1]], dim=1)
-        cls = reduce(visits, "(b group) 1 d -> b 1 d", "mean", b=len(cls))
+        cls = reduce(visits, "(b group) 1 d -> b 1 d", "mean", group=group)
         return rearrange(y, f"{groups} -> {grid}", **lengths), cls
 
     def members(self, grid: tuple[int, ...]) -> Int[Tensor, "group member"]:
@@ -226,9 +228,9 @@ class Band:
         """A class token stands first in the row, sees every token and is seen by every token (Longformer)."""
         row, mask = x.flatten(1, -2), self.mask(tuple(x.shape[1:-1])).to(x.device)
         if cls is None:
-            return attend(row, mask=mask.expand(len(x), -1, -1)).view_as(x)
+            return attend(row, mask=mask.expand(x.shape[0], -1, -1)).view_as(x)
         mask = F.pad(mask, (1, 0, 1, 0), value=True)
-        y = attend(torch.cat([cls, row], dim=1), mask=mask.expand(len(x), -1, -1))
+        y = attend(torch.cat([cls, row], dim=1), mask=mask.expand(x.shape[0], -1, -1))
         return y[:, 1:].reshape(x.shape), y[:, :1]
 
     def computed(self, grid: tuple[int, ...]) -> int:
@@ -363,6 +365,8 @@ def most_varied(weights: Float[Tensor, "*rows n m"], keep: int) -> Int[Tensor, "
     """
     if not 1 <= keep <= weights.shape[-2]:
         raise ValueError(f"cannot keep {keep} of {weights.shape[-2]} rows of attention weights")
+    if not weights.numel():  # torch's std warns of an empty batch
+        return weights.new_empty((*weights.shape[:-2], keep), dtype=torch.long)
     return weights.float().std(dim=-1).topk(keep, dim=-1).indices.sort(dim=-1).values
 
 

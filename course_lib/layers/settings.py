@@ -12,10 +12,12 @@ class NetworkConfig:
     """The clip that a network is built for, and how many classes it tells apart."""
 
     frames: int
-    size: int
+    size: int | tuple[int, int]  # in pixels: of a square, or height and width
     classes: int
 
     def __post_init__(self) -> None:
+        if (not isinstance(self.size, int) and len(self.size) != 2) or min(self.clip[1:]) < 1:
+            raise ValueError(f"size={self.size} is neither a side of a square nor (height, width), in pixels")
         self.validate()
 
     def validate(self) -> None:
@@ -24,7 +26,7 @@ class NetworkConfig:
     @property
     def clip(self) -> Grid:
         """Frames, height and width, in pixels."""
-        return Grid(self.frames, self.size, self.size)
+        return Grid(self.frames, *((self.size, self.size) if isinstance(self.size, int) else self.size))
 
 
 def one_of(setting: str, value: object, known: Collection[object]) -> None:

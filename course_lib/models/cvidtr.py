@@ -127,7 +127,7 @@ class Pool(nn.Module):
 
     def forward(self, z: Float[Tensor, "b t n d"]) -> Float[Tensor, "b tau n d"]:
         y = self.pool(rearrange(z, "b t n d -> (b n) d t"))
-        return rearrange(y, "(b n) d tau -> b tau n d", b=len(z))
+        return rearrange(y, "(b n) d tau -> b tau n d", n=z.shape[2])
 
 
 class CompactBlock(Block):
@@ -184,7 +184,7 @@ class CVidTr(nn.Module):
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         z = self.patch_embed(clip)
         check_grid(z, self.config.patches)
-        z, cls = rearrange(z, "b t h w d -> b t (h w) d"), repeat(self.cls, "d -> b 1 d", b=len(z))
+        z, cls = rearrange(z, "b t h w d -> b t (h w) d"), repeat(self.cls, "d -> b 1 d", b=z.shape[0])
         compact = self.config.pools[-1][0] + 1
         for i, block in enumerate(self.blocks[:compact]):
             z, cls = block(z, cls, (self.pos_embed, self.cls_pos_embed) if i == 0 else None)

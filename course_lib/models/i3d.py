@@ -76,7 +76,7 @@ LAYERS: dict[str, Conv | Pool | Mix] = {  # figure 3
 @dataclass(frozen=True)
 class I3DConfig(NetworkConfig):
     frames: int = 64
-    size: int = 224
+    size: int | tuple[int, int] = 224
     colours: int = 3  # 2 for optical flow
     image: bool = False  # no kernel and no stride in time: the image network that I3D is inflated from
     edges: str = "zeros"  # what lies before and after the clip; "repeat" its end frames and a still video stays still
@@ -90,7 +90,7 @@ class I3DConfig(NetworkConfig):
     @property
     def window(self) -> Axes:
         """What the head averages over, 2x7x7 in the paper; clips that leave more have several such windows."""
-        return 1 if self.image or self.frames <= 8 else 2, -(-self.size // 32), -(-self.size // 32)
+        return 1 if self.image or self.frames <= 8 else 2, -(-self.clip.h // 32), -(-self.clip.w // 32)
 
 
 VARIANTS = {

@@ -52,7 +52,7 @@ class Scale(NamedTuple):
 @dataclass(frozen=True)
 class MViTConfig(NetworkConfig):
     frames: int = 16
-    size: int = 224
+    size: int | tuple[int, int] = 224
     depths: tuple[int, ...] = (1, 2, 11, 2)  # blocks of every scale
     dim: int = 96
     heads: int = 1
@@ -290,7 +290,7 @@ class MViT(nn.Module):
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         x = rearrange(self.patch_embed(clip), "b d t h w -> b t h w d")
         check_grid(x, self.config.grid)
-        cls = repeat(self.cls, "1 1 d -> b 1 d", b=len(x))
+        cls = repeat(self.cls, "1 1 d -> b 1 d", b=x.shape[0])
         if hasattr(self, "pos_embed"):
             x, cls = self.pos_embed(x, cls)
         if hasattr(self, "time_embed"):

@@ -50,7 +50,7 @@ STAGES = {
 class NonLocalConfig(NetworkConfig):
     network: str = "c2d"  # a column of STAGES
     frames: int = 8
-    size: int = 224
+    size: int | tuple[int, int] = 224
     depths: tuple[int, ...] = R50
     width: int = 64
     nonlocal_after: tuple[tuple[int, ...], ...] = NO_BLOCKS
@@ -70,7 +70,7 @@ class NonLocalConfig(NetworkConfig):
     @property
     def window(self) -> Axes:
         """What the head averages over; clips longer or larger than built for have several such windows."""
-        return self.frames // 2, self.size // 32, self.size // 32
+        return self.frames // 2, self.clip.h // 32, self.clip.w // 32
 
 
 VARIANTS = {

@@ -45,7 +45,7 @@ R18, R34 = (2, 2, 2, 2), (3, 4, 6, 3)  # blocks of conv2_x .. conv5_x; R50 has R
 class R2Plus1DConfig(NetworkConfig):
     convolutions: str = "r2plus1d"  # a row of CONVOLUTIONS
     frames: int = 8  # L
-    size: int = 112
+    size: int | tuple[int, int] = 112
     depths: tuple[int, ...] = R18
     width: int = 64
     shared_middle: bool = False  # torchvision takes M once a block, for both its convolutions: 31.5 M instead of 33.3
@@ -183,9 +183,12 @@ class R2Plus1D(nn.Module):
         """
         c = self.config
         if c.convolutions == "r2d" and clip.shape[2] != c.frames:
-            raise ValueError(f"conv1 swallows {c.frames} frames at once, this clip has {clip.shape[2]}: build frames=")
+            frames = clip.shape[2]
+            raise ValueError(
+                f"conv1 swallows {c.frames} frames at once, this clip has {frames}: build with frames={frames}"
+            )
         x = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(clip)))))
-        window = (c.frames // 4, c.size // 32, c.size // 32) if c.bottleneck else tuple(x.shape[2:])
+        window = (c.frames // 4, c.clip.h // 32, c.clip.w // 32) if c.bottleneck else tuple(x.shape[2:])
         return self.head(self.dropout(rearrange(sliding_mean(x, window), "b c t h w -> b t h w c")))
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:

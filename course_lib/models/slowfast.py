@@ -60,7 +60,7 @@ def slow_frames(frames: int, alpha: int) -> Int[Tensor, " T"]:
 class SlowFastConfig(NetworkConfig):
     paths: tuple[str, ...] = PATHS
     frames: int = 32  # alpha T: of the clip, of which the slow path picks T
-    size: int = 224
+    size: int | tuple[int, int] = 224
     alpha: int = 8
     beta: int = 8  # 1 / beta in the paper
     join: str = "t_conv"
@@ -91,7 +91,7 @@ class SlowFastConfig(NetworkConfig):
     def window(self, path: str) -> Axes:
         """What the head averages over; clips longer or larger than built for have several such windows."""
         frames = self.frames // self.alpha if path == "slow" else self.frames
-        return frames, self.size // 32, self.size // 32
+        return frames, self.clip.h // 32, self.clip.w // 32
 
 
 # T x tau, e.g. 4x16: the slow path's frames and their distance in the video

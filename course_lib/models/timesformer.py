@@ -36,7 +36,7 @@ ATTENTION = {  # figure 2: the attention layers of one block, in order
 @dataclass(frozen=True)
 class TimeSformerConfig(NetworkConfig):
     frames: int = 8  # F
-    size: int = 224  # H = W
+    size: int | tuple[int, int] = 224  # H = W, or H and W
     patch: int = 16  # P
     dim: int = 768  # D
     depth: int = 12  # L
@@ -137,15 +137,16 @@ class TimeSformer(nn.Module):
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         z = self.patch_embed(clip)  # b t h w d
-        cls = repeat(self.cls, "1 1 d -> b 1 d", b=len(z))
+        cls = repeat(self.cls, "1 1 d -> b 1 d", b=z.shape[0])
         z, cls = self.pos_embed(z, cls)
         z = self.time_embed(z)
+        images = z.shape[1] if self.config.attention == "space" else 1
         if self.config.attention == "space":  # every frame is an image with a class token of its own
-            cls = repeat(cls, "b 1 d -> (b t) 1 d", t=z.shape[1])
+            cls = repeat(cls, "b 1 d -> (b t) 1 d", t=images)
             z = rearrange(z, "b t h w d -> (b t) 1 h w d")
         for block in self.blocks:
             z, cls = block(z, cls)
-        cls = reduce(cls, "(b t) 1 d -> b d", "mean", b=len(clip))  # over the frames, if there are several
+        cls = reduce(cls, "(b t) 1 d -> b d", "mean", t=images)  # over the frames, if there are several
         return self.head(self.norm(cls))
 
     def image_start(self) -> ImageStart:

@@ -50,7 +50,7 @@ ATTENTION = (
 @dataclass(frozen=True)
 class VideoSwinConfig(NetworkConfig):
     frames: int = 32
-    size: int = 224
+    size: int | tuple[int, int] = 224
     patch: Grid = Grid(2, 4, 4)
     window: Grid = Grid(8, 7, 7)  # P, M, M
     dim: int = 96  # C

@@ -31,7 +31,7 @@ class Config(NetworkConfig):
     """What both networks have."""
 
     frames: int = 8  # T
-    size: int = 224  # H = W
+    size: int | tuple[int, int] = 224  # H = W, or H and W
     patch: int = 16  # s
     dim: int = 768  # C'
     depth: int = 12
@@ -192,10 +192,10 @@ class VidTr(nn.Module):
         check_grid(z, self.config.patches)
         if self.config.attention == "joint":
             z = rearrange(z, "b t h w d -> b (t h w) d")
-            return torch.cat([repeat(self.cls, "d -> b 1 d", b=len(z)), z], dim=1)
+            return torch.cat([repeat(self.cls, "d -> b 1 d", b=z.shape[0]), z], dim=1)
         z = rearrange(z, "b t h w d -> b t (h w) d")
-        z = torch.cat([repeat(self.column, "t d -> b t 1 d", b=len(z)), z], dim=2)
-        return torch.cat([repeat(self.row, "n d -> b 1 n d", b=len(z)), z], dim=1)
+        z = torch.cat([repeat(self.column, "t d -> b t 1 d", b=z.shape[0]), z], dim=2)
+        return torch.cat([repeat(self.row, "n d -> b 1 n d", b=z.shape[0]), z], dim=1)
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
         z = self.tokens(clip)

@@ -37,7 +37,7 @@ MODELS = {  # section 3.3: the attention layers of one block, in order
 class ViViTConfig(NetworkConfig):
     model: int = 1
     frames: int = 32
-    size: int = 224
+    size: int | tuple[int, int] = 224
     tubelet: tuple[int, int, int] = (2, 16, 16)  # t, h, w
     embed: str = "tubelet"  # or "uniform": of each t frames the first alone, patch by patch (section 3.2)
     dim: int = 768  # d
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
         check_grid(z, self.grid)
         tokens: tuple[Tensor, ...] = (z + self.pos_embed.view(*self.grid, -1),)
         if self.cls is not None and self.cls_pos_embed is not None:  # both or neither
-            tokens += (repeat(self.cls + self.cls_pos_embed, "d -> b 1 d", b=len(z)),)
+            tokens += (repeat(self.cls + self.cls_pos_embed, "d -> b 1 d", b=z.shape[0]),)
         for block in self.blocks:
             tokens = block(*tokens)
         return (
@@ -184,7 +184,7 @@ class ViViT(nn.Module):
         z = self.patch_embed(clip)
         if c.model == 2:
             steps = self.encoder(rearrange(z, "b t h w d -> (b t) 1 h w d"))
-            return self.head(self.time_encoder(rearrange(steps, "(b t) d -> b t 1 1 d", b=len(z))))
+            return self.head(self.time_encoder(rearrange(steps, "(b t) d -> b t 1 1 d", t=z.shape[1])))
         return self.head(self.encoder(z))
 
     def image_start(self) -> ImageStart:

@@ -57,7 +57,7 @@ POSITIONS: dict[str, Callable[[int, int], Tensor]] = {
 class VTNConfig(NetworkConfig):
     backbone: str = "vit_b"
     frames: int = 16  # of a training clip; the network takes any number
-    size: int = 224
+    size: int | tuple[int, int] = 224
     window: int = 18  # w: half to each side. Released: 18, in the paper: 32
     depth: int = 3
     heads: int = 12
@@ -101,7 +101,7 @@ class FrameViT(TimeSformer):
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b T d"]:
         features = super().forward(rearrange(clip, "b c t h w -> (b t) c 1 h w"))
-        return rearrange(features, "(b t) d -> b t d", b=len(clip))
+        return rearrange(features, "(b t) d -> b t d", t=clip.shape[2])
 
 
 class FrameResNet(nn.Module):
@@ -214,9 +214,9 @@ class VTN(nn.Module):
     ) -> Float[Tensor, "b classes"]:
         x = self.backbone(clip)
         if frames is None:
-            frames = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+            frames = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
         x = x + self.time_embed[frames % POSITION_COUNT] + self.type_embed[0]
-        cls = repeat(self.cls + self.time_embed[POSITION_COUNT] + self.type_embed[1], "d -> b 1 d", b=len(x))
+        cls = repeat(self.cls + self.time_embed[POSITION_COUNT] + self.type_embed[1], "d -> b 1 d", b=x.shape[0])
         x, cls = self.dropout(self.norm(x)), self.dropout(self.norm(cls))
         for block in self.blocks:
             x, cls = block(x, cls)
