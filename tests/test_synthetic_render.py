@@ -335,6 +335,18 @@ def test_a_wheel_tells_at_single_places_by_dark_jumps_or_bright_ones_which_way_i
             assert always.sum() > 500 and sign * (steps**3).mean() > 1000
 
 
+@pytest.mark.parametrize("size", [64, 192])
+def test_a_wheel_has_all_shades_between_its_two_colours_in_equal_parts_at_any_size(size):
+    shown = scene("D", 4, 0, 2, size, difficulty=EASY)
+    bright, dark = shown.actors[0].paint
+    seen = nn.functional.max_pool2d(-torch.tensor(masks(shown)).double(), 3, 1, 1).numpy() < 0  # not its edge
+    mix = (draw(shown)[seen] / 255 - bright) @ (dark - bright) / ((dark - bright) ** 2).sum()
+    whole = scene("D", 4, 0, 2, size, difficulty=Difficulty(wheel=True)).actors[0].track
+    assert whole.radius[0] == pytest.approx(1.5 * scene("D", 4, 0, 2, size).actors[0].track.radius[0])
+    shares = np.histogram(mix, bins=4, range=(-0.01, 1.01))[0] / mix.size
+    assert (np.abs(shares - 0.25) < 0.1).all()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
