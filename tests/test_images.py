@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from course_lib.layers.inflate import inflate_conv
 from course_lib.models import build
+from course_lib.official import load, timesformer
 from course_lib.official.images import fill, image_start, inception, one_frame, resnet, start_from_images, swin
 
 DIM, DEPTH, HEADS = 64, 3, 4  # of the tiny ViTs
@@ -281,7 +282,7 @@ def test_the_slow_path_alone_starts_from_a_resnet_and_slowfast_from_nothing():
     kernel = inflate_conv(state["layer3.2.conv1.weight"], 3)
     assert net.paths["slow"].res4.block2.a.conv.weight.equal(kernel)
     assert {name for name in report.fresh if "num_batches" not in name} == {"head.weight", "head.bias"}
-    with pytest.raises(ValueError, match="SlowFast starts from nothing in its paper"):
+    with pytest.raises(ValueError, match=r"SlowFast learns from nothing in its paper; .*paths=\('slow',\)"):
         start_from_images(build("slowfast_tiny"), state, "torchvision")
 
 
@@ -343,9 +344,19 @@ def test_what_is_missing_misshapen_or_strange_is_named_and_nothing_is_loaded():
     assert all(tensor.equal(before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_networks_that_start_from_nothing_say_so():
-    with pytest.raises(ValueError, match="R2Plus1D starts from nothing in its paper"):
-        start_from_images(build("r2plus1d_tiny"), {})
+@pytest.mark.parametrize("name", ["r2plus1d_tiny", "mvit_tiny", "mvitv2_tiny"])  # MViTv2-L did start from images
+def test_networks_without_a_way_from_images_say_so(name):
+    with pytest.raises(ValueError, match=r"no way from an image .* load a released video checkpoint"):
+        start_from_images(build(name), {})
+
+
+@pytest.mark.parametrize(("prefix", "advice"), [("unknown.", "under a prefix?"), ("", "the checkpoint's classes")])
+def test_a_video_checkpoint_that_does_not_fit_is_told_from_one_under_other_names(prefix, advice):
+    net = build("timesformer_tiny")
+    state = {prefix + name: torch.zeros(7) for _, name, _ in timesformer.entries(net)}
+    with pytest.raises(ValueError, match="do not fit TimeSformer") as caught:
+        load(net, state, "timesformer")
+    assert advice in str(caught.value)
 
 
 def test_a_kernel_without_a_time_axis_gets_one():

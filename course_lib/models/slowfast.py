@@ -225,6 +225,8 @@ class SlowFast(nn.Module):
         """For the slow path alone, a ResNet. ValueError with a fast path: SlowFast learns from nothing."""
         c = self.config
         if c.paths != ("slow",):
-            raise ValueError("SlowFast starts from nothing in its paper: no image checkpoint is known for it")
+            raise ValueError(
+                "SlowFast learns from nothing in its paper; of its paths only paths=('slow',) starts from a ResNet"
+            )
         image = NonLocalNet(NonLocalConfig(depths=c.depths, width=c.width))
         return ImageStart(image, part="paths.slow.")

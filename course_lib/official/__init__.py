@@ -70,9 +70,12 @@ def load(model: nn.Module, checkpoint: Checkpoint, source: str, part: str | None
     if problems:
         problems = list(dict.fromkeys(problems))
         shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
+        remedy = "build the model with the checkpoint's classes, frames, size and attention"
+        if not used & state.keys():
+            remedy = f"none of its names is {source}'s for it: is it of another network or source, or under a prefix?"
         raise ValueError(
-            f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; build the model "
-            f"with the checkpoint's classes, frames, size and attention:\n  " + "\n  ".join(shown)
+            f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; {remedy}:\n  "
+            + "\n  ".join(shown)
         )
     unfilled = [name for name, tensor in ours.items() if name not in filled and tensor.is_floating_point()]
     assert not unfilled, f"course_lib.official.{source} forgets {unfilled}"

@@ -54,10 +54,13 @@ def start_from_images(
 
 
 def image_start(net: nn.Module) -> ImageStart:
-    """What the network's own file says. ValueError if its paper starts from nothing."""
+    """What the network's own file says. ValueError where no released image checkpoint fits."""
     start = getattr(net, "image_start", None)
     if start is None:
-        raise ValueError(f"{type(net).__name__} starts from nothing in its paper: no image checkpoint is known for it")
+        raise ValueError(
+            f"no way from an image checkpoint to {type(net).__name__} is known here: train it from nothing, or load a "
+            f"released video checkpoint by course_lib.official.load"
+        )
     return start()
 
 
