@@ -46,12 +46,13 @@ def inflate_conv(weight: Float[Tensor, "o i h w"], frames: int, how: How = "aver
 @dataclass(frozen=True)
 class LoadReport:
     """Which of our tensors got weights, which keep their fresh start, and which given tensors found no place; the
-    prefix of a wrapper ("module.") that was cut off their names."""
+    prefix of a wrapper ("module.") that was cut off their names; and, in words, what was resized on the way."""
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
     stripped: str = ""
+    resized: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         def some(names: tuple[str, ...]) -> str:
@@ -60,6 +61,7 @@ class LoadReport:
         lines = [f"{len(self.loaded)} tensors loaded"]
         lines += [f"{len(self.fresh)} fresh: {some(self.fresh)}"] if self.fresh else []
         lines += [f"{len(self.left_over)} left over: {some(self.left_over)}"] if self.left_over else []
+        lines += [f"{len(self.resized)} resized: {some(self.resized)}"] if self.resized else []
         lines += [f"names without the prefix {self.stripped!r}"] if self.stripped else []
         return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from torch import Tensor, nn
 
 from course_lib.layers.inflate import Entry, LoadReport
+from course_lib.official import adapt as adapting
 from course_lib.official import (
     gluonmm,
     huggingface,
@@ -47,7 +48,9 @@ OLDER = {  # other layouts of the same release, and what brings them into the fo
 COPIES = {"pytorchvideo": mvit.first_name}  # the first name of a tensor that a release holds under two
 
 
-def load(model: nn.Module, checkpoint: Checkpoint, source: str, part: str | None = None) -> LoadReport:
+def load(
+    model: nn.Module, checkpoint: Checkpoint, source: str, part: str | None = None, adapt: bool = False
+) -> LoadReport:
     """Fill `model` from an official checkpoint: a file, by its path or open, or what such a file holds, as a dict.
 
     Every format in use is known by its content (`official.read`); `part` chooses among several state dicts in a file.
@@ -56,31 +59,79 @@ def load(model: nn.Module, checkpoint: Checkpoint, source: str, part: str | None
     Strict both ways: ValueError names every official tensor that is missing, unexpected or misshapen, and then nothing
     is loaded. Integer buffers (counters, index tables) may be left over, and so may second copies of a tensor, if they
     equal the first; the report names them. Ours stay as built.
+
+    With `adapt` the model may have other classes, frames, pixels or windows than the checkpoint: the head stays fresh
+    where it does not fit or is missing, position embeddings and relative tables are resized; the report says which.
     """
     if source not in SOURCES:
         raise ValueError(f"unknown checkpoint format {source!r}: there are {', '.join(SOURCES)}")
-    entries = list(SOURCES[source](model))
-    prefix, state = unwrap(read(checkpoint, part), wanted(entries), OLDER.get(source, dict))
+    names = wanted(SOURCES[source](model))
+    prefix, state = unwrap(read(checkpoint, part), names, OLDER.get(source, dict))
     ours = model.state_dict()
-    filled, used, problems = gather(ours, state, entries)
+    if adapt:
+        filled, left, resized = _adapted(model, state, source)
+    else:
+        clip = getattr(model.config, "clip", None)
+        if clip is not None and clip.h != clip.w and adapting.has_table(model):
+            raise ValueError(
+                f"released position embeddings are of squares, this network is for {clip.h} x {clip.w} pixels: load "
+                "with adapt=True, which resizes them"
+            )
+        filled, left, problems = _gather_all(model, state, source)
+        resized = ()
+        if problems:
+            raise _misfit(model, source, problems, known=bool(names & state.keys()))
+        unfilled = [name for name, tensor in ours.items() if name not in filled and tensor.is_floating_point()]
+        assert not unfilled, f"course_lib.official.{source} forgets {unfilled}"
+    model.load_state_dict({**ours, **filled})
+    fresh = tuple(name for name, tensor in ours.items() if name not in filled and tensor.is_floating_point())
+    return LoadReport(tuple(filled), fresh, tuple(left), prefix, resized)
+
+
+def _gather_all(
+    model: nn.Module, state: State, source: str, head: bool = True
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """Our tensors, the official names that are left over, and what does not fit, in words; perhaps without the head."""
+    entries = list(SOURCES[source](model))
+    heads = wanted(entry for entry in entries if entry[0].startswith("head."))
+    filled, used, problems = gather(
+        model.state_dict(), state, [entry for entry in entries if head or not entry[0].startswith("head.")]
+    )
     left = [name for name in state if name not in used]
     first = COPIES.get(source, lambda name: None)
     copies = {name for name in left if first(name) in state and same(state[name], state[first(name)])}
-    problems += [f"unexpected: {name}" for name in left if name not in copies and state[name].is_floating_point()]
-    if problems:
-        problems = list(dict.fromkeys(problems))
-        shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
-        remedy = "build the model with the checkpoint's classes, frames, size and attention"
-        if not used & state.keys():
-            remedy = f"none of its names is {source}'s for it: is it of another network or source, or under a prefix?"
-        raise ValueError(
-            f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; {remedy}:\n  "
-            + "\n  ".join(shown)
-        )
-    unfilled = [name for name, tensor in ours.items() if name not in filled and tensor.is_floating_point()]
-    assert not unfilled, f"course_lib.official.{source} forgets {unfilled}"
-    model.load_state_dict({**ours, **filled})
-    return LoadReport(tuple(filled), left_over=tuple(left), stripped=prefix)
+    allowed = copies if head else copies | heads
+    problems += [f"unexpected: {name}" for name in left if name not in allowed and state[name].is_floating_point()]
+    return filled, left, list(dict.fromkeys(problems))
+
+
+def _misfit(model: nn.Module, source: str, problems: list[str], known: bool) -> ValueError:
+    shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
+    remedy = "build the model with the checkpoint's classes, frames, size and attention, or load with adapt=True"
+    if not known:
+        remedy = f"none of its names is {source}'s for it: is it of another network or source, or under a prefix?"
+    return ValueError(
+        f"{len(problems)} tensors of this {source} checkpoint do not fit {type(model).__name__}; {remedy}:\n  "
+        + "\n  ".join(shown)
+    )
+
+
+def _adapted(model: nn.Module, state: State, source: str) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
+    """Our tensors, what is left over, and what was resized; ValueError if it belongs to no network of this kind."""
+    problems = None
+    for other in adapting.relatives(model):
+        theirs, left, found = _gather_all(other, state, source, head=False)
+        problems = found if problems is None else problems
+        if not found:
+            break
+    else:
+        raise _misfit(model, source, problems or [], known=True)
+    heads = [entry for entry in SOURCES[source](model) if entry[0].startswith("head.")]
+    fitting, used, wrong = gather(model.state_dict(), state, heads)
+    if not wrong:  # as a whole: a head of which one tensor fits is another task's
+        theirs, left = theirs | fitting, [name for name in left if name not in used]
+    filled, resized = adapting.fit(model, other, theirs)
+    return filled, left, tuple(resized)
 
 
 def unwrap(

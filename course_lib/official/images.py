@@ -25,6 +25,7 @@ from course_lib.models.video_swin import VideoSwin
 from course_lib.models.vidtr import VidTr
 from course_lib.models.vivit import ViViT
 from course_lib.official import gather, unwrap, wanted
+from course_lib.official.adapt import resize_image
 from course_lib.official.read import Checkpoint, read
 from course_lib.official.scenic import from_flax
 from course_lib.official.timesformer import TIMM_BLOCK
@@ -40,17 +41,20 @@ def start_from_images(
     source: Literal["timm", "official", "torchvision"] = "timm",
     how: How | None = None,
     part: str | None = None,
+    adapt: bool = False,
 ) -> LoadReport:
     """Start `net` from an image checkpoint, in any form that `official.load` takes; the report says what stays fresh.
 
     `source` names the checkpoint's naming: timm's, the authors' own ("official"; ViT, DeiT and ResNet have timm's
     names there), torchvision's. `how` a kernel grows its time axis: as in the network's paper, unless given. The
-    classifier is left over. ValueError names what is missing or misshapen; nothing is loaded then.
+    classifier is left over. With `adapt` the checkpoint may be of another size (384 pixels for 224) or a distilled
+    DeiT: position embeddings and relative tables are resized. ValueError names what is missing or misshapen; nothing is
+    loaded then.
     """
     start = image_start(net)
-    weights, left, prefix = fill(start.image, read(checkpoint, part), source)
+    weights, left, prefix, resized = fill(start.image, read(checkpoint, part), source, adapt)
     report = load_image_weights(net, weights, start.entries, how or start.how, start.part)
-    return replace(report, left_over=(*report.left_over, *left), stripped=prefix)
+    return replace(report, left_over=(*report.left_over, *left), stripped=prefix, resized=tuple(resized))
 
 
 def image_start(net: nn.Module) -> ImageStart:
@@ -64,9 +68,11 @@ def image_start(net: nn.Module) -> ImageStart:
     return start()
 
 
-def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str], str]:
+def fill(
+    twin: nn.Module, state: Mapping[str, Tensor], source: str, adapt: bool = False
+) -> tuple[dict[str, Tensor], list[str], str, list[str]]:
     """The tensors of `twin` out of an image checkpoint, but for its head; the official tensors left over; the prefix of
-    a wrapper that was cut off."""
+    a wrapper that was cut off; what was resized."""
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     if isinstance(twin, TimeSformer | ViViT | VidTr):
         plan, rename = list(vit(twin)), partial(vit_in_timms_names, source=source)
@@ -75,17 +81,20 @@ def fill(twin: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dic
     else:
         plan = list(inception(twin) if isinstance(twin, I3D) else resnet(twin))
     prefix, state = unwrap(state, wanted(plan), rename)
+    state, resized = resize_image(state, twin) if adapt else (state, [])
     filled, used, problems = gather(twin.state_dict(), state, plan)
     left = [name for name in state if name not in used]
-    problems += [f"unexpected: {name}" for name in left if state[name].is_floating_point() and not NOT_USED.match(name)]
+    spare = [name for name in left if NOT_USED.match(name) or (adapt and name in DISTILLED)]
+    problems += [f"unexpected: {name}" for name in left if state[name].is_floating_point() and name not in spare]
     if problems:
         raise ValueError(
             f"this {source} checkpoint is not the image network that {type(twin).__name__} starts from, or has another "
-            f"size (build with size=...):\n  " + "\n  ".join(problems[:40])
+            f"size (build with size=..., or adapt=True):\n  " + "\n  ".join(problems[:40])
         )
-    return filled, left, prefix
+    return filled, left, prefix, resized
 
 
+DISTILLED = ("dist_token", "head_dist.weight", "head_dist.bias")  # DeiT's second token and its head
 NOT_USED = re.compile(r"heads?\.|head$|fc\.|fc_norm\.|classifier\.|pre_logits|aux\d\.|output_projection|.*attn_mask")
 VIVIT = {"norm": "norms.0", "attention.qkv": "attentions.0.qkv", "attention.out": "attentions.0.out"}
 
