@@ -94,7 +94,7 @@ def test_every_stage_has_the_grid_window_and_shift_of_the_released_run(record, n
     frames, size = rows[0]["grid"][0] * 2, rows[0]["grid"][1] * 4
     net(torch.empty(1, 3, frames, size, size, device="meta"))
     for i, row in enumerate(rows):
-        blocks = [found[f"layers.stage{i + 1}.{j}.attention"] for j in range(row["depth"])]
+        blocks = [found[f"stages.stage{i + 1}.{j}.attention"] for j in range(row["depth"])]
         for j, (grid, scheme) in enumerate(blocks):
             window, shift = scheme.fit(grid)
             assert list(grid) == row["grid"] and list(scheme.padded(grid)) == row["padded_grid"]
@@ -113,7 +113,7 @@ def test_parameters_and_multiply_adds_are_the_published_ones(name, changes, mill
 def test_the_longer_window_of_ssv2_costs_what_the_released_counter_says():
     net = on_paper("video_swin_b_ssv2_32x224")
     assert cost(net, (1, 3, 32, 224, 224)).macs / 1e9 == pytest.approx(320.356, abs=0.001)
-    assert net.layers.stage1[0].attention.bias.table[0].numel() == 31 * 13 * 13
+    assert net.stages.stage1[0].attention.bias.table[0].numel() == 31 * 13 * 13
 
 
 def test_every_norm_has_the_released_epsilon():
@@ -124,10 +124,10 @@ def test_every_norm_has_the_released_epsilon():
 def test_the_start_is_the_released_one():
     torch.manual_seed(0)
     net = build("video_swin_t_32x224", depths=(1, 1, 1, 2))
-    last = net.layers.stage4[1]
+    last = net.stages.stage4[1]
     for weight in (last.attention.qkv.weight, last.mlp.up.weight, last.attention.bias.table):
         assert weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert net.layers.merge3.reduction.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert net.stages.merge3.reduction.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert net.head.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert not any(
         p.any() for name, p in net.named_parameters() if name.endswith("bias") and "patch_embed.p" not in name
@@ -143,7 +143,7 @@ def test_head_width_is_32_in_every_stage_of_every_released_net():
 
 def test_drop_path_grows_from_zero_to_the_released_rate_and_sits_on_every_branch():
     net = on_paper("video_swin_b_32x224")
-    rates = [block.drop_path.rate for stage in net.layers if isinstance(stage, nn.Sequential) for block in stage]
+    rates = [block.drop_path.rate for stage in net.stages if isinstance(stage, nn.Sequential) for block in stage]
     assert rates == pytest.approx([0.3 * i / 23 for i in range(24)])
     net = tiny(drop_path=0.9).train()
     assert not torch.equal(net(clip()), net(clip()))

@@ -181,7 +181,7 @@ def test_in_the_last_layer_only_the_global_projections_matter():
 
 def test_norms_have_the_released_epsilons():
     net = build("vtn_tiny")
-    assert net.norm.eps == net.blocks[0].norm.eps == net.blocks[0].norm_mlp.eps == 1e-12
+    assert net.norm_embed.eps == net.blocks[0].norm.eps == net.blocks[0].norm_mlp.eps == 1e-12
     assert net.head[0].eps == 1e-5 and net.backbone.norm.eps == 1e-6
 
 

@@ -197,7 +197,7 @@ class VideoSwin(nn.Module):
         top = 2 if c.attention == "split" else 0
         over_time = c.time_window if c.attention == "factorised" else None
         rates = iter(drop_path_rates(c.drop_path, sum(c.depths) + top))
-        self.patch_embed, self.norm_patches = PatchEmbed(c.dim, c.patch), nn.LayerNorm(c.dim)
+        self.patch_embed, self.norm_embed = PatchEmbed(c.dim, c.patch), nn.LayerNorm(c.dim)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
             dim = c.dim * 2**i
@@ -212,7 +212,7 @@ class VideoSwin(nn.Module):
             layers["time"] = nn.Sequential(
                 *(Block(dim, heads, c.mlp_ratio * dim, c.time_window, False, next(rates)) for _ in range(top))
             )
-        self.layers = nn.Sequential(layers)
+        self.stages = nn.Sequential(layers)
         self.norm, self.dropout, self.head = nn.LayerNorm(dim), nn.Dropout(c.dropout), nn.Linear(dim, c.classes)
         self.apply(vit_init)
         nn.init.normal_(self.head.weight, std=0.01)  # torchvision: 0.02, as elsewhere
@@ -221,14 +221,14 @@ class VideoSwin(nn.Module):
         t, h, w = (-n % size for n, size in zip(clip.shape[2:], self.config.patch, strict=True))
         if t or h or w:
             clip = F.pad(clip, (0, w, 0, h, 0, t))
-        z = self.norm_patches(self.patch_embed(clip))  # b t h w d
+        z = self.norm_embed(self.patch_embed(clip))  # b t h w d
         longest = self.config.time_window.t
         if self.config.attention != "joint" and z.shape[1] > longest:
             raise ValueError(
                 f"the clip gives t={z.shape[1]} tokens, attention over time was built for up to t={longest}: "
                 f"sample fewer frames, or build the network with frames={clip.shape[2]}"
             )
-        z = self.norm(self.layers(z))
+        z = self.norm(self.stages(z))
         return self.head(self.dropout(reduce(z, "b t h w d -> b d", "mean")))
 
     def image_start(self) -> ImageStart:

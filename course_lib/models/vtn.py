@@ -198,7 +198,7 @@ class VTN(nn.Module):
         table = POSITIONS[c.positions](POSITION_COUNT + 2, dim)
         self.time_embed = nn.Parameter(table, requires_grad=c.positions == "learned")
         self.type_embed = nn.Parameter(torch.empty(2, dim).normal_(std=0.02))  # of frames, of the class token
-        self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
+        self.norm_embed, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(c.dropout)
         self.blocks = nn.ModuleList(Block(dim, hidden, c.heads, c.window, c.dropout) for _ in range(c.depth))
         self.head = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(c.head_dropout), nn.Linear(dim, c.classes)
@@ -217,7 +217,7 @@ class VTN(nn.Module):
             frames = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
         x = x + self.time_embed[frames % POSITION_COUNT] + self.type_embed[0]
         cls = repeat(self.cls + self.time_embed[POSITION_COUNT] + self.type_embed[1], "d -> b 1 d", b=x.shape[0])
-        x, cls = self.dropout(self.norm(x)), self.dropout(self.norm(cls))
+        x, cls = self.dropout(self.norm_embed(x)), self.dropout(self.norm_embed(cls))
         for block in self.blocks:
             x, cls = block(x, cls)
         return self.head(cls[:, 0])

@@ -182,7 +182,7 @@ def swin(twin: VideoSwin, source: str) -> Entries:
 
     outside, block = SWIN_OUTSIDE, TIMM_BLOCK
     if source == "torchvision":
-        outside = {**outside, "patch_embed.project": "features.0.0", "norm_patches": "features.0.2"}
+        outside = {**outside, "patch_embed.project": "features.0.0", "norm_embed": "features.0.2"}
         block = SWIN_BLOCK
     for ours, official, how in named_swin(twin, source, outside, block, layer):
         if not ours.startswith("head."):

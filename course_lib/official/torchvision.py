@@ -19,7 +19,7 @@ from course_lib.official.timesformer import TIMM_BLOCK
 
 HALVES = {"space": "0", "norm": "1", "time": "3"}  # of a (2+1)D convolution; 2 is its ReLU
 SWIN_BLOCK = {**TIMM_BLOCK, "mlp.up": "mlp.0", "mlp.down": "mlp.3"}
-SWIN_OUTSIDE = {"patch_embed.project": "patch_embed.proj", "norm_patches": "patch_embed.norm", "norm": "norm",
+SWIN_OUTSIDE = {"patch_embed.project": "patch_embed.proj", "norm_embed": "patch_embed.norm", "norm": "norm",
                 "head": "head"}  # fmt: skip
 
 

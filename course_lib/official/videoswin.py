@@ -12,7 +12,7 @@ from course_lib.layers.inflate import Entry
 from course_lib.models.video_swin import VideoSwin
 from course_lib.official.timesformer import TIMM_BLOCK
 
-OUTSIDE = {"patch_embed.project": "backbone.patch_embed.proj", "norm_patches": "backbone.patch_embed.norm",
+OUTSIDE = {"patch_embed.project": "backbone.patch_embed.proj", "norm_embed": "backbone.patch_embed.norm",
            "norm": "backbone.norm", "head": "cls_head.fc_cls"}  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def named(
     t = 2 * model.config.window.t - 1
     for name in model.state_dict():
         module, _, kind = name.rpartition(".")
-        path = module.removeprefix("layers.").split(".")
+        path = module.removeprefix("stages.").split(".")
         number = path[0][-1]
         if path[0].startswith("merge"):
             yield name, f"{layer(int(number) - 1, None)}.{path[1]}.{kind}", None

@@ -39,7 +39,7 @@ def entries(model: nn.Module) -> Iterator[Entry]:
     yield "time_embed", f"{embeddings}.position_embeddings.weight", None
     yield "type_embed", f"{embeddings}.token_type_embeddings.weight", None
     for kind in ("weight", "bias"):
-        yield f"norm.{kind}", f"{embeddings}.LayerNorm.{kind}", None
+        yield f"norm_embed.{kind}", f"{embeddings}.LayerNorm.{kind}", None
         for i in (0, 1, 4):
             yield f"head.{i}.{kind}", f"mlp_head.{i}.{kind}", None
         for i in range(model.config.depth):
