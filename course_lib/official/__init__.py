@@ -71,12 +71,8 @@ def load(
     if adapt:
         filled, left, resized = _adapted(model, state, source)
     else:
-        clip = getattr(model.config, "clip", None)
-        if clip is not None and clip.h != clip.w and adapting.has_table(model):
-            raise ValueError(
-                f"released position embeddings are of squares, this network is for {clip.h} x {clip.w} pixels: load "
-                "with adapt=True, which resizes them"
-            )
+        if why := adapting.misleading(model):
+            raise ValueError(f"{why}: load with adapt=True, which resizes them")
         filled, left, problems = _gather_all(model, state, source)
         resized = ()
         if problems:
@@ -105,9 +101,11 @@ def _gather_all(
     return filled, left, list(dict.fromkeys(problems))
 
 
-def _misfit(model: nn.Module, source: str, problems: list[str], known: bool) -> ValueError:
+STRICT = "build the model with the checkpoint's classes, frames, size and attention, or load with adapt=True"
+
+
+def _misfit(model: nn.Module, source: str, problems: list[str], known: bool, remedy: str = STRICT) -> ValueError:
     shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
-    remedy = "build the model with the checkpoint's classes, frames, size and attention, or load with adapt=True"
     if not known:
         remedy = f"none of its names is {source}'s for it: is it of another network or source, or under a prefix?"
     return ValueError(
@@ -119,13 +117,19 @@ def _misfit(model: nn.Module, source: str, problems: list[str], known: bool) -> 
 def _adapted(model: nn.Module, state: State, source: str) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
     """Our tensors, what is left over, and what was resized; ValueError if it belongs to no network of this kind."""
     problems = None
-    for other in adapting.relatives(model):
+    rows = {
+        name: state[official].numel() // state[official].shape[-1]
+        for name, official, _ in SOURCES[source](model)
+        if isinstance(official, str) and official in state and name.endswith("_embed.weight")
+    }
+    for other in adapting.relatives(model, rows):
         theirs, left, found = _gather_all(other, state, source, head=False)
         problems = found if problems is None else problems
         if not found:
             break
     else:
-        raise _misfit(model, source, problems or [], known=True)
+        known = bool(wanted(SOURCES[source](model)) & state.keys())
+        raise _misfit(model, source, problems or [], known, "no frames, size or window that was tried makes them fit")
     heads = [entry for entry in SOURCES[source](model) if entry[0].startswith("head.")]
     fitting, used, wrong = gather(model.state_dict(), state, heads)
     if not wrong:  # as a whole: a head of which one tensor fits is another task's

@@ -28,30 +28,64 @@ from course_lib.models.vtn import VTN
 
 FRAMES = (8, 4, 16, 32, 64, 96, 24, 40)
 SIZES = (224, 112, 448, 256, 288, 312, 320, 384, 128, 64, 96)
+WINDOWS = [Grid(t, side, side) for t in (8, 16, 4, 2) for side in (7, 12, 14, 4)]
 
 
-def relatives(net: nn.Module) -> Iterator[nn.Module]:
-    """Networks like `net` that a checkpoint may belong to, without numbers (on the meta device); the likeliest first:
-    `net` itself, then the settings of released variants, then the usual frames and sizes."""
+def relatives(net: nn.Module, rows: Mapping[str, int]) -> Iterator[nn.Module]:
+    """Networks like `net` that a checkpoint may belong to, without numbers (on the meta device); the likeliest first.
+
+    `rows` has the vectors in its position embeddings, by our names. A table of time or of space tells its length; for
+    one over both the settings of released variants are tried, then the usual ones. Without a table `net` alone remains.
+    """
     c: Any = net.config
-    # as many patches can lie in a square and in another rectangle; released tables are of squares
-    own = [] if has_table(net) and c.clip.h != c.clip.w else [c.size]
     released: list[Any] = [other for network, other in models.NETWORKS.values() if network is type(net)]
-    settings: dict[str, list[Any]] = {"frames": [c.frames, *(v.frames for v in released), *FRAMES]}
-    settings["size"] = [*own, *(v.size for v in released), *SIZES]
+    settings: dict[str, list[Any]] = {}
     if isinstance(net, VideoSwin):
-        settings = {"window": [c.window, *(v.window for v in released)]}
-    if isinstance(net, VTN):
-        settings["frames"] = [c.frames]
+        settings = {"window": [c.window, *(v.window for v in released), *WINDOWS]}
+    elif has_table(net):
+        told_frames: list[int] = []
+        told_sizes: list[int] = []
+        ours = _token_grid(net)
+        for name, count in rows.items():
+            if name.endswith("time_embed.weight"):
+                told_frames.append(count * (c.clip.t // ours.t))
+            elif name.endswith("pos_embed.weight"):  # the class token's is one of them
+                told_sizes.append(isqrt(count - 1) * (c.clip.h // ours.h))
+        # as many patches can lie in a square and in another rectangle: released tables are of squares
+        own = [] if misleading(net) else [c.size]
+        settings["frames"] = [*told_frames, c.frames, *(v.frames for v in released), *FRAMES]
+        settings["size"] = [*told_sizes, *own, *(v.size for v in released), *SIZES]
+        if isinstance(net, VTN):
+            del settings["frames"]
+    elif getattr(c, "positions", "").startswith("relative"):  # MViTv2
+        settings["frames"] = [c.frames, *(v.frames for v in released), *FRAMES]
+        settings["size"] = [c.size, *(v.size for v in released), *SIZES]
     choices = {name: list(dict.fromkeys(values)) for name, values in settings.items()}
     ordered = sorted(product(*(range(len(values)) for values in choices.values())), key=sum)
     for places in ordered:
         changes = {name: choices[name][at] for name, at in zip(choices, places, strict=True)}
         try:
             with torch.device("meta"):
-                yield type(net)(replace(c, **changes))
+                other = type(net)(replace(c, **changes))
         except ValueError:  # settings that do not go together
             continue
+        yield other
+
+
+def misleading(net: nn.Module) -> str:
+    """Why a released table may have as many vectors as this network's and yet other places; "" if it cannot."""
+    c: Any = net.config
+    if not has_table(net):
+        return ""
+    if c.clip.h != c.clip.w:
+        return f"released position embeddings are of squares, this network is for {c.clip.h} x {c.clip.w} pixels"
+    if isinstance(net, ViViT) and c.model != 2:  # one table over time and space
+        released: list[Any] = [other for network, other in models.NETWORKS.values() if network is ViViT]
+        for other in released:
+            if other.grid != c.grid and other.grid.size == c.grid.size and other.dim == c.dim:
+                there, here = tuple(other.grid), tuple(c.grid)
+                return f"a released table of {there} tokens has as many vectors as this network's {here}"
+    return ""
 
 
 def has_table(net: nn.Module) -> bool:
@@ -81,7 +115,7 @@ def resize_image(state: Mapping[str, Tensor], twin: nn.Module) -> tuple[dict[str
         if (h, w) == (side, side):
             continue
         square = rearrange(table, "(h w) d -> 1 d h w", h=side)
-        square = F.interpolate(square, size=(h, w), mode="bicubic", align_corners=False)
+        square = F.interpolate(square, size=(h, w), mode="bicubic", align_corners=False, antialias=cls is not None)
         table = rearrange(square, "1 d h w -> (h w) d")
         found[name] = table if cls is None else torch.cat([cls, table[None]], dim=1)
         resized.append(f"{name} {side}x{side} -> {h}x{w}, bicubic")
@@ -123,6 +157,8 @@ def _resize(net: Any, other: Any, name: str, x: Tensor) -> tuple[Tensor, str] | 
         small, large = (Grid(*(2 * n - 1 for n in each.config.block_window)) for each in (other, net))
         table = _grid(rearrange(x, "head t hw -> (t hw) head"), small, large, "bicubic")
         return rearrange(table, "t h w head -> head t (h w)"), "bicubic in space, linear in time"
+    if not (hasattr(net.config, "grid") or isinstance(net, VidTr | CVidTr | VTN)):
+        return None
     if ".relative.tables." in name:  # MViTv2: rows
         rows = net.state_dict()[name].shape[0]
         return F.interpolate(x.T[None], size=rows, mode="linear", align_corners=False)[0].T, "linear, as released"
