@@ -21,6 +21,8 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 from course_lib.analysis.cost import cost
+from course_lib.analysis.intervals import interval
+from course_lib.experiments import by_seed, records
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.models import build
@@ -314,3 +316,30 @@ def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
     frames = np.arange(8)
     apart = np.abs(frames[:, None] - frames).mean()
     assert f"uniform attention over 8 frames would give {apart:.2f}" in prose
+
+
+def test_the_verdict_of_lesson_06_says_what_its_records_and_networks_say():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "06_timesformer")
+    prose = " ".join(" ".join(cell.source.split()) for cell in read(path).cells if cell.cell_type == "markdown")
+    found = records("C1", "cpu")
+
+    def percent(set_name: str, measure: str, attention: str) -> list[float]:
+        return [100 * value for value in by_seed(found, set_name, measure, attention=attention)]
+
+    def span(values: list[float]) -> str:
+        return f"{min(values):.0f} to {max(values):.0f} %"
+
+    pairs = {name: percent("M", "pair_accuracy", name) for name in ("space", "divided", "joint")}
+    assert pairs["space"] == [50.0] * 3 and "in exactly half of the clips, in every run" in prose
+    assert f"right in {span(pairs['divided'])}, joint attention in {span(pairs['joint'])}" in prose
+    on_a = {name: percent("A", "accuracy", name) for name in ("space", "divided", "joint")}
+    behind = [y - x for x, y in zip(on_a["space"], on_a["divided"], strict=True)]
+    assert f"lies {-np.mean(behind):.0f} points behind, an interval that includes zero" in prose
+    assert interval(behind).low < 0 < interval(behind).high
+    level = interval([y - x for x, y in zip(on_a["space"], on_a["joint"], strict=True)])
+    assert level.low < 0 < level.high and "Joint attention is as good as space-only attention" in prose
+    blind = np.mean(percent("M", "accuracy", "space"))
+    assert f"the {blind:.0f} % of space-only attention on M" in prose
+    sizes = {name: sum(p.numel() for p in build("timesformer_tiny", attention=name).parameters()) for name in on_a}
+    assert f"a network of {sizes['divided'] / 1e6:.2f} M parameters" in prose
+    assert f"but for the {sizes['joint'] - sizes['space']} of its time code" in prose
