@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from reference import recipe
 from test_images import DIM, plain_vit, timm_vit
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ RELEASED = [  # record, network, changes, source: one of every kind of position 
     ("SLOWFAST_8x8_R50", "slowfast_r50_8x8", {}, "pyslowfast"),
     ("r2plus1d_18", "r2plus1d_18", {}, "torchvision"),
     ("i3d_inception", "i3d_inception", {}, "piergiaj"),
+    ("i3d_inception_hassony", "i3d_inception", {}, "hassony2"),
+    ("ptv_slow_r50", "slow_r50_8x8", {}, "pytorchvideo"),
+    ("pytorchvideo_mvit_base_16x4", "mvit_b_16x4", {}, "pytorchvideo"),
 ]
 each_release = pytest.mark.parametrize(("record", "name", "changes", "source"), RELEASED, ids=[r[0] for r in RELEASED])
 
@@ -172,6 +176,35 @@ def test_a_checkpoint_of_any_frames_and_size_is_known_by_its_tables(theirs):
     net = build("timesformer_b_8x224", depth=1)
     report = load(net, state, "timesformer", adapt=True)
     assert len(report.resized) == len(theirs) and not report.fresh
+
+
+def test_a_network_fine_tuned_on_a_rectangle_fills_the_same_network_again():
+    """7 x 20 patches make no square, so the table can only be this rectangle's."""
+    golden = recipe.record(RECORDS / "timesformer_divided_8x224.json")
+    keys = [(key, [7 * 20 + 1 if n == 197 else n for n in shape]) for key, shape in golden["keys"]]
+    state = {key: recipe.tensor(key, shape) for key, shape in keys if "blocks." not in key or ".blocks.0." in key}
+    for adapt in (False, True):
+        net = build("timesformer_b_8x224", depth=1, size=(112, 320))
+        report = load(net, state, "timesformer", adapt=adapt)
+        assert not report.fresh and not report.resized
+        assert net.pos_embed.weight.flatten(0, 1).equal(state["model.pos_embed"][0, 1:])
+
+
+def test_swin_of_384_pixels_gives_its_tables_of_12_to_windows_of_7():
+    """In the published files of 384 pixels windows are 8 x 12 x 12: 15 x 23 x 23 rows a table."""
+    golden = recipe.record(RECORDS / "videoswin_t_small_16x112.json")
+    tables = {15 * 13 * 13: 15 * 23 * 23, 8 * 7 * 7: 8 * 12 * 12}
+    keys = [(key, [tables.get(n, n) if "relative" in key else n for n in shape]) for key, shape in golden["keys"]]
+    state = {key: recipe.tensor(key, shape) for key, shape in keys}
+    net = build("video_swin_t_32x224")
+    report = load(net, state, "videoswin", adapt=True)
+    assert len(report.resized) == sum(net.config.depths) and not report.fresh
+    assert "3x15x529 -> 3x15x169, bicubic in space, linear in time" in report.resized[0]
+    (name,) = [key for key in state if key.endswith("layers.0.blocks.0.attn.relative_position_bias_table")]
+    table = rearrange(state[name], "(t h w) head -> t head h w", t=15, h=23)  # each time by itself
+    wanted = F.interpolate(table, size=(13, 13), mode="bicubic", align_corners=False)
+    (ours,) = [x for key, x in net.state_dict().items() if key.endswith("bias.table")][:1]
+    torch.testing.assert_close(ours, rearrange(wanted, "t head h w -> head t (h w)"))
 
 
 def test_what_cannot_be_adapted_is_refused_with_a_way_out_that_is_not_adapt():

@@ -117,9 +117,10 @@ def _misfit(model: nn.Module, source: str, problems: list[str], known: bool, rem
 def _adapted(model: nn.Module, state: State, source: str) -> tuple[dict[str, Tensor], list[str], tuple[str, ...]]:
     """Our tensors, what is left over, and what was resized; ValueError if it belongs to no network of this kind."""
     problems = None
+    entries = list(SOURCES[source](model))
     rows = {
         name: state[official].numel() // state[official].shape[-1]
-        for name, official, _ in SOURCES[source](model)
+        for name, official, _ in entries
         if isinstance(official, str) and official in state and name.endswith("_embed.weight")
     }
     for other in adapting.relatives(model, rows):
@@ -128,9 +129,9 @@ def _adapted(model: nn.Module, state: State, source: str) -> tuple[dict[str, Ten
         if not found:
             break
     else:
-        known = bool(wanted(SOURCES[source](model)) & state.keys())
+        known = bool(wanted(entries) & state.keys())
         raise _misfit(model, source, problems or [], known, "no frames, size or window that was tried makes them fit")
-    heads = [entry for entry in SOURCES[source](model) if entry[0].startswith("head.")]
+    heads = [entry for entry in entries if entry[0].startswith("head.")]
     fitting, used, wrong = gather(model.state_dict(), state, heads)
     if not wrong:  # as a whole: a head of which one tensor fits is another task's
         theirs, left = theirs | fitting, [name for name in left if name not in used]

@@ -77,7 +77,8 @@ def misleading(net: nn.Module) -> str:
     c: Any = net.config
     if not has_table(net):
         return ""
-    if c.clip.h != c.clip.w:
+    h, w = _token_grid(net)[1:]
+    if h != w and isqrt(h * w) ** 2 == h * w:
         return f"released position embeddings are of squares, this network is for {c.clip.h} x {c.clip.w} pixels"
     if isinstance(net, ViViT) and c.model != 2:  # one table over time and space
         released: list[Any] = [other for network, other in models.NETWORKS.values() if network is ViViT]
