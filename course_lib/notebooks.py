@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 import time
 from pathlib import Path
 
@@ -19,15 +17,24 @@ from course_lib.paths import DATA
 from course_lib.profiles import Profile, forecast
 
 MINUTES = DATA / "results" / "minutes.json"
+PEAK = """
+import os, resource
+if os.path.exists("/proc/self/status"):  # ru_maxrss begins with the peak of the process that started this one
+    (peak,) = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    print(peak / 2**20)
+else:  # macOS, in bytes
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30)
+"""
 
 
 def execute(path: Path, profile: Profile) -> None:
     """Run every cell of the notebook at `path` in `profile`, then write it back whole; an error leaves it untouched.
 
     Real clips are left out (COURSE_CLIPS and COURSE_KINETICS are set to nothing), so that no frame of them is stored.
-    The minutes and the memory are recorded for `profiles.forecast`.
+    The minutes and the memory of the kernel's process are recorded for `profiles.forecast`.
     """
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # asked of this kernel alone, not of all that ran before
     os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": "", "COURSE_KINETICS": ""}
     start = time.monotonic()
     with tqdm(total=len(notebook.cells), desc=path.name, unit="cell") as bar:
@@ -41,9 +48,8 @@ def execute(path: Path, profile: Profile) -> None:
         client.execute()
     minutes = (time.monotonic() - start) / 60
     said = forecast(path.stem, profile)
+    memory = float(notebook.cells.pop().outputs[0].text)
     record = read_json(MINUTES) or {}
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is in bytes there, in KiB elsewhere
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
     record.setdefault(path.stem, {})[profile.name] = run
     write_json(MINUTES, record)

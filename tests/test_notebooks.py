@@ -27,6 +27,7 @@ from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.models import build
 from course_lib.models.timesformer import ATTENTION
+from course_lib.notebooks import execute
 from course_lib.profiles import PROFILES, forecast
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
@@ -343,3 +344,17 @@ def test_the_verdict_of_lesson_06_says_what_its_records_and_networks_say():
     sizes = {name: sum(p.numel() for p in build("timesformer_tiny", attention=name).parameters()) for name in on_a}
     assert f"a network of {sizes['divided'] / 1e6:.2f} M parameters" in prose
     assert f"but for the {sizes['joint'] - sizes['space']} of its time code" in prose
+
+
+def test_the_memory_of_a_notebook_is_that_of_its_own_kernel_whatever_ran_before(tmp_path, monkeypatch):
+    minutes = tmp_path / "minutes.json"
+    monkeypatch.setattr("course_lib.notebooks.MINUTES", minutes)
+    for name in ("COURSE_PROFILE", "COURSE_CLIPS", "COURSE_KINETICS"):
+        monkeypatch.setenv(name, "")  # what running a notebook sets is put back
+    for name, code in (("large", "held = bytearray(400 * 2**20)"), ("small", "held = 1")):
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), path)
+        execute(path, PROFILES["smoke"])
+        assert [cell.source for cell in read(path).cells] == [code]
+    large, small = (json.loads(minutes.read_text())[name]["smoke"]["memory_gb"] for name in ("large", "small"))
+    assert large > small + 0.3, (large, small)
