@@ -21,7 +21,7 @@ from PIL import Image
 import course_lib
 from course_lib.analysis.branches import residual_branches
 from course_lib.analysis.maps import attention_maps
-from course_lib.figures import BLUE, RED, picture, png, source, table
+from course_lib.figures import BLUE, RED, WIDEST, picture, png, source, table
 from course_lib.figures.blocks import block_diagram, block_words
 from course_lib.figures.clips import boxes, picks, strips
 from course_lib.figures.code import narrow
@@ -196,7 +196,21 @@ def test_boxes_lie_where_the_crop_is_taken():
 def test_strips_are_as_wide_as_asked_unless_they_would_not_fit():
     clip = np.zeros((4, 8, 8, 3), np.uint8)
     assert strips([clip], side=0.5).get_figwidth() == pytest.approx(4 * 0.5 + 1.4)
-    assert strips([clip] * 2, side=9).get_figwidth() == pytest.approx(10.5 + 1.4)
+    assert strips([clip] * 2, side=9).get_figwidth() == pytest.approx(WIDEST)
+
+
+def test_no_figure_is_wider_than_a_narrow_page_can_show_with_letters_that_are_read():
+    grid, layers = Grid(2, 2, 2), ["norm", "attention", "linear"]
+    masks = [(s.name, s.mask(grid).numpy()) for s in (TIME, SPACE)]
+    curve = LiveCurve(4, "a title", past=[(1.0, 0.5)])
+    for figure in (
+        strips([np.zeros((32, 8, 8, 3), np.uint8)]),
+        picks({"a rule": [np.arange(8)]}, 300),
+        block_diagram({str(i): layers for i in range(6)}),
+        schemes_picture({str(i): masks for i in range(9)}, grid, (0, 0, 0)),
+        curve.figure(),
+    ):
+        assert figure.get_figwidth() <= WIDEST + 1e-9
 
 
 def test_words_count_what_the_picture_colours():

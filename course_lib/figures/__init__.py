@@ -22,6 +22,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
 )  # fmt: skip
 LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))  # a curve is known by its stroke as well as by its colour
 COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE)
+WIDEST = 7.3  # inches; on a page of 640 pixels its letters are still read
 
 
 def line_style(i: int) -> dict[str, Any]:

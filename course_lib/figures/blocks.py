@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from course_lib.figures import GREEN, ORANGE, SKY, YELLOW
+from course_lib.figures import GREEN, ORANGE, SKY, WIDEST, YELLOW
 
 COLOURS_OF = {"Norm": "0.9", "Attention": SKY, "Linear": YELLOW, "MLP": ORANGE}  # by what a layer's name contains
 
@@ -20,7 +20,7 @@ def block_diagram(branches: Mapping[str, Sequence[str]], notes: Mapping[str, str
     width, gap = 1.55, 0.35
     columns = sum(len(layers) for layers in branches.values())
     length = columns * (width + 0.2) + len(branches) * 2 * gap + 0.6
-    figure = Figure(figsize=(min(0.62 * length + 0.4, 10.5), 2.0), layout="constrained")
+    figure = Figure(figsize=(min(0.62 * length + 0.4, WIDEST), 2.0), layout="constrained")
     axis = figure.subplots()
     axis.axis("off")
     axis.set_xlim(0, length)
@@ -36,7 +36,7 @@ def block_diagram(branches: Mapping[str, Sequence[str]], notes: Mapping[str, str
             axis.add_patch(
                 FancyBboxPatch((x, 0.75), width, 0.9, "round,pad=0,rounding_size=0.12", fc=colour, ec="0.25")
             )
-            axis.text(x + width / 2, 1.2, layer.replace(" ", "\n"), ha="center", va="center", fontsize=10)
+            axis.text(x + width / 2, 1.2, layer.replace(" ", "\n"), ha="center", va="center", fontsize=9)
             if notes and layer in notes:
                 axis.text(x + width / 2, 0.62, notes[layer], ha="center", va="top", fontsize=9, style="italic")
             axis.plot([x + width, x + width + 0.2], [1.2, 1.2], color="0.25", linewidth=1.3)

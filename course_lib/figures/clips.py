@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from course_lib.figures import COLOURS, line_style
+from course_lib.figures import COLOURS, WIDEST, line_style
 
 MARKERS = "os^Dv"  # a clip is known by its mark as well as by its colour
 
@@ -26,7 +26,7 @@ def strips(
     """
     frames = max(len(clip) for clip in clips)
     height, width = clips[0].shape[1:3]
-    side = min(side, 10.5 / frames)
+    side = min(side, (WIDEST - 1.4) / frames)
     figure = Figure(figsize=(side * frames + 1.4, len(clips) * side * height / width + 0.3), layout="constrained")
     axes = figure.subplots(len(clips), frames, squeeze=False)
     for row, clip in enumerate(clips):
@@ -47,7 +47,7 @@ def strips(
 def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "_"]]], available: int) -> Figure:
     """A row a rule: which of the `available` frames of a video it takes, one line of marks for each of its clips."""
     lines = sum(len(clips) for clips in rules.values())
-    figure = Figure(figsize=(10, 0.2 * lines + 0.28 * len(rules) + 0.5), layout="constrained")
+    figure = Figure(figsize=(WIDEST, 0.2 * lines + 0.28 * len(rules) + 0.5), layout="constrained")
     axis = figure.subplots()
     depth, middles = 0.0, []
     for clips in rules.values():

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from course_lib.figures import COLOURS, line_style, picture, png
+from course_lib.figures import COLOURS, WIDEST, line_style, picture, png
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -74,7 +74,7 @@ class LiveCurve:
 
     def figure(self) -> Figure:
         losses, accuracies = zip(*self.values, strict=True)
-        figure = Figure(figsize=(9, 2.6), layout="constrained")
+        figure = Figure(figsize=(WIDEST, 2.4), layout="constrained")
         for axis, values, name, colour in zip(
             figure.subplots(1, 2), (losses, accuracies), ("loss", "accuracy on the batch"), COLOURS, strict=False
         ):

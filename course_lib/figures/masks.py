@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from course_lib.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
+from course_lib.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, WIDEST, YELLOW
 from course_lib.grid import Grid
 
 LAYER_COLOURS = (RED, SKY, GREEN, PURPLE, ORANGE, YELLOW)  # by name, in the order met, as in the explorer
@@ -27,7 +27,8 @@ def schemes_picture(
     names = list(dict.fromkeys(name for steps in schemes.values() for name, _ in steps))
     colours = {name: LAYER_COLOURS[i % len(LAYER_COLOURS)] for i, name in enumerate(names)}
     token = (t * grid.h + h) * grid.w + w
-    figure = Figure(figsize=(2.1 * len(schemes), 1.75 * grid.t + 1.1), layout="constrained")
+    side = min(2.1, WIDEST / len(schemes))
+    figure = Figure(figsize=(side * len(schemes), (side - 0.35) * grid.t + 1.1), layout="constrained")
     axes = figure.subplots(grid.t, len(schemes), squeeze=False)
     for column, (name, steps) in enumerate(schemes.items()):
         picture = np.full((*grid, 3), 0.93)
