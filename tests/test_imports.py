@@ -36,6 +36,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "grading": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
+    "lesson": {"analysis", "experiments", "figures", "modes", "paths", "profiles", "synthetic", "training"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "doctor": {"paths", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it

@@ -1,0 +1,200 @@
+"""What every lesson does alike: it opens, asks before it shows, trains in sight, lays recorded runs side by side."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from course_lib.analysis.intervals import interval
+from course_lib.experiments import Data, by_seed, learn, to_clips
+from course_lib.figures import show, table
+from course_lib.figures.clips import strips
+from course_lib.figures.curves import LiveCurve
+from course_lib.modes import evaluating
+from course_lib.paths import DATA
+from course_lib.profiles import Profile, forecast
+from course_lib.synthetic.write import VERSION
+from course_lib.training.resume import Step, history, stopping
+
+Answer = TypeVar("Answer")
+
+
+def opening(notebook: str, profile: Profile) -> None:
+    """Print the profile, what the notebook took where it was last measured, and which clips it will read."""
+    print(forecast(notebook, profile))
+    print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """A result beside the learner's guess; folded away in the page while there is no guess."""
+
+    guess: object
+    result: str
+    sentence: str  # what is said of the guess, or how to make one
+
+    def __repr__(self) -> str:
+        return self.sentence
+
+    def _repr_html_(self) -> str:
+        sentence = html.escape(self.sentence)
+        if self.guess is None:
+            return f"<details><summary>{sentence}</summary>\n\n{html.escape(self.result)}\n</details>"
+        return f"<p>{sentence}</p>"
+
+
+def reveal(
+    guess: object,
+    measured: float | str,
+    unit: str = "",
+    tolerance: float | None = None,
+    choices: Sequence[str] = (),
+    profile: Profile | None = None,
+) -> Revealed:
+    """What was measured, and how far the guess was off; without a guess (None) the result is folded away.
+
+    A number counts as right within `tolerance`, in its unit (a tenth of what was measured, if None). `choices` are the
+    words that a guess may be. With the `profile` of a training, the result of smoke is said to mean nothing.
+    """
+    result = f"It is {_said(measured, unit)}."
+    if profile is not None and profile.name == "smoke":
+        result += " (Profile smoke: a few steps on a few clips, so this number means nothing.)"
+    if guess is None or guess is ...:
+        kind = f"a choice first: {', '.join(choices)}" if choices else "a number first"
+        return Revealed(None, result, f"Commit to {kind}")
+    if isinstance(measured, str):
+        if choices and _word(guess) not in map(_word, choices):
+            return Revealed(guess, result, f"{guess!r} is none of the choices: {', '.join(choices)}.")
+        right = _word(guess) == _word(measured)
+        return Revealed(guess, result, f"You said {guess}{': right' if right else ''}. {result}")
+    try:
+        off = float(cast(Any, guess)) - measured  # also a tensor or array of one element
+    except (TypeError, ValueError, RuntimeError):
+        off = math.nan
+    if math.isnan(off):
+        return Revealed(guess, result, f"{guess!r} is no number: give one{f', in {unit}' if unit else ''}.")
+    said = f"You said {_said(measured + off, unit)}"
+    if abs(off) <= (abs(measured) / 10 if tolerance is None else tolerance):
+        return Revealed(guess, result, f"{said}: right. {result}")
+    how = f"{_said(abs(off), 'points' if unit == '%' else unit)} too {'high' if off > 0 else 'low'}"
+    return Revealed(guess, result, f"{said}, {how}. {result}")
+
+
+def _said(value: float | str, unit: str) -> str:
+    number = value if isinstance(value, str) else f"{value:.4g}"
+    return f"{number} {unit}".rstrip()
+
+
+def _word(value: object) -> str:
+    return str(value).strip().casefold()
+
+
+def answered(answer: Answer, verdict: object, library: Answer, what: str) -> Answer:
+    """The learner's answer if its check passed, else the library's; a printed line says which it is.
+
+    `verdict` is what the check of the exercise gave, a `grading.checks.Verdict`.
+    """
+    print(f"{what}: " + ("yours" if verdict else "the library's, until your answer is right"))
+    return answer if verdict else library
+
+
+def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0) -> list[Step]:
+    """Train `net` where it is, with a live curve, and print what a step took; the records of all steps.
+
+    Stopped, it has saved; called again with such a network it goes on, and a finished run is read back. A run is known
+    by its name, its set, its profile, its seed and by what the network computes: other code is another run.
+    """
+    steps = profile.steps
+    about = json.dumps([asdict(profile), data.classes, VERSION, computes(net, data)], sort_keys=True)
+    digest = hashlib.sha256(about.encode()).hexdigest()[:8]
+    checkpoint = DATA / "runs" / f"{name}-{data.name}-{profile.name}-s{seed}-{digest}.safetensors"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    past = [(step.loss, step.accuracy) for step in history(checkpoint)]
+    with (
+        stopping(checkpoint, steps),
+        LiveCurve(steps, f"{name} on set {data.name}", past) as live,
+        closing(cast(Any, learn(net, data, profile, seed, checkpoint))) as records,
+    ):
+        for step in records:
+            live.add(step.loss, step.accuracy)
+    done = history(checkpoint)
+    seconds = sum(step.seconds for step in done)
+    print(f"{name} on set {data.name}: {len(done)} steps in {seconds:.0f} s, {seconds / len(done):.2f} s a step")
+    return done
+
+
+def computes(net: nn.Module, data: Data) -> list[str]:
+    """What `net` makes of one clip with weights that are drawn anew: alike for two networks that compute the same,
+    however far either has been trained. Rounded, since other processors add in another order."""
+    net = copy.deepcopy(net).eval()
+    generator = torch.Generator().manual_seed(0)
+    for part in net.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.reset_running_stats()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+        logits = net(to_clips(data.test[:1]).to(next(net.parameters()).device))
+    return [f"{value:.3g}" for value in logits.flatten().tolist()]
+
+
+def interval_table(
+    found: list[dict[str, Any]],
+    arms: Mapping[str, Mapping[str, Any]],
+    measures: Mapping[str, tuple[str, str]],
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Display recorded runs: mean and 95 % interval of every arm, then by how much each differs from the first.
+
+    arms: title -> the changes its network was built with. measures: title -> set and score. Differences are taken seed
+    by seed, since runs of one seed share their clips. `published`: more columns, title -> arm -> number.
+    """
+    first, *others = arms
+    values = {
+        arm: [by_seed(found, set_name, score, **changes) for set_name, score in measures.values()]
+        for arm, changes in arms.items()
+    }
+    published = published or {}
+    rows = [
+        [arm, *(_spread(each, 0, 100) for each in values[arm]), *(column.get(arm, "") for column in published.values())]
+        for arm in arms
+    ]
+    for arm in others:
+        differences = [
+            [y - x for x, y in zip(*both, strict=True)] for both in zip(values[first], values[arm], strict=True)
+        ]
+        beside = [
+            f"{column[arm] - column[first]:+.1f}" if {arm, first} <= set(column) else ""
+            for column in published.values()
+        ]
+        rows.append([f"{arm} minus {first}", *map(_spread, differences), *beside])
+    table(["mean (95 % interval), %", *measures, *published], rows)
+
+
+def _spread(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> str:
+    mean, low, high = (round(min(max(100 * value, least), most), 1) + 0.0 for value in interval(values))
+    return f"{mean} ({low} to {high})"
+
+
+def both_ways(net: nn.Module, clips: Sequence[UInt8[np.ndarray, "T H W 3"]], classes: Sequence[str]) -> None:
+    """Display each clip and its reverse, with the class that `net` gives each and the probability it gives it."""
+    rows = [clip for forwards in clips for clip in (forwards, forwards[::-1])]
+    stacked = to_clips(torch.from_numpy(np.stack(rows)))
+    with evaluating(net), torch.inference_mode():
+        chances = net(stacked.to(next(net.parameters()).device)).float().softmax(1).cpu()
+    titles = [f"{classes[int(row.argmax())]}\n{row.max():.2f}" for row in chances]
+    words = [title.replace("\n", " ") for title in titles]
+    told = "; ".join(f"{there}, reversed {back}" for there, back in zip(words[::2], words[1::2], strict=True))
+    show(strips(rows, titles, side=0.9), f"{len(clips)} clips, each followed by its reverse. The network says: {told}.")
