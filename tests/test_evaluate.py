@@ -57,9 +57,12 @@ def test_predict_gives_every_clip_in_order_and_leaves_the_network_as_it_was():
 def test_views_of_a_clip_are_answered_one_by_one_and_their_probabilities_averaged(at_once):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
+    seen = []
+    net.register_forward_hook(lambda net, given, answer: seen.append(len(answer)))
     clips, labels = torch.randn(5, 3, 3, 2, 1, 1), torch.arange(5) % 4  # b views 3 T H W
     batches = iter([(clips[:2], labels[:2]), (clips[2:], labels[2:])])
     chances, same = predict_views(net, batches, at_once)
+    assert sum(seen) == 15 and max(seen) == min(at_once, 9), seen
     for clip, chance in zip(clips, chances, strict=True):
         torch.testing.assert_close(chance, sum(net(view[None]).softmax(1)[0] for view in clip) / 3)
     assert torch.equal(same, labels) and net.training

@@ -6,6 +6,7 @@ import html
 import re
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from course_lib.widgets.sampling import SamplingExplorer
 
@@ -22,6 +23,17 @@ def test_the_words_follow_rule_and_epoch():
     widget.rule.value, widget.epoch.value = "by epoch", 3
     assert widget.words.value == "by epoch, epoch 3: frames 3, 5"
     assert "frames 3, 5" in widget.shown.value
+
+
+def test_the_pictures_are_the_frames_of_the_rule_in_its_order(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "course_lib.widgets.sampling.strips", lambda clips, titles, numbers: shown.append((clips, numbers)) or Figure()
+    )
+    film = np.arange(8, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2).repeat(3, 3)
+    SamplingExplorer(film, {"late, early": lambda epoch: np.array([6, 2])})
+    ((clip,), numbers) = shown[-1]
+    assert [int(frame.max()) for frame in clip] == numbers == [6, 2]
 
 
 def test_a_still_with_words_is_stored_beside_the_widget():
