@@ -30,12 +30,12 @@ else:  # macOS, in bytes
 def execute(path: Path, profile: Profile) -> None:
     """Run every cell of the notebook at `path` in `profile`, then write it back whole; an error leaves it untouched.
 
-    Real clips are left out (COURSE_CLIPS and COURSE_KINETICS are set to nothing), so that no frame of them is stored.
+    Real clips are left out (the variables that name their folders are set to nothing): no frame of them is stored.
     The minutes and the memory of the kernel's process are recorded for `profiles.forecast`.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # asked of this kernel alone, not of all that ran before
-    os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": "", "COURSE_KINETICS": ""}
+    os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": "", "COURSE_KINETICS": "", "COURSE_SSV2": ""}
     start = time.monotonic()
     with tqdm(total=len(notebook.cells), desc=path.name, unit="cell") as bar:
         client = NotebookClient(

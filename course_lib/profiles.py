@@ -1,13 +1,14 @@
 """How much a notebook does: the same code at three sizes.
 
-Chosen by the papermill parameter `profile`, or by COURSE_PROFILE, or "cpu".
+Chosen by the papermill parameter `profile`, or by COURSE_PROFILE, or "cpu". Folders of Kinetics and of
+Something-Something v2, named in the same two ways, take the place of generated sets.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from course_lib.paths import DATA
@@ -27,6 +28,17 @@ class Profile:
     batch: int
     peak_lr: float
     difficulty: Difficulty = FULL  # of set D
+    kinetics: str = ""  # the folder of set K; "" for none
+    ssv2: str = ""  # the folder of set S
+
+    def set_for(self, set_name: str) -> str:
+        """The set that a lesson reads for a generated one: K for A, S for M and D, where there is a folder."""
+        real = STANDS_FOR.get(set_name)
+        return real if real and self.folder_of(real) else set_name
+
+    def folder_of(self, set_name: str) -> str:
+        """The folder of set K or S, "" if none was named."""
+        return {"K": self.kinetics, "S": self.ssv2}[set_name]
 
     def difficulty_of(self, set_name: str) -> Difficulty:
         """What `synthetic.write.make` is to be given for a set: M, the large one, stays as hard as it can be."""
@@ -45,12 +57,43 @@ PROFILES = {
 }
 
 
-def active(name: str = "") -> Profile:
-    """The profile called `name`, else $COURSE_PROFILE, else cpu. ValueError for a name that does not exist."""
+STANDS_FOR = {"A": "K", "M": "S", "D": "S"}
+NAMED_BY = {"K": ("kinetics", "COURSE_KINETICS"), "S": ("ssv2", "COURSE_SSV2")}
+REMEDY = {
+    "K": "`course data fetch kinetics --subset mini10 --root DIR` fetches ten classes",
+    "S": "`course data fetch ssv2 --root DIR` says how to come by it",
+}
+
+
+def active(name: str = "", kinetics: str = "", ssv2: str = "") -> Profile:
+    """The profile called `name`, else $COURSE_PROFILE, else cpu. ValueError for a name that does not exist.
+
+    It gets the folders of Kinetics and of Something-Something v2, else $COURSE_KINETICS and $COURSE_SSV2. One that was
+    named and cannot be used is told in a printed line, and the generated sets stay.
+    """
     name = name or os.environ.get("COURSE_PROFILE", "") or "cpu"
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(PROFILES)}")
-    return PROFILES[name]
+    return replace(PROFILES[name], kinetics=_usable("K", kinetics), ssv2=_usable("S", ssv2))
+
+
+def _usable(set_name: str, folder: str) -> str:
+    from course_lib.datasets.lessons import KINDS, select  # imports torch: asked for only where a folder is named
+
+    parameter, variable = NAMED_BY[set_name]
+    folder = folder or os.environ.get(variable, "")
+    if folder:
+        folder = str(Path(folder).expanduser().absolute())
+        try:
+            select(set_name, folder)
+        except (ValueError, OSError) as error:
+            others = " and ".join(other for other, real in STANDS_FOR.items() if real == set_name)
+            print(
+                f"{KINDS[set_name]} is not used, in its place {others}: {' '.join(str(error).split())}. "
+                f"{REMEDY[set_name]}; then name the folder by {parameter}=... or {variable}"
+            )
+            return ""
+    return folder
 
 
 def forecast(notebook: str, profile: Profile, record: Path = DATA / "results" / "minutes.json") -> str:

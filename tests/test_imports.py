@@ -18,7 +18,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "files": set(),
     "paths": set(),
     "machine": set(),
-    "profiles": {"paths", "synthetic"},
+    "profiles": {"datasets", "paths", "synthetic"},
     "video": CORE,
     "datasets": CORE | {"files", "video"},
     "synthetic": CORE | {"files"},

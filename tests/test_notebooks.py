@@ -32,7 +32,8 @@ from course_lib.profiles import PROFILES, forecast
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-SMOKE = {**os.environ, "COURSE_PROFILE": "smoke", "COURSE_CLIPS": "", "OMP_NUM_THREADS": "2"}
+NO_CLIPS = {"COURSE_CLIPS": "", "COURSE_KINETICS": "", "COURSE_SSV2": ""}
+SMOKE = {**os.environ, **NO_CLIPS, "COURSE_PROFILE": "smoke", "OMP_NUM_THREADS": "2"}
 
 
 def read(path: Path):

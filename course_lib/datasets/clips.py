@@ -127,8 +127,7 @@ class ClipDataset(Dataset):
             raise IndexError(f"item {i} of a data set of {len(self)} clips: use 0 to {len(self) - 1}")
         if self.split != "train":
             return i, None
-        seed = np.random.SeedSequence((self.seed, i, epoch)).generate_state(1, np.uint64)[0]
-        return i, torch.Generator().manual_seed(int(seed))
+        return i, draw(self.seed, i, epoch)
 
     def _choose(self, i: int, generator: torch.Generator | None) -> tuple[VideoInfo, int, Int[np.ndarray, "*views T"]]:
         info = self._probe(i)
@@ -162,6 +161,12 @@ class ClipDataset(Dataset):
         indices = self._choose(i, generator)[2]
         frames = read_frames(path, indices.ravel(), self.seconds)
         return frames.reshape(*indices.shape, *frames.shape[1:])
+
+
+def draw(seed: int, i: int, epoch: int) -> torch.Generator:
+    """The randomness of item i in an epoch."""
+    state = np.random.SeedSequence((seed, i, epoch)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

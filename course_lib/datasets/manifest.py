@@ -68,16 +68,22 @@ class VideoList:
         A video's luck depends on the seed and its own path alone: a larger sample holds the smaller one, and videos
         that are missing on one machine change only their own place.
         """
+        for split, of_class in self.counts().items():
+            for name, there in of_class.items():
+                if not 0 < per_class <= there:
+                    raise ValueError(
+                        f"{self.source}: {per_class} videos a class asked for, but {name!r} has {there} in {split}: "
+                        f"ask for 1 to {there}, or leave the class out (keep)"
+                    )
+        return self.at_most(per_class, seed)
+
+    def at_most(self, per_class: int, seed: int = 0) -> VideoList:
+        """As `sample`, but a class that has fewer videos in a split keeps those."""
         groups: dict[tuple[str, int], list[Video]] = {}
         for video in self.videos:
             groups.setdefault((video.split, video.label), []).append(video)
         chosen = set()
-        for (split, label), videos in groups.items():
-            if not 0 < per_class <= len(videos):
-                raise ValueError(
-                    f"{self.source}: {per_class} videos a class asked for, but {self.classes[label]!r} has "
-                    f"{len(videos)} in {split}: ask for 1 to {len(videos)}, or leave the class out (keep)"
-                )
+        for videos in groups.values():
             chosen.update(sorted(videos, key=lambda video: _lot(seed, video.path))[:per_class])
         return replace(self, videos=tuple(video for video in self.videos if video in chosen))
 

@@ -1,8 +1,13 @@
-"""The data of an experiment: a generated set in memory, and what a network sees of it."""
+"""The data of an experiment: a generated set or a real one, and what a network sees of it.
+
+Generated sets lie in memory whole. `real` reads Kinetics (set K) and Something-Something v2 (set S).
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -11,32 +16,94 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from course_lib.datasets.clips import ClipDataset, preload
-from course_lib.files import read_json
+from course_lib.experiments import real
+from course_lib.files import Problem, read_json
 from course_lib.paths import DATA
 from course_lib.profiles import Profile
-from course_lib.synthetic.write import make
+from course_lib.synthetic.write import VERSION, make
+from course_lib.training.batches import Batch, in_order, loader, shuffled
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
 
 
 class Data(NamedTuple):
-    """A generated set in memory. `partner[c]` is the class of c's clips played backwards; None without such pairs."""
+    """A set. `partner[c]` is the class of c's clips played backwards; None without such pairs.
+
+    `train` and `test` are clips in memory or data sets that read them (`real`); `train_batches`, `test_batches` and
+    `clip` serve both. `left_out` are files that could not be read; `sha256` is the sum of the list of clips of a real
+    set, "" for a generated one.
+    """
 
     name: str
-    train: UInt8[Tensor, "n T H W 3"]
+    train: UInt8[Tensor, "n T H W 3"] | real.Kept | ClipDataset
     train_labels: Int[Tensor, " n"]
-    test: UInt8[Tensor, "m T H W 3"]
+    test: UInt8[Tensor, "m T H W 3"] | ClipDataset
     test_labels: Int[Tensor, " m"]
     classes: tuple[str, ...]
     partner: Int[Tensor, " classes"] | None
+    left_out: tuple[Problem, ...] = ()
+    sha256: str = ""
+    workers: int = 0  # processes that read ahead
+
+    @property
+    def key(self) -> str:
+        """What the files of a run on this set are to be named by: another version or other clips have another key."""
+        return f"{self.name}-{self.sha256[:8]}" if self.sha256 else f"{self.name}{VERSION}"
+
+    def clip(self, i: int) -> UInt8[Tensor, "T H W 3"]:
+        """Test clip i as a network sees it, but for `to_clips`."""
+        return self.test[i] if isinstance(self.test, Tensor) else self.test[i][0].movedim(0, -1)
+
+    def label(self, i: int) -> int:
+        """The class of test clip i."""
+        return int(self.test_labels[i])
+
+    def train_batches(
+        self, batch: int, seed: int, device: torch.device | str = "cpu"
+    ) -> Callable[[int], Iterator[Batch]]:
+        """Endless batches for `training.loop.train`, varied anew in every epoch; of all clips where those are fewer.
+
+        In set D a clip and its reverse come in one batch: what is left to tell them apart is motion.
+        """
+        if isinstance(self.train, Tensor):
+            together = 2 if self.name == "D" else 1
+            return shuffled(self.train, self.train_labels, batch, seed, varied, together=together)
+        dataset = copy(self.train)
+        dataset.seed = seed
+        return real.told(loader(dataset, min(batch, len(dataset)), seed, self.workers, real.PREPARE, device))
+
+    def test_batches(self, batch: int = 64) -> Iterator[Batch]:
+        """Every test clip once, in order, for `training.evaluate.predict`."""
+        if isinstance(self.test, Tensor):
+            return in_order(self.test, self.test_labels, batch, to_clips)
+        return real.in_order(self.test, batch, self.workers)
 
 
 def load_set(
     name: str, profile: Profile, workers: int | None = None, progress: bool = True, frames: int = FRAMES
 ) -> Data:
-    """Make (once) and decode the generated set `name` at the size and the difficulty of the profile."""
+    """The set `name` at the size of the profile: a generated one (made once, as hard as the profile says), or K or S.
+
+    K and S are read from the profile's folders; one line says what of them. In a profile without the full network
+    `profile.clips` clips of them are used at most. `workers` decode, as many as there are cores if None.
+    """
     workers = os.cpu_count() or 1 if workers is None else workers
+    if name in real.SETS:
+        chosen = real.selection(name, profile)
+        read = real.read(name, chosen, frames, profile.size, workers, progress)
+        return Data(
+            name,
+            read.train,
+            read.train_labels,
+            read.test,
+            read.test_labels,
+            chosen.train.classes,
+            None if chosen.partner is None else torch.tensor(chosen.partner),
+            read.left_out,
+            chosen.sha256,
+            read.workers,
+        )
     folder = make(
         DATA / "generated",
         name,
@@ -48,9 +115,9 @@ def load_set(
     )
     sets = [ClipDataset(folder / "manifest.csv", frames=frames, split=split) for split in ("train", "test")]
     (train, train_labels), (test, test_labels) = (preload(each, workers, progress=progress) for each in sets)
-    partner = read_json(folder / "manifest.json")["partner"]
-    pairs = None if partner is None else torch.tensor(partner)
-    return Data(name, train, train_labels, test, test_labels, sets[0].classes, pairs)
+    pairs = read_json(folder / "manifest.json")["partner"]
+    partner = None if pairs is None else torch.tensor(pairs)
+    return Data(name, train, train_labels, test, test_labels, sets[0].classes, partner)
 
 
 def to_clips(frames: UInt8[Tensor, "b T H W 3"]) -> Float[Tensor, "b 3 T H W"]:

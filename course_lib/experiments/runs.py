@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.experiments.data import Data, load_set, to_clips, varied
+from course_lib.experiments.data import Data, load_set
+from course_lib.experiments.real import SETS, selection
 from course_lib.experiments.recipes import with_recipe
 from course_lib.experiments.records import require_match
 from course_lib.files import read_json, write_json
@@ -25,11 +26,12 @@ from course_lib.models import build, configure
 from course_lib.paths import DATA
 from course_lib.profiles import Profile
 from course_lib.synthetic.write import VERSION
-from course_lib.training.batches import in_order, shuffled
 from course_lib.training.evaluate import accuracy, pair_accuracy, predict
 from course_lib.training.loop import train
 from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import Step, history
+
+FOLDERS = ("kinetics", "ssv2")  # of a profile: where clips lie, and not which they are
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,27 @@ class Arm:
 
 
 def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
-    """All that a record depends on but the machine; two runs with the same one are the same experiment."""
+    """All that a record depends on but the machine; two runs with the same one are the same experiment.
+
+    Of K and S it holds the sum of the list of clips, and not where they lie.
+    """
     changes = {key: _plain(value) for key, value in arm.changes}
-    about = {"arm": asdict(arm) | {"changes": changes}, "profile": asdict(profile), "seed": seed, "sets": VERSION}
+    settings = {key: value for key, value in asdict(profile).items() if key not in FOLDERS}
+    about = {"arm": asdict(arm) | {"changes": changes}, "profile": settings, "seed": seed}
+    if arm.set_name in SETS:
+        about["clips"] = selection(arm.set_name, profile).sha256
+    else:
+        about["sets"] = VERSION
     return json.loads(json.dumps(about))
 
 
 def profile_defaults() -> dict[str, Any]:
     """What a record was made with that has no word of a profile's setting: it was made before there was one."""
-    defaults = {field.name: field.default for field in fields(Profile) if field.default is not MISSING}
+    defaults = {
+        field.name: field.default
+        for field in fields(Profile)
+        if field.default is not MISSING and field.name not in FOLDERS
+    }
     return json.loads(json.dumps({"profile": defaults}, default=asdict))
 
 
@@ -82,18 +96,14 @@ def recipe(profile: Profile, seed: int = 0) -> TrainConfig:
 def learn(
     net: nn.Module, data: Data, profile: Profile, seed: int = 0, checkpoint: Path | None = None
 ) -> Iterator[Step]:
-    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them.
-
-    In set D a clip and its reverse come in one batch: what is left to tell them apart is motion.
-    """
-    together = 2 if data.name == "D" else 1
-    batches = shuffled(data.train, data.train_labels, profile.batch, seed, varied, together=together)
+    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them."""
+    batches = data.train_batches(profile.batch, seed, next(net.parameters()).device)
     return train(net, batches, recipe(profile, seed), checkpoint)
 
 
 def score(net: nn.Module, data: Data) -> dict[str, float]:
     """Test accuracy, and pair accuracy where classes have partners."""
-    return _scores(*predict(net, in_order(data.test, data.test_labels, 64, to_clips)), data)
+    return _scores(*predict(net, data.test_batches()), data)
 
 
 def _scores(logits: Float[Tensor, "n classes"], labels: Int[Tensor, "n"], data: Data) -> dict[str, float]:
@@ -141,11 +151,11 @@ def run(
         checkpoint.unlink(missing_ok=True)
     for step in learn(net, data, profile, seed, checkpoint):
         each(step)
-    logits, labels = predict(net, in_order(data.test, data.test_labels, 64, to_clips))
+    logits, labels = predict(net, data.test_batches())
     steps = history(checkpoint)  # those of before an interruption too
     result = about | {
-        "train_clips": len(data.train),
-        "test_clips": len(data.test),
+        "train_clips": len(data.train_labels),
+        "test_clips": len(data.test_labels),
         "parameters": sum(p.numel() for p in net.parameters()),
         "scores": _scores(logits, labels, data),
         "pairs": by_pair(logits, labels, data),
@@ -153,5 +163,7 @@ def run(
         "loss": [round(step.loss, 4) for step in steps],
         "machine": machine(),
     }
+    if data.left_out:
+        result["left_out"] = [problem._asdict() for problem in data.left_out]
     write_json(record, result)
     return result

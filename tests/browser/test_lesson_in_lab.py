@@ -23,7 +23,9 @@ COLOUR = """([canvas, x, y]) => {
 
 @pytest.fixture(scope="module")
 def server():
-    with lab_server(NOTEBOOKS, env={"COURSE_PROFILE": "smoke", "COURSE_CLIPS": ""}) as found:
+    with lab_server(
+        NOTEBOOKS, env={"COURSE_PROFILE": "smoke", "COURSE_CLIPS": "", "COURSE_KINETICS": "", "COURSE_SSV2": ""}
+    ) as found:
         yield found
 
 
