@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -25,7 +25,6 @@ from course_lib.figures.curves import LiveCurve
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
 from course_lib.profiles import Profile, forecast
-from course_lib.synthetic.write import VERSION
 from course_lib.training.resume import Step, history, stopping
 
 Answer = TypeVar("Answer")
@@ -35,6 +34,9 @@ def opening(notebook: str, profile: Profile) -> None:
     """Print the profile, what the notebook took where it was last measured, and which clips it will read."""
     print(forecast(notebook, profile))
     print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
+    for folder, stands_for in ((profile.kinetics, "A"), (profile.ssv2, "M and D")):
+        if folder:
+            print(f"In place of {stands_for}: {folder}")
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0
     by its name, its set, its profile, its seed and by what the network computes: other code is another run.
     """
     steps = profile.steps
-    about = json.dumps([asdict(profile), data.classes, VERSION, computes(net, data)], sort_keys=True)
+    about = json.dumps([profile.settings(), data.classes, data.key, computes(net, data)], sort_keys=True)
     digest = hashlib.sha256(about.encode()).hexdigest()[:8]
     checkpoint = DATA / "runs" / f"{name}-{data.name}-{profile.name}-s{seed}-{digest}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,7 @@ def computes(net: nn.Module, data: Data) -> list[str]:
     with torch.no_grad():
         for weight in net.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
-        logits = net(to_clips(data.test[:1]).to(next(net.parameters()).device))
+        logits = net(to_clips(data.clip(0)[None]).to(next(net.parameters()).device))
     return [f"{value:.3g}" for value in logits.flatten().tolist()]
 
 

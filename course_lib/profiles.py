@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from course_lib.paths import DATA
 from course_lib.synthetic.difficulty import EASY, FULL, Difficulty
@@ -30,6 +31,10 @@ class Profile:
     difficulty: Difficulty = FULL  # of set D
     kinetics: str = ""  # the folder of set K; "" for none
     ssv2: str = ""  # the folder of set S
+
+    def settings(self) -> dict[str, Any]:
+        """All that a result depends on: not where clips lie."""
+        return {key: value for key, value in asdict(self).items() if key not in ("kinetics", "ssv2")}
 
     def set_for(self, set_name: str) -> str:
         """The set that a lesson reads for a generated one: K for A, S for M and D, where there is a folder."""

@@ -13,7 +13,7 @@ from course_lib.experiments import Arm, by_seed, learn, load_set, records, run, 
 from course_lib.experiments.claims import c1
 from course_lib.experiments.data import Data
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
-from course_lib.experiments.runs import FOLDERS, by_pair, identity
+from course_lib.experiments.runs import by_pair, identity
 from course_lib.models import names
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES
@@ -119,7 +119,7 @@ OTHER = {
 CHANGED = [
     *[(arm, TINY, 0) for arm in OTHER_ARMS.values()],
     *[(ARM, replace(TINY, **{f.name: OTHER[type(getattr(TINY, f.name)).__name__](getattr(TINY, f.name))}), 0)
-      for f in fields(TINY) if f.name not in FOLDERS],
+      for f in fields(TINY) if f.name in TINY.settings()],
     (ARM, TINY, 1),
 ]  # fmt: skip
 

@@ -24,14 +24,12 @@ from course_lib.files import read_json, write_json
 from course_lib.machine import machine
 from course_lib.models import build, configure
 from course_lib.paths import DATA
-from course_lib.profiles import Profile
+from course_lib.profiles import PROFILES, Profile
 from course_lib.synthetic.write import VERSION
 from course_lib.training.evaluate import accuracy, pair_accuracy, predict
 from course_lib.training.loop import train
 from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import Step, history
-
-FOLDERS = ("kinetics", "ssv2")  # of a profile: where clips lie, and not which they are
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
     Of K and S it holds the sum of the list of clips, and not where they lie.
     """
     changes = {key: _plain(value) for key, value in arm.changes}
-    settings = {key: value for key, value in asdict(profile).items() if key not in FOLDERS}
-    about = {"arm": asdict(arm) | {"changes": changes}, "profile": settings, "seed": seed}
+    about = {"arm": asdict(arm) | {"changes": changes}, "profile": profile.settings(), "seed": seed}
     if arm.set_name in SETS:
         about["clips"] = selection(arm.set_name, profile).sha256
     else:
@@ -75,11 +72,8 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
 
 def profile_defaults() -> dict[str, Any]:
     """What a record was made with that has no word of a profile's setting: it was made before there was one."""
-    defaults = {
-        field.name: field.default
-        for field in fields(Profile)
-        if field.default is not MISSING and field.name not in FOLDERS
-    }
+    kept = PROFILES["cpu"].settings()
+    defaults = {f.name: f.default for f in fields(Profile) if f.name in kept and f.default is not MISSING}
     return json.loads(json.dumps({"profile": defaults}, default=asdict))
 
 
