@@ -9,22 +9,25 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.analysis.intervals import interval
 from course_lib.experiments import Data, by_seed, learn, to_clips
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
+from course_lib.grid import Grid
+from course_lib.layers.schemes import Scheme
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
 from course_lib.profiles import Profile, forecast
+from course_lib.synthetic.write import VERSION
 from course_lib.training.resume import Step, history, stopping
 
 Answer = TypeVar("Answer")
@@ -34,9 +37,6 @@ def opening(notebook: str, profile: Profile) -> None:
     """Print the profile, what the notebook took where it was last measured, and which clips it will read."""
     print(forecast(notebook, profile))
     print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
-    for folder, stands_for in ((profile.kinetics, "A"), (profile.ssv2, "M and D")):
-        if folder:
-            print(f"In place of {stands_for}: {folder}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0
     by its name, its set, its profile, its seed and by what the network computes: other code is another run.
     """
     steps = profile.steps
-    about = json.dumps([profile.settings(), data.classes, data.key, computes(net, data)], sort_keys=True)
+    shapes = {part: tuple(weight.shape) for part, weight in net.state_dict().items()}
+    about = json.dumps([asdict(profile), data.classes, VERSION, type(net).__name__, shapes, computes(net, data)])
     digest = hashlib.sha256(about.encode()).hexdigest()[:8]
     checkpoint = DATA / "runs" / f"{name}-{data.name}-{profile.name}-s{seed}-{digest}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -148,8 +149,24 @@ def computes(net: nn.Module, data: Data) -> list[str]:
     with torch.no_grad():
         for weight in net.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
-        logits = net(to_clips(data.clip(0)[None]).to(next(net.parameters()).device))
+        logits = net(to_clips(data.test[:1]).to(next(net.parameters()).device))
     return [f"{value:.3g}" for value in logits.flatten().tolist()]
+
+
+def turned(net: nn.Module, clips: Sequence[UInt8[np.ndarray, "T H W 3"]]) -> float:
+    """Share of clips for which `net` gives another class when they are played backwards, 0 to 1."""
+    changed = [there.argmax() != back.argmax() for there, back in zip(*_both(net, clips), strict=True)]
+    return sum(map(bool, changed)) / len(changed)
+
+
+def _both(net: nn.Module, clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Probabilities of clips, and of the same clips backwards; a few at a time."""
+    device, found = next(net.parameters()).device, []
+    with evaluating(net), torch.inference_mode():
+        for some in torch.from_numpy(np.stack(clips)).split(16):
+            found.append([net(to_clips(one).to(device)).float().softmax(1).cpu() for one in (some, some.flip(1))])
+    there, back = zip(*found, strict=True)
+    return torch.cat(there), torch.cat(back)
 
 
 def interval_table(
@@ -193,10 +210,18 @@ def _spread(values: Sequence[float], least: float = -math.inf, most: float = mat
 def both_ways(net: nn.Module, clips: Sequence[UInt8[np.ndarray, "T H W 3"]], classes: Sequence[str]) -> None:
     """Display each clip and its reverse, with the class that `net` gives each and the probability it gives it."""
     rows = [clip for forwards in clips for clip in (forwards, forwards[::-1])]
-    stacked = to_clips(torch.from_numpy(np.stack(rows)))
-    with evaluating(net), torch.inference_mode():
-        chances = net(stacked.to(next(net.parameters()).device)).float().softmax(1).cpu()
+    chances = [row for pair in zip(*_both(net, clips), strict=True) for row in pair]
     titles = [f"{classes[int(row.argmax())]}\n{row.max():.2f}" for row in chances]
     words = [title.replace("\n", " ") for title in titles]
     told = "; ".join(f"{there}, reversed {back}" for there, back in zip(words[::2], words[1::2], strict=True))
     show(strips(rows, titles, side=0.9), f"{len(clips)} clips, each followed by its reverse. The network says: {told}.")
+
+
+def masks(schemes: Mapping[str, Sequence[Scheme]], grid: Grid) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Title -> the name and the mask of each attention layer of a block: what `schemes_picture` draws."""
+    return {title: [(step.name, step.mask(grid).numpy()) for step in steps] for title, steps in schemes.items()}
+
+
+def groups(schemes: Mapping[str, Sequence[Any]], grid: Grid) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """The same as one group number a token: what the `AttentionExplorer` draws from."""
+    return {title: [(step.name, step.group_of(grid).numpy()) for step in steps] for title, steps in schemes.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,9 @@ from torch import nn
 
 from course_lib.grading.checks import (
     Verdict,
+    acts_as,
     attends_as,
+    copy_weights,
     judge,
     judge_all,
     parameter_count,
@@ -19,8 +24,11 @@ from course_lib.grading.checks import (
     same_shape,
     same_value,
 )
-from course_lib.layers.attention import GridAttention
+from course_lib.layers.attention import GridAttention, MultiHeadAttention
+from course_lib.layers.blocks import Mlp
 from course_lib.layers.schemes import JOINT, SPACE, TIME, WIDTH
+from course_lib.models import build
+from course_lib.models.timesformer import Block
 
 GRID = (2, 2, 3)
 
@@ -163,3 +171,86 @@ def test_the_class_token_is_judged_too():
     assert "class token: the shape is right" in str(attends_as(last_frame, SPACE, class_token=True))
     assert "sees what it should not" in str(attends_as(lambda *all: JOINT.apply(*all), SPACE, class_token=True))
     assert "nothing there yet" in str(attends_as(lambda *all: (None, None), SPACE, class_token=True))
+
+
+class Mine(nn.Module):
+    """A divided block under other names, right or wrong in one way."""
+
+    def __init__(self, wrong: str = "", dim: int = 8):
+        super().__init__()
+        self.wrong = wrong
+        self.before, self.over_time = nn.LayerNorm(dim, eps=1e-6), MultiHeadAttention(dim, 2)
+        self.linear = nn.Linear(dim, dim)
+        self.between, self.over_space = nn.LayerNorm(dim, eps=1e-6), MultiHeadAttention(dim, 2)
+        self.after, self.mlp = nn.LayerNorm(dim, eps=1e-6), Mlp(dim, 4 * dim)
+
+    def forward(self, z, cls):
+        dz = TIME.apply(self.over_time, self.before(z)) if self.wrong != "no time" else torch.zeros_like(z)
+        z = z + (dz if self.wrong == "no linear" else self.linear(dz))
+        dz, dcls = SPACE.apply(self.over_space, self.between(z), self.between(cls))
+        z, cls = z + dz, cls if self.wrong == "no cls" else cls + dcls
+        z, cls = z + self.mlp(self.after(z)), cls + self.mlp(self.after(cls))
+        return z.mean(-1) if self.wrong == "shape" else z, cls
+
+
+def judged(make, tokens=((2, 2, 2, 3), (1, 3, 1, 2))) -> str:
+    inputs = [(torch.randn(*shape, 8), torch.randn(shape[0], 1, 8)) for shape in tokens]
+    block = Block(8, 2, 32, (TIME, SPACE), 0.0)
+    return str(acts_as(make, block, inputs, {"patches": "b t h w d", "class token": "b 1 d"}))
+
+
+def test_a_module_is_recognised_under_other_names_by_the_librarys_weights():
+    said = judged(Mine)
+    assert said == "Right: with the library's weights the numbers of patches and class token agree, for 2 inputs"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("no time", r"token \(t=0, h=0, w=0\) does not see what it should: token \(t=1, h=0, w=0\)"),
+        ("no linear", "patches: the shape is right, the numbers differ"),
+        ("no cls", "class token: the shape is right, the numbers differ"),
+        ("shape", r"patches: expected b t h w d = .*: that is 4 axes instead of 5"),
+    ],
+)
+def test_a_wrong_module_is_told_where_by_reach_before_numbers(wrong, says):
+    said = judged(lambda: Mine(wrong))
+    assert said.startswith("Not yet: ") and re.search(says, said), said
+
+
+def test_a_module_that_cannot_be_asked_gets_a_sentence():
+    assert "your function stops with ZeroDivisionError" in judged(lambda: 1 // 0)
+    assert "expected a module, you have a NoneType" in judged(lambda: None)
+    assert "parameter 0 of yours is (4,), the library's, first.0.norm.weight, is (8,)" in judged(lambda: Mine(dim=4))
+    assert "expected 20 parameters, you have 0" in judged(nn.Identity)
+
+
+def test_a_network_has_to_look_at_every_frame_of_a_clip():
+    library = build("timesformer_tiny", size=32, frames=3, dim=8, depth=1, heads=2, classes=5)
+
+    class Net(nn.Module):
+        def __init__(self, change):
+            super().__init__()
+            self.inner, self.change = copy.deepcopy(library), change
+
+        def forward(self, clip):
+            return self.change(self.inner, clip)
+
+    def said(change) -> str:
+        return str(acts_as(lambda: Net(change), library, [(torch.randn(2, 3, 3, 32, 32),)], {"logits": "b classes"}))
+
+    assert said(lambda net, clip: net(clip)).startswith("Right: ")
+    assert said(lambda net, clip: None).startswith("Not yet: nothing there yet")
+    assert "does not change when the clip changes" in said(lambda net, clip: torch.zeros(2, 5))
+    first = "does not change when some pixels of frame 1 change"
+    assert first in said(lambda net, clip: net(clip[:, :, [0, 0, 2]]))
+    assert "the numbers differ" in said(lambda net, clip: net(clip.flip(2)))
+
+
+def test_weights_are_copied_in_order_or_not_at_all():
+    source, target = nn.Linear(3, 4), nn.Sequential(nn.Linear(3, 4))
+    assert copy_weights(source, target) and torch.equal(source.weight, target[0].weight)
+    longer = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    before = longer[0].weight.clone()
+    assert "expected 2 parameters, you have 4" in str(copy_weights(source, longer))
+    assert torch.equal(before, longer[0].weight)

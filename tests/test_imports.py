@@ -36,7 +36,8 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "grading": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
-    "lesson": {"analysis", "experiments", "figures", "modes", "paths", "profiles", "synthetic", "training"},
+    "lesson": CORE
+    | {"paths", "profiles", "synthetic", "layers", "modes", "training", "analysis", "figures", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "doctor": {"paths", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it

@@ -15,8 +15,20 @@ from course_lib import lesson
 from course_lib.experiments import Data
 from course_lib.figures.curves import LiveCurve
 from course_lib.grading.checks import Verdict
-from course_lib.layers.schemes import SPACE
-from course_lib.lesson import answered, both_ways, computes, interval_table, opening, reveal, study
+from course_lib.grid import Grid
+from course_lib.layers.schemes import SPACE, TIME
+from course_lib.lesson import (
+    answered,
+    both_ways,
+    computes,
+    groups,
+    interval_table,
+    masks,
+    opening,
+    reveal,
+    study,
+    turned,
+)
 from course_lib.models import build
 from course_lib.profiles import PROFILES, forecast
 
@@ -158,12 +170,17 @@ class Twice(nn.Module):
 
 def test_a_run_of_other_code_of_another_seed_or_recipe_is_another_run(here, data):
     study(Twice(fresh()), data, SMOKE, "x")
+
+    class Renamed(Twice):
+        """It computes the same, under another name."""
+
     changed = Twice(fresh())
     changed.forward = lambda clip: 3 * changed.net(clip)
     for other in (
         lambda: study(changed, data, SMOKE, "x"),
         lambda: study(Twice(fresh()), data, SMOKE, "x", seed=1),
         lambda: study(Twice(fresh()), data, replace(SMOKE, peak_lr=1e-4), "x"),
+        lambda: study(Renamed(fresh()), data, SMOKE, "x"),
         lambda: study(Twice(fresh()), data._replace(classes=("one", "other")), SMOKE, "x"),
     ):
         before = len(list(here.rglob("*.safetensors")))
@@ -229,6 +246,20 @@ def test_a_clip_and_its_reverse_are_shown_with_what_the_network_says_of_each(mon
     assert there.get_ylabel().startswith("up\n1.00") and back.get_ylabel().startswith("down\n1.00")
     assert there.images[0].get_array().max() == 0 and back.images[0].get_array().max() == 255
     assert "up 1.00, reversed down 1.00" in alt
+
+
+def test_how_many_answers_turn_when_the_clips_are_played_backwards():
+    rising = np.repeat(np.linspace(0, 255, 4).astype(np.uint8)[:, None, None, None], 3, 3)
+    still = np.zeros_like(rising)
+    assert turned(Brightening(), [rising, still, rising[::-1].copy(), rising] * 8) == 0.75
+
+
+def test_schemes_become_what_the_pictures_draw():
+    grid = Grid(2, 1, 2)
+    drawn, numbered = (make({"divided": (TIME, SPACE)}, grid)["divided"] for make in (masks, groups))
+    assert [name for name, _ in drawn] == [name for name, _ in numbered] == ["time", "space"]
+    assert drawn[0][1].tolist() == [[True, False, True, False], [False, True, False, True]] * 2
+    assert numbered[1][1].tolist() == [0, 0, 1, 1]
 
 
 def test_blind_networks_say_the_same_of_both(monkeypatch):

@@ -6,6 +6,7 @@ answer. Comparisons are by shape, numbers, reach and counts, so that it does not
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,18 +177,12 @@ def reaches_exactly(
         found = reach(compute, grid, dim)
     except Exception as error:
         return _stopped(error)
-    wanted = scheme.mask(grid)
-    if found.equal(wanted):
+    wrong = _wrong_pairs(found, scheme.mask(grid), grid)
+    if not wrong:
         return Verdict(
             True, f"every one of the {grid.size} tokens reaches exactly what {scheme.name} attention lets it"
         )
-    extra, missing = found & ~wanted, wanted & ~found
-    sentences = []
-    for kind, pairs in (("sees what it should not", extra), ("does not see what it should", missing)):
-        if pairs.any():
-            i, j = (int(x) for x in pairs.nonzero()[0])
-            sentences.append(f"token {_place(i, grid)} {kind}: token {_place(j, grid)} ({int(pairs.sum())} such pairs)")
-    return Verdict(False, f"this is not {scheme.name} attention; " + "; ".join(sentences))
+    return Verdict(False, f"this is not {scheme.name} attention; " + "; ".join(wrong))
 
 
 def attends_as(
@@ -233,6 +228,118 @@ def attends_as(
         if not verdict:
             return verdict
     return Verdict(True, f"every token reaches exactly what {scheme.name} attention lets it, and {verdict.sentence}")
+
+
+def acts_as(
+    make: Callable[[], object],
+    library: nn.Module,
+    inputs: Sequence[tuple[Tensor, ...]],
+    outputs: Mapping[str, str],
+) -> Verdict:
+    """Does the module that `make()` gives compute what `library` does? Reach, then numbers, on each of `inputs`.
+
+    The library's weights, drawn anew so that none is zero, are copied into it in order. `outputs`: what each of the
+    results is called -> its axes. Reach is that from the first input to the first result: from token to token where
+    both are tokens b t h w d, else from each pixel of a clip to the result.
+    """
+    ours = copy.deepcopy(library).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for weight in ours.parameters():
+        torch.nn.init.normal_(weight.data, std=0.5, generator=generator)
+    try:
+        theirs = make()
+    except Exception as error:
+        return _stopped(error)
+    if not isinstance(theirs, nn.Module):
+        return Verdict(False, f"expected a module, you have a {type(theirs).__name__}")
+    theirs = theirs.double().eval()
+    copied = copy_weights(ours, theirs)
+    if not copied:
+        return copied
+
+    def shape(found: object, wanted: Tensor, axes: str) -> Verdict:
+        return same_shape(found, tuple(wanted.shape), axes)
+
+    verdict = Verdict(False, "nothing was asked")
+    for given in (tuple(part.double() for part in each) for each in inputs):
+        answers = ours(*given)
+        answers = answers if isinstance(answers, tuple) else (answers,)
+        parts = {name: (answer, axes) for answer, (name, axes) in zip(answers, outputs.items(), strict=True)}
+
+        def judged(check: Check, parts: dict = parts) -> Callable[[object], Verdict]:
+            return lambda found: same_outputs(found if len(parts) > 1 else [found], parts, check)
+
+        verdict = judge(
+            judged(lambda found, wanted, axes: same_shape(found, tuple(wanted.shape), axes)), theirs, *given
+        )
+        verdict = verdict and _same_reach(theirs, ours, given)
+        verdict = verdict and judge(judged(same_numbers), theirs, *given)
+        if not verdict:
+            return verdict
+    return verdict and Verdict(True, f"with the library's weights {verdict.sentence}, for {len(inputs)} inputs")
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> Verdict:
+    """Copy every parameter of `source` into `target`, in order, whatever they are called. False: they do not fit."""
+    have, want = list(target.parameters()), list(source.parameters())
+    for number, (mine, (name, weight)) in enumerate(zip(have, source.named_parameters(), strict=False)):
+        if mine.shape != weight.shape:
+            return Verdict(
+                False, f"parameter {number} of yours is {tuple(mine.shape)}, the library's, {name}, is "
+                f"{tuple(weight.shape)}: leave __init__ as it was given"
+            )  # fmt: skip
+    if len(have) != len(want):
+        return Verdict(False, f"expected {len(want)} parameters, you have {len(have)}: leave __init__ as it was given")
+    with torch.no_grad():
+        for mine, weight in zip(have, want, strict=True):
+            mine.copy_(weight)
+    return Verdict(True, f"{len(want)} parameters copied")
+
+
+def _same_reach(theirs: nn.Module, ours: nn.Module, given: tuple[Tensor, ...]) -> Verdict:
+    """From the first input to the first result."""
+
+    def first(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        def compute(x: Tensor) -> Tensor:
+            found = module(x, *(part[: len(x)] for part in given[1:]))
+            return found[0] if isinstance(found, tuple | list) else found
+
+        return compute
+
+    x = given[0]
+    if first(ours)(x).shape == x.shape:
+        grid = Grid(*x.shape[1:4])
+        try:
+            found = reach(first(theirs), grid, x.shape[-1])
+        except Exception as error:
+            return _stopped(error)
+        sentences = _wrong_pairs(found, reach(first(ours), grid, x.shape[-1]), grid)
+        return Verdict(not sentences, "; ".join(sentences) or "the same reach")
+    changes = []
+    for module in (ours, theirs):
+        pixels = x.clone().requires_grad_()
+        result = first(module)(pixels)
+        if not result.requires_grad:
+            return Verdict(False, "your result does not change when the clip changes")
+        (gradient,) = torch.autograd.grad(result.square().sum(), pixels, allow_unused=True)
+        changes.append(torch.zeros(x.shape[2:]).bool() if gradient is None else (gradient != 0).any(0).any(0))
+    if (missing := changes[0] & ~changes[1]).any():
+        frame = int(missing.nonzero()[0, 0])
+        return Verdict(False, f"your result does not change when some pixels of frame {frame} change")
+    return Verdict(True, "the same reach")
+
+
+def _wrong_pairs(found: Tensor, wanted: Tensor, grid: Grid) -> list[str]:
+    """What is wrong with a reach, in a sentence each for too much and too little."""
+    sentences = []
+    for kind, pairs in (
+        ("sees what it should not", found & ~wanted),
+        ("does not see what it should", wanted & ~found),
+    ):
+        if pairs.any():
+            i, j = (int(x) for x in pairs.nonzero()[0])
+            sentences.append(f"token {_place(i, grid)} {kind}: token {_place(j, grid)} ({int(pairs.sum())} such pairs)")
+    return sentences
 
 
 def _place(token: int, grid: Grid) -> str:
