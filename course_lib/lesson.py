@@ -18,7 +18,9 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from course_lib.analysis.intervals import interval
+from course_lib.datasets.lessons import KINDS
 from course_lib.experiments import Data, by_seed, learn, to_clips
+from course_lib.experiments.runs import FOLDERS
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
@@ -26,8 +28,7 @@ from course_lib.grid import Grid
 from course_lib.layers.schemes import Scheme
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
-from course_lib.profiles import Profile, forecast
-from course_lib.synthetic.write import VERSION
+from course_lib.profiles import STANDS_FOR, Profile, forecast
 from course_lib.training.resume import Step, history, stopping
 
 Answer = TypeVar("Answer")
@@ -37,6 +38,10 @@ def opening(notebook: str, profile: Profile) -> None:
     """Print the profile, what the notebook took where it was last measured, and which clips it will read."""
     print(forecast(notebook, profile))
     print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
+    for name in ("K", "S"):
+        if folder := profile.folder_of(name):
+            others = " and ".join(other for other, real in STANDS_FOR.items() if real == name)
+            print(f"In place of {others}: {KINDS[name]}, in {folder}.")
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,10 @@ def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0
     """
     steps = profile.steps
     shapes = {part: tuple(weight.shape) for part, weight in net.state_dict().items()}
-    about = json.dumps([asdict(profile), data.classes, VERSION, type(net).__name__, shapes, computes(net, data)])
+    settings = {name: value for name, value in asdict(profile).items() if name not in FOLDERS}
+    about = json.dumps([settings, data.classes, type(net).__name__, shapes, computes(net, data)])
     digest = hashlib.sha256(about.encode()).hexdigest()[:8]
-    checkpoint = DATA / "runs" / f"{name}-{data.name}-{profile.name}-s{seed}-{digest}.safetensors"
+    checkpoint = DATA / "runs" / f"{name}-{data.key}-{profile.name}-s{seed}-{digest}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     past = [(step.loss, step.accuracy) for step in history(checkpoint)]
     with (
@@ -149,21 +155,21 @@ def computes(net: nn.Module, data: Data) -> list[str]:
     with torch.no_grad():
         for weight in net.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
-        logits = net(to_clips(data.test[:1]).to(next(net.parameters()).device))
+        logits = net(to_clips(data.clip(0)[None]).to(next(net.parameters()).device))
     return [f"{value:.3g}" for value in logits.flatten().tolist()]
 
 
-def turned(net: nn.Module, clips: Sequence[UInt8[np.ndarray, "T H W 3"]]) -> float:
+def turned(net: nn.Module, clips: Sequence[UInt8[Tensor, "T H W 3"]]) -> float:
     """Share of clips for which `net` gives another class when they are played backwards, 0 to 1."""
     changed = [there.argmax() != back.argmax() for there, back in zip(*_both(net, clips), strict=True)]
     return sum(map(bool, changed)) / len(changed)
 
 
-def _both(net: nn.Module, clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def _both(net: nn.Module, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Probabilities of clips, and of the same clips backwards; a few at a time."""
     device, found = next(net.parameters()).device, []
     with evaluating(net), torch.inference_mode():
-        for some in torch.from_numpy(np.stack(clips)).split(16):
+        for some in torch.stack(list(clips)).split(16):
             found.append([net(to_clips(one).to(device)).float().softmax(1).cpu() for one in (some, some.flip(1))])
     there, back = zip(*found, strict=True)
     return torch.cat(there), torch.cat(back)
@@ -207,9 +213,9 @@ def _spread(values: Sequence[float], least: float = -math.inf, most: float = mat
     return f"{mean} ({low} to {high})"
 
 
-def both_ways(net: nn.Module, clips: Sequence[UInt8[np.ndarray, "T H W 3"]], classes: Sequence[str]) -> None:
+def both_ways(net: nn.Module, clips: Sequence[UInt8[Tensor, "T H W 3"]], classes: Sequence[str]) -> None:
     """Display each clip and its reverse, with the class that `net` gives each and the probability it gives it."""
-    rows = [clip for forwards in clips for clip in (forwards, forwards[::-1])]
+    rows = [clip.numpy() for forwards in clips for clip in (forwards, forwards.flip(0))]
     chances = [row for pair in zip(*_both(net, clips), strict=True) for row in pair]
     titles = [f"{classes[int(row.argmax())]}\n{row.max():.2f}" for row in chances]
     words = [title.replace("\n", " ") for title in titles]

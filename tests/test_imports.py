@@ -37,7 +37,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
     "lesson": CORE
-    | {"paths", "profiles", "synthetic", "layers", "modes", "training", "analysis", "figures", "experiments"},
+    | {"paths", "profiles", "datasets", "layers", "modes", "training", "analysis", "figures", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "doctor": {"paths", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it

@@ -6,7 +6,6 @@ import html
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -101,6 +100,11 @@ def test_a_lesson_opens_with_its_profile_its_forecast_and_its_clips(capsys):
     opening("06_timesformer", PROFILES["cpu"])
     said = capsys.readouterr().out
     assert said.startswith(forecast("06_timesformer", PROFILES["cpu"])) and "2400 a set, 64 x 64 pixels" in said
+    assert "In place of" not in said
+    opening("06_timesformer", replace(PROFILES["cpu"], kinetics="/data/kinetics", ssv2="/data/ssv2"))
+    said = capsys.readouterr().out
+    assert "In place of A: Kinetics, in /data/kinetics." in said
+    assert "In place of M and D: Something-Something v2, in /data/ssv2." in said
 
 
 # Training in sight
@@ -152,7 +156,7 @@ def test_a_stopped_training_says_how_to_go_on_and_ends_as_if_never_stopped(here,
 
 def test_a_finished_training_is_read_back(here, data):
     first, again = fresh(), fresh()
-    records = study(first, data, SMOKE, "x")
+    records = study(first, data, replace(SMOKE, kinetics="/elsewhere"), "x")  # where it lies does not matter
     assert study(again, data, SMOKE, "x") == records and len(list(here.rglob("*.safetensors"))) == 1
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
 
@@ -181,6 +185,7 @@ def test_a_run_of_other_code_of_another_seed_or_recipe_is_another_run(here, data
         lambda: study(Twice(fresh()), data, SMOKE, "x", seed=1),
         lambda: study(Twice(fresh()), data, replace(SMOKE, peak_lr=1e-4), "x"),
         lambda: study(Renamed(fresh()), data, SMOKE, "x"),
+        lambda: study(Twice(fresh()), data._replace(sha256="0123456789"), SMOKE, "x"),
         lambda: study(Twice(fresh()), data._replace(classes=("one", "other")), SMOKE, "x"),
     ):
         before = len(list(here.rglob("*.safetensors")))
@@ -236,11 +241,13 @@ class Brightening(nn.Module):
         return torch.stack([rise, -rise], 1)
 
 
+RISING = torch.tensor([0, 80, 160, 255], dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 1, 3)  # T H W 3
+
+
 def test_a_clip_and_its_reverse_are_shown_with_what_the_network_says_of_each(monkeypatch):
     shown = []
     monkeypatch.setattr(lesson, "show", lambda figure, alt: shown.append((figure, alt)))
-    dark_to_light = np.repeat(np.linspace(0, 255, 4).astype(np.uint8)[:, None, None, None], 3, 3)
-    both_ways(Brightening().train(), [np.ascontiguousarray(dark_to_light)], ("up", "down"))
+    both_ways(Brightening().train(), [RISING], ("up", "down"))
     ((figure, alt),) = shown
     there, back = (figure.axes[row * 4] for row in (0, 1))
     assert there.get_ylabel().startswith("up\n1.00") and back.get_ylabel().startswith("down\n1.00")
@@ -249,9 +256,8 @@ def test_a_clip_and_its_reverse_are_shown_with_what_the_network_says_of_each(mon
 
 
 def test_how_many_answers_turn_when_the_clips_are_played_backwards():
-    rising = np.repeat(np.linspace(0, 255, 4).astype(np.uint8)[:, None, None, None], 3, 3)
-    still = np.zeros_like(rising)
-    assert turned(Brightening(), [rising, still, rising[::-1].copy(), rising] * 8) == 0.75
+    still = torch.zeros_like(RISING)
+    assert turned(Brightening(), [RISING, still, RISING.flip(0), RISING] * 8) == 0.75
 
 
 def test_schemes_become_what_the_pictures_draw():
@@ -267,7 +273,7 @@ def test_blind_networks_say_the_same_of_both(monkeypatch):
     monkeypatch.setattr(lesson, "show", lambda figure, alt: shown.append(alt))
     net = fresh(attention="space")
     assert net.config.schemes == (SPACE,)
-    clip = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    clip = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
     both_ways(net, [clip], ("a", "b"))
     one, two = re.search(r"says: (.*), reversed (.*)\.$", shown[0]).groups()
     assert one == two
