@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from course_lib.analysis.intervals import interval
 from course_lib.datasets.lessons import KINDS
 from course_lib.experiments import Data, by_seed, learn, to_clips
-from course_lib.experiments.runs import FOLDERS
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
@@ -125,8 +124,7 @@ def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0
     """
     steps = profile.steps
     shapes = {part: tuple(weight.shape) for part, weight in net.state_dict().items()}
-    settings = {name: value for name, value in asdict(profile).items() if name not in FOLDERS}
-    about = json.dumps([settings, data.classes, type(net).__name__, shapes, computes(net, data)])
+    about = json.dumps([profile.settings(), data.classes, type(net).__name__, shapes, computes(net, data)])
     digest = hashlib.sha256(about.encode()).hexdigest()[:8]
     checkpoint = DATA / "runs" / f"{name}-{data.key}-{profile.name}-s{seed}-{digest}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
