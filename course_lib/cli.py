@@ -252,29 +252,39 @@ def experiment(
     name: Annotated[str, typer.Argument(help="A claim, such as C1, or tiny: what every tiny network learns.")],
     seeds: int = 3,
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="The folder of the records; else data/results/NAME.")] = None,
+    set_name: Annotated[
+        str,
+        typer.Option("--set", help="Only on this one; K: Kinetics in place of A, S: Something-Something v2 of M, D."),
+    ] = "",
+    kinetics: Annotated[str, typer.Option(help="The folder of set K; else $COURSE_KINETICS.")] = "",
+    ssv2: Annotated[str, typer.Option(help="The folder of set S; else $COURSE_SSV2.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the records; else data/results/NAME, for K and S NAME-K, NAME-S.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Make records anew that are there already.")] = False,
 ) -> None:
     """Run every arm of an experiment over several seeds into data/results; goes on where it was stopped."""
     from tqdm import tqdm
 
     from course_lib.experiments import run, with_recipe
-    from course_lib.experiments.claims import CLAIMS
+    from course_lib.experiments.claims import CLAIMS, on_set
+    from course_lib.video import VideoError
 
     if name not in CLAIMS:
         raise fail(f"unknown experiment {name!r}: there are {', '.join(CLAIMS)}")
     try:
-        chosen = active(profile)
+        chosen = active(profile, kinetics, ssv2)
+        arms = on_set(CLAIMS[name](chosen), set_name) if set_name else CLAIMS[name](chosen)
     except ValueError as error:
         raise fail(error) from None
-    folder = out or DATA / "results" / name
+    folder = out or DATA / "results" / (f"{name}-{set_name}" if set_name in ("K", "S") else name)
     for seed in range(seeds):
-        for arm in CLAIMS[name](chosen):
+        for arm in arms:
             total = with_recipe(chosen, arm.network, arm.set_name).steps
             with tqdm(total=total, desc=f"{arm.name} seed {seed}", unit="step") as bar:
                 try:
                     result = run(arm, chosen, seed, folder, partial(advance, bar), again)
-                except ValueError as error:
+                except (ValueError, VideoError) as error:
                     raise fail(error) from None
             scores = ", ".join(f"{key} {value:.3f}" for key, value in result["scores"].items())
             typer.echo(f"{arm.name} seed {seed}: {scores}, {result['seconds']:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 from course_lib.paths import DATA
+from course_lib.profiles import NAMED_BY, REMEDY
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "firefox", "open", "start")
 
@@ -98,13 +100,41 @@ def data(folder: Path = DATA / "generated") -> Finding:
     return Finding("data", True, f"{len(sets)} generated sets, every file as its manifest says")
 
 
+def kinetics() -> Finding:
+    return real("K")
+
+
+def ssv2() -> Finding:
+    return real("S")
+
+
+def real(set_name: str) -> Finding:
+    """The folder that the environment names for a set of real clips; none is as well."""
+    from course_lib.datasets.lessons import select
+
+    name, variable = NAMED_BY[set_name]
+    folder = os.environ.get(variable, "")
+    if not folder:
+        return Finding(name, True, f"no folder named by {variable}: lessons use generated clips")
+    try:
+        found = select(set_name, folder)
+    except (ValueError, OSError) as error:
+        return Finding(name, False, " ".join(str(error).split()), f"{REMEDY[set_name]}; or unset {variable}")
+    lost = f"; {len(found.left_out):,} files missing, broken or twice: course data check {folder}" * bool(
+        found.left_out
+    )
+    return Finding(
+        name, True, f"{folder}: {found.which}, {len(found.train.videos):,} + {len(found.test.videos):,}{lost}"
+    )
+
+
 def browser() -> Finding:
     found = next((name for name in BROWSERS if shutil.which(name)), "")
     remedy = "install a browser, or open the address that JupyterLab prints in one elsewhere"
     return Finding("browser", bool(found), found or "none on this machine", remedy)
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (system, python, torch, gpu, decoder, disk, data, browser)
+CHECKS: tuple[Callable[[], Finding], ...] = (system, python, torch, gpu, decoder, disk, data, kinetics, ssv2, browser)
 
 
 def examine() -> Iterator[Finding]:

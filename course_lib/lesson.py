@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from course_lib.analysis.intervals import interval
 from course_lib.datasets.lessons import KINDS
-from course_lib.experiments import Data, by_seed, learn, to_clips
+from course_lib.experiments import Data, by_seed, learn, recipe, to_clips
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
@@ -28,6 +28,7 @@ from course_lib.layers.schemes import Scheme
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
 from course_lib.profiles import STANDS_FOR, Profile, forecast
+from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import Step, history, stopping
 
 Answer = TypeVar("Answer")
@@ -116,15 +117,20 @@ def answered(answer: Answer, verdict: object, library: Answer, what: str) -> Ans
     return answer if verdict else library
 
 
-def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0) -> list[Step]:
+def study(
+    net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0, config: TrainConfig | None = None
+) -> list[Step]:
     """Train `net` where it is, with a live curve, and print what a step took; the records of all steps.
 
     Stopped, it has saved; called again with such a network it goes on, and a finished run is read back. A run is known
-    by its name, its set, its profile, its seed and by what the network computes: other code is another run.
+    by its name, its set, its profile, its seed and by what the network computes: other code is another run. So is one
+    by another `config` than the profile's recipe (`experiments.full.start` gives a paper's).
     """
-    steps = profile.steps
+    config = config or recipe(profile, seed)
+    steps = config.steps
     shapes = {part: tuple(weight.shape) for part, weight in net.state_dict().items()}
-    about = json.dumps([profile.settings(), data.classes, type(net).__name__, shapes, computes(net, data)])
+    kind = [type(net).__name__, shapes, computes(net, data)]
+    about = json.dumps([profile.settings(), asdict(config), data.classes, *kind])
     digest = hashlib.sha256(about.encode()).hexdigest()[:8]
     checkpoint = DATA / "runs" / f"{name}-{data.key}-{profile.name}-s{seed}-{digest}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +138,7 @@ def study(net: nn.Module, data: Data, profile: Profile, name: str, seed: int = 0
     with (
         stopping(checkpoint, steps),
         LiveCurve(steps, f"{name} on set {data.name}", past) as live,
-        closing(cast(Any, learn(net, data, profile, seed, checkpoint))) as records,
+        closing(cast(Any, learn(net, data, profile, seed, checkpoint, config))) as records,
     ):
         for step in records:
             live.add(step.loss, step.accuracy)

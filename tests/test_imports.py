@@ -32,14 +32,14 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "widgets": CORE | {"files", "figures", "video"},
     "experiments": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
-    | {"layers", "models", "modes", "training", "analysis"},
+    | {"layers", "models", "modes", "official", "training", "analysis"},
     "grading": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
     "lesson": CORE
     | {"paths", "profiles", "datasets", "layers", "modes", "training", "analysis", "figures", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
-    "doctor": {"paths", "synthetic", "video"},
+    "doctor": {"datasets", "paths", "profiles", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it
 }
 

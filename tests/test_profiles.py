@@ -42,7 +42,8 @@ def test_a_forecast_is_a_measurement_or_says_that_there_is_none(tmp_path):
 
 def test_the_doctor_finds_python_torch_and_a_decoder_that_decodes():
     findings = {finding.name: finding for finding in doctor.examine()}
-    assert list(findings) == ["system", "Python", "torch", "GPU", "decoder", "disk", "data", "browser"]
+    sets = ["data", "kinetics", "ssv2"]
+    assert list(findings) == ["system", "Python", "torch", "GPU", "decoder", "disk", *sets, "browser"]
     for name in ("Python", "torch", "decoder"):
         assert findings[name].ok, findings[name]
 

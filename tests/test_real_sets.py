@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 import torch
 from stand_ins import write_kinetics, write_ssv2
+from test_images import timm_vit
+from typer.testing import CliRunner
 
+from course_lib import doctor
+from course_lib.cli import app
 from course_lib.datasets import kinetics, lessons, ssv2
 from course_lib.datasets.audit import audit_videos
-from course_lib.experiments import Arm, learn, load_set, real, run, score
-from course_lib.experiments.runs import by_pair, identity
+from course_lib.experiments import Arm, learn, load_set, real, run, score, with_recipe
+from course_lib.experiments.full import start
+from course_lib.experiments.runs import by_pair, identity, recipe
+from course_lib.models import build
+from course_lib.official.timesformer import entries
 from course_lib.profiles import PROFILES, active
 from course_lib.training.evaluate import predict
 from course_lib.video import VideoError
@@ -22,6 +29,7 @@ from course_lib.video import VideoError
 SMALL = (("attention", "divided"), ("size", 32), ("dim", 16), ("depth", 1), ("heads", 2), ("scratch", True))
 TINY = replace(PROFILES["smoke"], clips=60, size=32, steps=3, batch=4)
 NET = "timesformer_tiny"
+command = CliRunner()
 MAKE = {"K": write_kinetics, "S": write_ssv2}
 
 
@@ -318,3 +326,114 @@ def test_a_record_is_of_the_clips_and_not_of_their_folder(set_name, tmp_path):
 def test_a_generated_sets_record_does_not_know_of_the_folders(profile):
     arm = Arm(NET, "M", SMALL)
     assert identity(arm, profile, 0) == identity(arm, TINY, 0) and "clips" not in identity(arm, profile, 0)
+
+
+# The course command
+
+
+def test_an_experiment_runs_its_arms_on_the_real_set_in_place_of_the_generated_one(folders, tmp_path, monkeypatch):
+    """C1 on K is C1's arms on A, on S those on M: three each."""
+    monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], steps=1, batch=2, clips=60))
+    for set_name, option in (("K", "--kinetics"), ("S", "--ssv2")):
+        words = ["experiment", "C1", "--set", set_name, "--profile", "smoke", "--seeds", "1", option, folders[set_name]]
+        done = command.invoke(app, [*map(str, words), "--out", str(tmp_path / set_name)])
+        assert done.exit_code == 0, done.output
+        arms = {path.name for path in (tmp_path / set_name).iterdir()}
+        assert arms == {
+            f"{NET}-{set_name}-attention={a}-scratch=True-smoke-s0.json" for a in ("space", "divided", "joint")
+        }
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["C1", "--set", "K"], "course data fetch kinetics"),
+        (["C1", "--set", "V"], "no arm runs on set 'V': there are A, M, K, S"),
+        (["C1", "--set", "S", "--ssv2", "nowhere"], "nowhere: no labels.json"),
+    ],
+)
+def test_an_experiment_without_its_folder_or_on_no_set_of_its_says_what_to_do(words, says, tmp_path):
+    done = command.invoke(app, ["experiment", *words, "--profile", "smoke", "--out", str(tmp_path)])
+    assert done.exit_code == 1 and says in done.output and "Traceback" not in done.output
+
+
+def test_real_sets_take_the_recipes_of_the_sets_that_they_stand_for():
+    cpu = PROFILES["cpu"]
+    assert with_recipe(cpu, "vivit_tiny", "K") == with_recipe(cpu, "vivit_tiny", "A") != cpu
+    assert with_recipe(cpu, "vivit_tiny", "S") == with_recipe(cpu, "vivit_tiny", "D") != cpu
+
+
+@pytest.mark.parametrize(
+    ("set_name", "variable", "check"), [("K", "COURSE_KINETICS", doctor.kinetics), ("S", "COURSE_SSV2", doctor.ssv2)]
+)
+def test_the_doctor_tells_of_both_folders_in_a_line_each(set_name, variable, check, folders, tmp_path, monkeypatch):
+    assert check().ok and variable in check().found, "no folder is no fault"
+    monkeypatch.setenv(variable, str(folders[set_name]))
+    found = check()
+    assert found.ok and str(folders[set_name]) in found.found and "\n" not in found.found
+    assert {"K": "10 of the 10 classes", "S": "4 of the 13 pairs"}[set_name] in found.found
+    monkeypatch.setenv(variable, str(tmp_path / "nowhere"))
+    wrong = check()
+    assert (
+        not wrong.ok and "nowhere" in wrong.found and "course data fetch" in wrong.remedy and variable in wrong.remedy
+    )
+
+
+# Where a full network starts
+
+
+FULL = replace(PROFILES["gpu"], size=64, steps=4, batch=4)
+
+
+def by_its_released_names(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a TimeSformer as its own code would save it."""
+    state, grid = dict(net.state_dict()), net.config.grid
+    cls, places = state.pop("pos_embed.cls"), state.pop("pos_embed.weight")
+    place = torch.cat([cls.reshape(1, 1, -1), places.reshape(1, grid.h * grid.w, -1)], 1)
+    taken = {theirs: state[ours] for ours, theirs, how in entries(net) if how is None}
+    moments = state["time_embed.weight"].reshape(1, grid.t, -1)
+    patches = {"model.patch_embed.proj.weight": state["patch_embed.project.weight"][:, :, 0]}
+    return taken | patches | {"model.pos_embed": place, "model.time_embed": moments}
+
+
+def test_a_full_network_starts_from_the_file_that_is_there_and_trains_as_its_paper_does(tmp_path, capsys):
+    def fresh() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return build("timesformer_tiny", classes=3)
+
+    video, images = ("video.pyth", "timesformer"), ("images.pth", "timm")
+    net, before = fresh(), fresh().state_dict()
+    assert start(net, replace(FULL, full=False), video, images, tmp_path) == recipe(FULL)
+    assert capsys.readouterr().out == "", "a tiny network starts from nothing, as its lesson says"
+    assert start(net, FULL, video, images, tmp_path) == recipe(FULL), "the paper's rate supposes a start"
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "from nothing" in line and "video.pyth, images.pth" in line and str(tmp_path) in line
+
+    torch.save(timm_vit(), tmp_path / "images.pth")
+    config = start(net, FULL, video, images, tmp_path)
+    assert "start: images.pth" in capsys.readouterr().out
+    assert torch.equal(net.blocks[1].mlp.up.weight, timm_vit()["blocks.1.mlp.fc1.weight"])
+    assert (config.optimizer, config.peak_lr, config.weight_decay) == ("sgd", 0.0025, 1e-4), "0.005 for 8 clips, here 4"
+    assert (config.steps, config.warmup) == (recipe(FULL).steps, recipe(FULL).warmup)
+
+    other = build("timesformer_tiny", classes=400)
+    torch.save({"model_state": by_its_released_names(other)}, tmp_path / "video.pyth")
+    net = fresh()
+    assert start(net, FULL, video, images, tmp_path) == config
+    assert "start: video.pyth" in capsys.readouterr().out
+    own, theirs = net.state_dict(), other.state_dict()
+    assert all(torch.equal(own[name], before[name] if "head" in name else theirs[name]) for name in own)
+
+
+def test_networks_whose_papers_recipe_is_not_known_here_have_the_profiles(tmp_path):
+    assert start(build("vivit_tiny"), FULL, folder=tmp_path) == recipe(FULL)
+    slowfast = start(build("slowfast_tiny"), FULL, folder=tmp_path)
+    assert (slowfast.optimizer, slowfast.peak_lr) == ("sgd", 0.1 * 4 / 64), "its paper trains from nothing"
+
+
+def test_learning_follows_a_given_recipe(profile):
+    data = load_set("K", profile, workers=1, progress=False)
+    config = replace(recipe(profile), steps=2, optimizer="sgd", peak_lr=0.5, warmup=0)
+    steps = list(learn(Arm(NET, "K", SMALL).build(10, 0), data, profile, config=config))
+    assert [step.lr for step in steps] == [0.5, 0.25]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.runs import Arm
-from course_lib.profiles import Profile
+from course_lib.profiles import STANDS_FOR, Profile
 
 
 def c1(profile: Profile) -> tuple[Arm, ...]:
@@ -39,3 +40,17 @@ def tiny(profile: Profile) -> tuple[Arm, ...]:
 
 
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "tiny": tiny}
+
+
+def on_set(arms: Iterable[Arm], set_name: str) -> tuple[Arm, ...]:
+    """The arms on one set; for K and S those on the generated sets that it stands for, on it. ValueError if none."""
+    here = tuple(
+        dict.fromkeys(
+            replace(arm, set_name=set_name) for arm in arms if set_name in (arm.set_name, STANDS_FOR.get(arm.set_name))
+        )
+    )
+    if not here:
+        sets = sorted({arm.set_name for arm in arms})
+        real = sorted({STANDS_FOR[name] for name in sets if name in STANDS_FOR})
+        raise ValueError(f"no arm runs on set {set_name!r}: there are {', '.join([*sets, *real])}")
+    return here

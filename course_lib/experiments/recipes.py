@@ -35,7 +35,9 @@ RECIPES = {  # network: on A, on D
 
 
 def with_recipe(profile: Profile, network: str, set_name: str) -> Profile:
-    """The profile with the recipe that is known for a network on a set: in the cpu profile, on A and D."""
-    if profile.name != "cpu" or network not in RECIPES or set_name not in ("A", "D"):
+    """The profile with the recipe that is known for a network on a set, in the cpu profile: on A and D, and on K and S,
+    which have no measured ones and take over those of A and D."""
+    column = {"A": 0, "K": 0, "D": 1, "S": 1}.get(set_name)
+    if profile.name != "cpu" or network not in RECIPES or column is None:
         return profile
-    return replace(profile, **RECIPES[network]["AD".index(set_name)]._asdict())
+    return replace(profile, **RECIPES[network][column]._asdict())

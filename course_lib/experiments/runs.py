@@ -88,11 +88,17 @@ def recipe(profile: Profile, seed: int = 0) -> TrainConfig:
 
 
 def learn(
-    net: nn.Module, data: Data, profile: Profile, seed: int = 0, checkpoint: Path | None = None
+    net: nn.Module,
+    data: Data,
+    profile: Profile,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    config: TrainConfig | None = None,
 ) -> Iterator[Step]:
-    """Train `net` on `data` by the profile's recipe; one record a step, as `training.loop.train` gives them."""
+    """Train `net` on `data` by the profile's recipe, or another `config`; one record a step, as `training.loop.train`
+    gives them."""
     batches = data.train_batches(profile.batch, seed, next(net.parameters()).device)
-    return train(net, batches, recipe(profile, seed), checkpoint)
+    return train(net, batches, config or recipe(profile, seed), checkpoint)
 
 
 def score(net: nn.Module, data: Data) -> dict[str, float]:
