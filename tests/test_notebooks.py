@@ -29,6 +29,7 @@ from course_lib.models import build
 from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
 from course_lib.profiles import PROFILES, forecast
+from course_lib.synthetic.render import LAWS
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -69,6 +70,7 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ("def to_batch(frames): return torch.from_numpy(frames).permute(3, 0, 1, 2).float()[None]", "numbers differ"),
         ("def dense_in_the_middle(available, frames, stride): return 37 + stride * np.arange(frames)", "for|numbers"),
         ("def symmetric(available, frames): return [(1, 12), (3, 5)]", r"symmetric\(33, 8\)"),
+        ("def averaged(describe, classify, clips): return classify(describe(clips[:, :, 0]))", "numbers differ"),
         ("def within_pair(logits, labels, partner): return 0.625", "too large|too small"),
     ],
     "06_timesformer": [
@@ -359,3 +361,41 @@ def test_the_memory_of_a_notebook_is_that_of_its_own_kernel_whatever_ran_before(
         assert [cell.source for cell in read(path).cells] == [code]
     large, small = (json.loads(minutes.read_text())[name]["smoke"]["memory_gb"] for name in ("large", "small"))
     assert large > small + 0.3, (large, small)
+
+
+def stored_tables(path: Path) -> list[list[dict[str, str]]]:
+    """The Markdown tables that a notebook stores: a row as what stands under each head."""
+    found = []
+    for cell in read(path).cells:
+        for output in cell.get("outputs", []):
+            lines = [
+                [part.strip() for part in line.strip("| ").split(" | ")]
+                for line in output.get("data", {}).get("text/markdown", "").splitlines()
+                if line.startswith("| ")
+            ]
+            if lines:
+                found.append([dict(zip(lines[0], line, strict=False)) for line in lines[2:]])
+    return found
+
+
+def test_what_lesson_00_reads_from_its_tables_stands_in_them():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "00_clips")
+    tables = stored_tables(path)
+    (scores,) = (rows for rows in tables if "right pair" in rows[0])
+    (by_pair,) = (rows for rows in tables if "can start anywhere" in rows[0])
+
+    def score(set_name: str, sees: str, what: str) -> float:
+        (row,) = (row for row in scores if (row["set"], row["sees"]) == (set_name, sees))
+        return float(row[what].removesuffix("%"))
+
+    first, averaged, order = (score("A", sees, "accuracy") for sees in ("first frame", "averaged", "in order"))
+    assert first > 3 * 12.5, "one frame is far above chance"
+    assert averaged > first + 20 and abs(order - averaged) < 5, "eight votes are much better, order brings nothing"
+    assert score("M", "averaged", "right pair") > 70 and score("M", "averaged", "right within the pair") == 50
+    assert score("M", "in order", "answer turns into the partner's when reversed") > 70
+    assert [row["averaged"] for row in by_pair] == ["50%"] * len(LAWS)
+    for row, law in zip(by_pair, LAWS, strict=True):
+        assert (row["can start anywhere"] == "yes") == law.even
+        for sees in ("first frame", "in order"):
+            right = float(row[sees].removesuffix("%"))
+            assert 35 < right < 65 if law.even else right > 85, (row, sees)
