@@ -19,15 +19,18 @@ import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from stand_ins import write_kinetics, write_ssv2
 
 from course_lib.analysis.cost import cost
 from course_lib.analysis.intervals import interval
+from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, records
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.models import build
 from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
+from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, forecast
 from course_lib.synthetic.render import LAWS
 
@@ -107,6 +110,44 @@ def test_nbval_runs_every_notebook_in_the_smoke_profile(tmp_path):
     ]
     run = subprocess.run([*command, *map(str, NOTEBOOKS)], env=SMOKE, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+
+
+TAKES_REAL_CLIPS = [path for path in NOTEBOOKS if "kinetics" in tagged(read(path), "parameters")[0].source]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", TAKES_REAL_CLIPS, ids=lambda path: path.stem)
+def test_a_notebook_runs_through_on_a_kinetics_and_a_something_something_folder(path, tmp_path):
+    """By papermill, with folders that hold a few classes: they and no generated ones are what is trained on."""
+    kinetics = write_kinetics(tmp_path / "kinetics", classes=("bowling", "high kick", "side kick"), each=(4, 2))
+    ssv2 = write_ssv2(tmp_path / "ssv2", ".mp4", each=(3, 2), classes=opposites_in_order()[-4:])
+    out = tmp_path / path.name
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(path),
+        str(out),
+        "--cwd",
+        str(path.parent),
+        "--log-level",
+        "ERROR",
+    ]
+    command += ["--no-progress-bar", "-p", "profile", "smoke", "-p", "kinetics", str(kinetics), "-p", "ssv2", str(ssv2)]
+    for name in ("results", "generated"):  # and no runs: a finished one would be read back
+        (DATA / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).symlink_to(DATA / name)
+    environment = {**SMOKE, "COURSE_PROFILE": "cpu", "COURSE_DATA": str(tmp_path / "data")}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    streams = [out for cell in code(read(out)) for out in cell.outputs if out.output_type == "stream"]
+    said = "".join(stream.text for stream in streams if stream.name == "stdout")
+    assert "3 of the 10 classes of mini10; 12 clips to train on, 6 to test on" in said
+    assert "2 of the 13 pairs of opposites; 12 clips to train on, 8 to test on" in said
+    trained = set(re.findall(r"\bset (\w+): \d+ (?:steps|clips)", said))
+    assert trained == {"K", "S"}
+    assert all(name in said for name in ("bowling, high kick, side kick", "Turning the camera"))
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -24,7 +24,7 @@ from course_lib.models import build
 from course_lib.official.timesformer import entries
 from course_lib.profiles import PROFILES, active
 from course_lib.training.evaluate import predict
-from course_lib.video import VideoError
+from course_lib.video import VideoError, read_frames
 
 SMALL = (("attention", "divided"), ("size", 32), ("dim", 16), ("depth", 1), ("heads", 2), ("scratch", True))
 TINY = replace(PROFILES["smoke"], clips=60, size=32, steps=3, batch=4)
@@ -437,3 +437,27 @@ def test_learning_follows_a_given_recipe(profile):
     config = replace(recipe(profile), steps=2, optimizer="sgd", peak_lr=0.5, warmup=0)
     steps = list(learn(Arm(NET, "K", SMALL).build(10, 0), data, profile, config=config))
     assert [step.lr for step in steps] == [0.5, 0.25]
+
+
+# Real videos
+
+
+@pytest.mark.parametrize("set_name", ["K", "S"])
+def test_real_videos_become_the_clips_of_a_lesson(set_name, real_clips, tmp_path):
+    """Cut from two films, in both layouts; looks tell them apart after some steps."""
+    films = [real_clips / "mma_demo.mp4", real_clips / "decord_flipping_a_pancake.mkv"]
+    frames = [read_frames(film, range(0, 240, 3)) for film in films]
+
+    def cut(label: int, split: str, number: int) -> np.ndarray:
+        start = 8 * (2 * number + (split == "val"))
+        return frames[label][start : start + 24, ::2, : frames[label].shape[2] // 4 * 4 : 2]
+
+    classes = ("arm wrestling", "flipping pancake") if set_name == "K" else lessons.opposites_in_order()[:2]
+    root = MAKE[set_name](tmp_path / "root", classes=classes, each=(4, 2), film=cut)
+    profile = replace(TINY, steps=12, **{"K": {"kinetics": str(root)}, "S": {"ssv2": str(root)}}[set_name])
+    data = load_set(set_name, profile, workers=1, progress=False)
+    net = Arm(NET, set_name, SMALL).build(2, 0)
+    assert data.test.shape == (4, 8, 32, 32, 3) and data.test.float().std() > 30
+    for _ in learn(net, data, profile):
+        pass
+    assert score(net, data)["accuracy"] == 1
