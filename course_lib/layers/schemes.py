@@ -11,6 +11,7 @@ A class token travels beside the grid, never inside it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -320,13 +321,17 @@ class Pooling(NamedTuple):
         """The grid of boxes."""
         return Grid(*((n + k // 2 * 2 - k) // s + 1 for n, k, s in zip(grid, self.kernel, self.stride, strict=True)))
 
-    def reads(self, grid: tuple[int, ...]) -> Bool[Tensor, "m n"]:
-        """Which tokens every box holds."""
-        held = torch.ones(1, 1, dtype=torch.int)
+    def axes(self, grid: tuple[int, ...]) -> list[Bool[Tensor, "_ _"]]:
+        """Along each axis: which places every box holds."""
+        found = []
         for n, m, k, s in zip(grid, self.shrink(grid), self.kernel, self.stride, strict=True):
             place = torch.arange(n)[None, :] - s * torch.arange(m)[:, None] + k // 2
-            held = torch.kron(held, ((place >= 0) & (place < k)).int())
-        return held.bool()
+            found.append((place >= 0) & (place < k))
+        return found
+
+    def reads(self, grid: tuple[int, ...]) -> Bool[Tensor, "m n"]:
+        """Which tokens every box holds."""
+        return functools.reduce(torch.kron, [axis.int() for axis in self.axes(grid)]).bool()
 
 
 @dataclass(frozen=True)
