@@ -10,12 +10,11 @@ from torch import nn
 
 from course_lib.analysis.layers import layer_masks, layers
 from course_lib.analysis.relations import EVERY, NONE, Bits, Reads, Relation, SameGroup, reach_of
-from course_lib.analysis.tokens import Extra, Tokens, itself, pixels
+from course_lib.analysis.tokens import Extra, Tokens, pixels
 from course_lib.analysis.weights import KEPT, layer_weights
 from course_lib.grid import Grid
 from course_lib.layers import attention
-from course_lib.layers.blocks import Mlp
-from course_lib.models import build, cvidtr, names
+from course_lib.models import build, cvidtr, mvit, names, vidtr
 
 SMALL = dict(size=32, classes=3)
 ATTENTIVE = [  # network, changes that keep it small
@@ -43,8 +42,8 @@ ATTENTIVE = [  # network, changes that keep it small
     ("video_swin_tiny", dict(attention="factorised")),
 ]
 CONVOLUTIONAL = [
-    ("i3d_tiny", dict(size=64, frames=16, width=0.0625 * 2)),
-    ("i3d_tiny", dict(edges="repeat", width=0.0625 * 2, size=40)),
+    ("i3d_tiny", dict(frames=16, width=0.125)),
+    ("i3d_tiny", dict(edges="repeat", width=0.125, size=40)),
     ("r2plus1d_tiny", dict(width=4)),
     ("r2plus1d_tiny", dict(width=4, convolutions="r2d")),
     ("r2plus1d_tiny", dict(width=4, convolutions="mc3")),
@@ -136,7 +135,9 @@ def test_every_attention_layer_joins_what_gradients_join(name, changes):
             reached = jacobian(lambda v: part(torch.cat([fixed, v], -1))[0][..., 2 * size :], values)  # noqa: B023
         else:
             reached = jacobian(part, *inputs)
-        rows = numbered(relation.queries, (out[0] if isinstance(out, tuple) else out).shape, reached.shape[0], len(args) > 1)
+        rows = numbered(
+            relation.queries, (out[0] if isinstance(out, tuple) else out).shape, reached.shape[0], len(args) > 1
+        )
         columns = numbered(keys, args[0].shape, reached.shape[1], len(args) > 1)
         for i, query in enumerate(rows):
             alone = np.arange(relation.queries.size) == query
@@ -224,3 +225,344 @@ def test_every_unit_of_a_convolution_sees_the_pixels_that_gradients_reach(smooth
             t, h, w = (axis[i] for axis, i in zip(queries.sees, (t, h, w), strict=True))
             assert np.array_equal(inside, t[:, None, None] & h[:, None] & w), (layer.relation.name, query)
     assert checked >= 5
+
+
+# ---- drawn by hand
+
+
+def drawn(part, grid: Grid, query: int) -> str:
+    """A row, frame by frame and line by line; behind a bar the extra tokens."""
+    row = ["#" if seen else "." for seen in part.row(query)]
+    frames = [
+        "/".join("".join(row[(t * grid.h + h) * grid.w :][: grid.w]) for h in range(grid.h)) for t in range(grid.t)
+    ]
+    return " ".join(frames) + ("|" + "".join(row[grid.size :]) if len(row) > grid.size else "")
+
+
+def relation(name: str, layer: str, **changes) -> Relation:
+    return {found.name: found for found in layer_masks(build(name, classes=3, **changes))}[layer]
+
+
+def pictures(found: Relation, query: int) -> list[str]:
+    return [drawn(part, found.keys.grid, query) for part in found.parts.values()]
+
+
+SMALLEST = dict(frames=2, size=32, patch=16)
+# fmt: off
+HAND = [  # network, its changes, the layer, query -> a picture for each part
+    ("timesformer_tiny", SMALLEST, "block 1 time", {0: ["#./.. #./..|."], 8: ["../.. ../..|."]}),
+    ("timesformer_tiny", SMALLEST, "block 1 space", {0: ["##/## ../..|#"], 8: ["##/## ##/##|#"]}),
+    ("timesformer_tiny", {**SMALLEST, "attention": "space"}, "block 1 space",
+     {5: ["../.. ##/##|.#"], 8: ["##/## ../..|#."]}),
+    (
+        "vivit_tiny",
+        dict(model=4, pool="gap", frames=4, size=32),
+        "block 1 half time, half space",
+        {1: [".#/.. .#/..", "##/## ../.."]},
+    ),
+    ("vivit_tiny", dict(model=2, frames=4, size=32), "frames",
+     {0: ["../.. ../..|#."], 1: ["../.. ../..|.#"], 2: ["../.. ../..|.."]}),
+    ("vivit_tiny", dict(model=2, frames=4, size=32, pool="gap"), "frames", {1: ["../.. ##/##"]}),
+    ("vtn_tiny", dict(window=2, frames=4, size=32), "block 2 band of 3",
+     {0: ["# # . .|#"], 2: [". # # #|#"], 4: ["# # # #|#"]}),
+    # VidTr: behind the grid the corner, one class token a frame, one a place
+    ("vidtr_tiny", SMALLEST, "block 1 time", {1: [".#/.. .#/..|....#.."], 8: ["../.. ../..|###...."]}),
+    ("vidtr_tiny", SMALLEST, "block 1 space", {1: ["##/## ../..|.#....."], 8: ["../.. ../..|#..####"]}),
+    ("mvit_tiny", dict(frames=2, size=16, stride=4), "block 1 pooled attention", {0: ["#|#"], 16: ["#|#"]}),
+    ("mvit_tiny", dict(frames=2, size=16, stride=2), "block 1 pooled attention", {3: ["##/##|#"]}),
+    (
+        "video_swin_tiny",
+        dict(frames=4, size=24, window=Grid(2, 4, 4), patch=Grid(2, 4, 4)),
+        "stage 1 block 2 shifted windows",
+        {0: ["##..../##..../....../....../....../......" + " ##..../##..../....../....../....../......"]},
+    ),
+    ("video_swin_tiny", dict(frames=2, size=20), "stage 2 merging",
+     {0: ["##.../##.../...../...../....."], 8: ["...../...../...../...../....#"]}),
+    ("nonlocal_tiny", dict(width=4, size=32, frames=4), "res4 non-local block after block 2 joint",
+     {0: ["# #"], 3: ["# #"]}),
+    ("nonlocal_tiny", dict(width=4, size=32, frames=4, scope="space"), "res4 non-local block after block 2 space",
+     {5: [". #"]}),
+    ("cvidtr_tiny", {**SMALLEST, "frames": 3, "pools": ((0, 2),)}, "block 1 time, 2 frames kept",
+     {6: ["../#. ../#. ../#.|."]}),
+    ("cvidtr_tiny", {**SMALLEST, "frames": 4, "pools": ((0, 2),), "pool": "average"}, "block 1 pooling of frames",
+     {5: ["../.. ../.. .#/.. .#/..|."]}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("name", "changes", "layer", "rows"), HAND, ids=lambda x: x if isinstance(x, str) else "")
+def test_a_layer_is_the_one_drawn_by_hand(name, changes, layer, rows):
+    found = relation(name, layer, **changes)
+    assert {query: pictures(found, query) for query in rows} == rows
+
+
+def test_pooled_keys_stand_for_boxes_that_overlap_and_pass_over_most_pixels():
+    """Stride 8 and kernel 3: a key reads 3 of 8 tokens along an axis; a token reads 7 pixels, 4 apart."""
+    found = relation("mvit_tiny", "block 1 pooled attention", frames=8, size=64, stride=8)
+    assert found.keys.grid == (4, 2, 2) and found.queries.grid == (4, 16, 16)
+    assert found.queries.box(5 * 16 + 2) == (slice(0, 2), slice(17, 24), slice(5, 12))
+    assert found.keys.box(3) == (slice(0, 4), slice(25, 40), slice(25, 40))
+    assert found.keys.box(found.keys.size - 1) is None, "the class token has no place"
+
+
+def test_slow_frames_are_fed_by_the_fast_frames_that_the_join_reads():
+    """Kernel 5, stride 4, padded by 2: slow frame k reads fast frames 4k-2 .. 4k+2 at its own place."""
+    found = relation("slowfast_tiny", "join after res2", width=4, size=32)
+    (part,) = found.parts.values()
+    fed = [np.unique(np.nonzero(part.row(k * 64 + 9))[0] // 64).tolist() for k in range(4)]
+    assert fed == [[0, 1, 2], [2, 3, 4, 5, 6], [6, 7, 8, 9, 10], [10, 11, 12, 13, 14]]
+    assert set(np.nonzero(part.row(9))[0] % 64) == {9}
+    sampled = relation("slowfast_tiny", "join after res2", width=4, size=32, join="t_sample")
+    assert [np.nonzero(next(iter(sampled.parts.values())).row(k * 64))[0].tolist() for k in range(4)] == [
+        [0], [256], [512], [768],
+    ]  # fmt: skip
+
+
+def test_the_slow_path_sees_the_frames_that_it_picked():
+    first = relation("slowfast_tiny", "slow stem", width=4, join="none")
+    assert [np.nonzero(axis)[0].tolist() for axis in first.queries.sees[0]] == [[0], [5], [10], [15]]
+
+
+def test_the_halves_of_a_convolution_are_told_apart():
+    found = [layer.name for layer in layer_masks(build("r2plus1d_tiny")) if layer.block == "conv3 block 1"]
+    kinds = [next(iter(layer.parts)) for layer in layer_masks(build("r2plus1d_tiny")) if layer.block == "conv3 block 1"]
+    assert found == [
+        *(f"conv3 block 1 {half}" for half in ("first space", "first time", "second space", "second time", "shortcut"))
+    ]
+    assert kinds == ["space", "time", "space", "time", "time and space"]
+
+
+def test_layers_are_named_by_block_in_the_order_in_which_they_run():
+    assert [found.name for found in layer_masks(build("timesformer_tiny", depth=2))] == [
+        "patch embed", "block 1 time", "block 1 space", "block 2 time", "block 2 space",
+    ]  # fmt: skip
+    assert [found.name for found in layer_masks(build("video_swin_tiny", depths=(1, 2), heads=(2, 4)))] == [
+        "patch embed", "stage 1 block 1 windows", "stage 2 merging", "stage 2 block 1 windows",
+        "stage 2 block 2 shifted windows",
+    ]  # fmt: skip
+
+
+# ---- several layers in a row
+
+
+def test_layers_in_a_row_reach_what_gradients_of_the_network_reach():
+    """Blocks of Video Swin: windows, shifted windows, merging, and windows again."""
+    net = tiny("video_swin_tiny", dict(size=64, frames=8, depths=(2, 1), heads=(2, 4)))
+    outputs = []
+    net.norm_embed.register_forward_hook(lambda part, args, out: outputs.append(out))
+    net.stages.register_forward_hook(lambda part, args, out: outputs.append(out))
+    net(noise(1, 3, 8, 64, 64))
+    chain = [found for found in layer_masks(net) if found.name != "patch embed"]
+    vectors = outputs[1].flatten(0, -2)
+    for query in (0, 91, 255):
+        (gradient,) = torch.autograd.grad((vectors[query] * noise(64)).sum(), outputs[0], retain_graph=True)
+        assert ((gradient.abs().sum(-1) > 0).flatten().numpy() == reach_of(chain, query)).all()
+        assert not reach_of(chain, query).all()
+
+
+# ---- attention planted on one pixel
+
+PIXELS = [(0, 0, 0), (2, 13, 22), (5, 31, 17)]
+
+
+class Planted:
+    """Attention that goes to the key that has changed most since the clip before; where none has, to all alike."""
+
+    def __init__(self):
+        self.before, self.now = [], []
+
+    def __call__(self, q, k, mask=None, bias=None):
+        if not k.is_meta:
+            self.now.append(k)
+        alike = torch.full((*q.shape[:-1], k.shape[-2]), 1 / k.shape[-2], dtype=q.dtype, device=k.device)
+        if not self.before or k.is_meta:
+            return alike
+        change = (k - self.before[len(self.now) - 1]).norm(dim=-1)[..., None, :].expand(*q.shape[:-1], k.shape[-2])
+        change = change if mask is None else change.masked_fill(~mask, -1)
+        return torch.where(change.amax(-1, keepdim=True) > 1e-9, F.one_hot(change.argmax(-1), k.shape[-2]), alike)
+
+
+def stands_out(head: np.ndarray) -> bool:
+    """Not so where a head of C-VidTr has dropped the frame; its second softmax leaves the others a third each."""
+    second, first = np.sort(head)[-2:]
+    return first > 1.5 * second
+
+
+@each(ATTENTIVE)
+def test_attention_planted_on_a_pixel_lands_on_tokens_that_hold_it(monkeypatch, name, changes):
+    net, planted = tiny(name, changes), Planted()
+    for module in (attention, cvidtr):
+        monkeypatch.setattr(module, "attention_weights", planted)
+    frames = name == "vtn_tiny" or changes.get("model") == 2  # which hear of the pixel by their class tokens
+    for part in net.modules():
+        if (
+            isinstance(part, attention.MultiHeadAttention | mvit.PooledAttention | vidtr.SeparableAttention)
+            and not frames
+        ):
+            nn.init.zeros_(part.out.weight)  # else attention would carry the change elsewhere
+    masks = {found.name: found for found in layer_masks(net)}
+    blank = noise(1, 3, *net.config.clip)
+    layer_weights(net, blank)
+    planted.before = planted.now
+    for pixel in PIXELS:
+        pixel = tuple(at % length for at, length in zip(pixel, net.config.clip, strict=True))
+        if changes.get("embed") == "uniform":
+            pixel = (pixel[0] // 2 * 2, *pixel[1:])  # frames between are not looked at
+        clip, planted.now, checked = blank.clone(), [], 0
+        clip[0, :, *pixel] += 100
+        for label, layer in layer_weights(net, clip).items():
+            t, h, w = (axis[:, at] for axis, at in zip(layer.keys.sees, pixel, strict=True))
+            holding = np.flatnonzero(t[:, None, None] & h[:, None] & w)
+            if name == "vtn_tiny" and label in ("backbone block 2 space", "backbone block 3 space"):
+                continue  # by now the whole frame has heard
+            for part_name, mask in masks[label].parts.items():
+                asking = [query for query in range(layer.queries.grid.size) if mask.row(query)[holding].any()]
+                rows = [layer.parts[part_name].row(query) for query in asking]
+                landed = [{int(head.argmax()) for head in row if stands_out(head)} for row in rows]
+                dropped = name == "cvidtr_tiny" and "pool" not in changes  # with the frame its keys are gone
+                assert all(found <= set(holding) for found in landed), (pixel, label)
+                assert not asking or any(landed) or dropped, (pixel, label)
+                checked += len(asking) > 0
+        assert checked, "a stride longer than its kernel passes over some pixels, but not in every layer"
+
+
+def test_c_vidtr_marks_the_frames_that_each_head_kept():
+    net = tiny("cvidtr_tiny", {})
+    found = layer_weights(net, noise(1, 3, *net.config.clip))["block 2 time, 4 frames kept"]
+    kept = []
+    net.blocks[1].attention.time.register_forward_hook(lambda part, args, out: kept.append(out[1][0]))
+    with torch.no_grad():
+        net(noise(1, 3, *net.config.clip))
+    for slot, place in [(0, 0), (3, 2), (1, 3)]:
+        row = found.parts[KEPT].row(slot * 4 + place)
+        frames = kept[0][place, :, slot].tolist()
+        assert [np.flatnonzero(head).tolist() for head in row] == [[frame * 4 + place] for frame in frames]
+        assert set(np.flatnonzero(found.parts["time"].row(slot * 4 + place)[0])) == {t * 4 + place for t in range(8)}
+
+
+# ---- what is recorded
+
+
+def test_a_patch_pays_the_rest_of_its_attention_to_the_class_token():
+    net = tiny("timesformer_tiny", dict(depth=1))
+    maps = layer_weights(net, noise(1, 3, *net.config.clip))
+    space, cls = maps["block 1 space"].parts["space"], 32
+    for query in range(33):
+        np.testing.assert_allclose(space.row(query).sum(-1), 1, rtol=1e-5)
+        assert (space.row(query)[:, cls] > 0).all()
+    with attention.record_attention(net) as recorded, torch.no_grad():
+        net(noise(1, 3, *net.config.clip))
+    (weights,) = recorded["blocks.0.attention"]  # frame head 1+n 1+n, class token first
+    np.testing.assert_allclose(space.row(cls)[:, cls], weights[:, :, 0, 0].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(space.row(cls)[:, 5 * 4 + 3], weights[5, :, 0, 1 + 3] / 8, rtol=1e-5)
+    assert not maps["block 1 time"].parts["time"].row(cls).any(), "it sits this layer out"
+
+
+def test_what_zeros_around_a_clip_get_belongs_to_no_token():
+    net = tiny("video_swin_tiny", dict(size=40, frames=7))
+    windows = layer_weights(net, noise(1, 3, 7, 40, 40))["stage 1 block 1 windows"].parts["windows"]
+    sums = np.array([windows.row(query).sum(-1) for query in range(400)])
+    assert sums.min() < 0.9 and np.isclose(sums, 1, rtol=1e-4).any() and (sums < 1.0001).all()
+
+
+def test_dot_products_are_affinities_with_a_sign():
+    net = tiny("nonlocal_tiny", dict(width=4, size=64, affinity="dot_product"))
+    found = layer_weights(net, noise(1, 3, 8, 64, 64))
+    assert all(part.signed for layer in found.values() for part in layer.parts.values())
+    with attention.record_attention(net) as recorded, torch.no_grad():
+        net(noise(1, 3, 8, 64, 64))
+    layer = found["res4 non-local block after block 2 joint"]
+    np.testing.assert_allclose(
+        layer.parts["joint"].row(9)[0], recorded["res4.nonlocal1"][0][0, 0, 9].float(), rtol=1e-5
+    )
+
+
+def test_some_layers_by_name_and_the_others_left_out():
+    net = tiny("timesformer_tiny", {})
+    clip = noise(1, 3, *net.config.clip)
+    assert list(layer_weights(net, clip, ["block 2 time"])) == ["block 2 time"]
+    with pytest.raises(ValueError, match=r"no attention layer is called \['block 9'\]: there are \['block 1 time'"):
+        layer_weights(net, clip, ["block 9"])
+
+
+def test_weights_of_two_clips_or_of_another_size_are_refused():
+    net = tiny("timesformer_tiny", {})
+    with pytest.raises(ValueError, match=r"2 clips have as many maps a layer: give one, such as clips\[:1\]"):
+        layer_weights(net, noise(2, 3, *net.config.clip))
+    with pytest.raises(ValueError, match=r"the clip has \(8, 64, 64\) pixels, the network was built for \(8, 32, 32\)"):
+        layer_weights(net, noise(1, 3, 8, 64, 64))
+    with pytest.raises(ValueError, match="R2Plus1D has no attention to record"):
+        layer_weights(tiny("r2plus1d_tiny", {}), noise(1, 3, 8, 32, 32))
+
+
+def test_looking_changes_neither_modes_nor_gradients():
+    net = build("timesformer_tiny", depth=2).train()
+    net.blocks[0].eval()
+    before = [module.training for module in net.modules()]
+    layer_masks(net), layer_weights(net, torch.randn(1, 3, *net.config.clip))
+    assert [module.training for module in net.modules()] == before
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in net.parameters())
+
+
+# ---- four ways to say a mask
+
+
+def test_group_numbers_with_those_for_all_and_none():
+    part = SameGroup(np.array([0, 1, EVERY, NONE]), np.array([0, 1, 1, EVERY, NONE]))
+    rows = [[1, 0, 0, 1, 0], [0, 1, 1, 1, 0], [1, 1, 1, 1, 0], [0] * 5]
+    assert [part.row(query).astype(int).tolist() for query in range(4)] == rows
+    asking = np.array(rows, bool)
+    for chosen in np.ndindex(2, 2, 2, 2):
+        want = asking[np.array(chosen, bool)].any(0) if any(chosen) else np.zeros(5, bool)
+        assert part.reached(np.array(chosen, bool)).tolist() == want.tolist()
+
+
+def test_all_other_masks_give_the_union_of_their_rows():
+    rng = np.random.default_rng(0)
+    reads = Reads(tuple(rng.random((n, m)) < 0.5 for n, m in ((2, 3), (3, 2), (2, 4))), extra=2)
+    bits = Bits.of(rng.random((14, 26)) < 0.3)
+    for part in (reads, bits):
+        rows = np.stack([part.row(query) for query in range(14)])
+        for _ in range(20):
+            chosen = rng.random(14) < 0.3
+            assert part.reached(chosen).tolist() == rows[chosen].any(0).tolist()
+    assert reads.row(13).nonzero()[0].tolist() == [25], "an extra token keeps to itself"
+
+
+def test_tokens_are_found_by_pixel_and_extra_ones_by_name():
+    tokens = Tokens(Grid(4, 8, 8), tuple(np.eye(2, dtype=bool).repeat(n, 1) for n in (2, 4, 4)), (
+        Extra("class token", Grid(1, 1, 1)), Extra("class token of the frame", Grid(2, 1, 1)),
+    ))  # fmt: skip
+    assert tokens.grid == (2, 2, 2) and tokens.size == 11
+    assert tokens.at(1, 3, 4) == 1 and tokens.at(2, 4, 0) == 6
+    assert tokens.extra_numbers("class token of the frame").ravel().tolist() == [9, 10]
+    with pytest.raises(ValueError, match=r"no extra token is called 'cls': there are \['class token', 'class token of"):
+        tokens.extra_numbers("cls")
+    with pytest.raises(ValueError, match=r"no pixel \(frame, row, column\) \(4, 0, 0\) in a clip of \(4, 8, 8\)"):
+        tokens.at(4, 0, 0)
+    assert pixels(Grid(1, 2, 2)).box(3) == (slice(0, 1), slice(1, 2), slice(1, 2))
+
+
+# ---- every network
+
+FULL = ["i3d_inception", "c2d_nl_r50_8x8", "r2plus1d_34", "slowfast_r50_8x8", "vtn_vit_b", "timesformer_b_8x224",
+        "vivit_b_16x2_model2", "vidtr_s_8x224", "cvidtr_s_8x224", "mvit_b_16x4", "video_swin_t_32x224"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.endswith("_tiny")] + FULL)
+def test_every_network_tells_its_layers(name):
+    with torch.device("meta"):
+        net = build(name)
+    found = layer_masks(net)
+    assert len({layer.name for layer in found}) == len(found) >= 4
+    before = {layer.queries.size for layer in found} | {found[0].keys.size}
+    for layer in found:
+        assert (layer.inputs or layer.keys).size in before, f"{layer.name} takes tokens that no layer gives"
+        assert layer.queries.clip == net.config.clip
+        middle = layer.queries.grid.size // 2
+        assert layer.mask_row(middle).any() and layer.mask_row(0).shape == (layer.keys.size,)
+
+
+def test_what_is_no_network_of_the_course_is_refused():
+    with pytest.raises(ValueError, match="Linear has no config that tells its clip"):
+        layer_masks(nn.Linear(2, 2))

@@ -34,7 +34,7 @@ def extra_tokens(net: nn.Module, grid: Grid) -> tuple[Extra, ...]:
 
 def block_of(path: str) -> str:
     """'stages.stage1.0.attention' -> 'stage 1 block 1'"""
-    found = []
+    found: list[str] = []
     for word in path.split("."):
         if word.isdigit():
             return " ".join([*found, f"block {int(word) + 1}"])
@@ -83,7 +83,8 @@ def meet(scheme: Any, numbers: Int[Tensor, "b ..."], cls: Tensor | None = None) 
         return x
 
     features = 2 if isinstance(scheme, SplitHeads) else 1
-    x, cls = ((part + 1.0).double()[..., None] if part is not None else None for part in (numbers, cls))
+    x = (numbers + 1.0).double()[..., None]
+    cls = None if cls is None else (cls + 1.0).double()[..., None]
     scheme.apply(attend, x.expand(*x.shape[:-1], features), cls)
     return rows, masks
 

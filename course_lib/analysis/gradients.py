@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from course_lib.analysis.layers import layers
 from course_lib.analysis.relations import Relation
-from course_lib.analysis.tokens import Tokens
+from course_lib.analysis.tokens import Tokens, shares
 from course_lib.grid import Grid
 from course_lib.modes import evaluating
 
@@ -46,7 +46,7 @@ class Gradients:
         return (x / max(x.sum(), np.finfo(x.dtype).tiny)).reshape(1, -1)
 
 
-def used(net: nn.Module, clip: Float[Tensor, "1 c T H W"], name: str, keys: Grid | None = None) -> Relation:
+def used(net: nn.Module, clip: Float[Tensor, "b c T H W"], name: str, keys: Grid | None = None) -> Relation:
     """The convolution `name` of `net` ("conv4 block 1 first time"), from its units to the clip.
 
     keys: the grid on which shares are told; if not given, every frame, in as many places as the layer has.

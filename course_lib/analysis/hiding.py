@@ -36,8 +36,8 @@ def hide(
 ) -> Float[Tensor, "1 c T H W"]:
     """The clip with the patches of `hidden` in its mean colour; every patch covers its share of the clip."""
     part = shares(Grid(*clip.shape[2:]), tokens.grid)
-    mask = Reads(part.sees).reached(hidden[: tokens.grid.size])
-    mask = torch.as_tensor(mask.reshape(clip.shape[2:]), device=clip.device)
+    pixels = Reads(part.sees).reached(hidden[: tokens.grid.size]).reshape(clip.shape[2:])
+    mask = torch.as_tensor(pixels, device=clip.device)
     return torch.where(mask, clip.mean(dim=(2, 3, 4), keepdim=True), clip)
 
 

@@ -7,6 +7,8 @@ asked for its scheme and for the tokens that it gets, and its fold is run on tok
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +34,7 @@ from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention
 from course_lib.layers.blocks import PatchEmbed
 from course_lib.layers.nonlocal_block import NonLocal
-from course_lib.layers.schemes import FLAT_TIME, Band, PooledKeys, ShiftedWindows, SplitHeads
+from course_lib.layers.schemes import FLAT_TIME, Band, PooledKeys, Pooling, ShiftedWindows, SplitHeads
 from course_lib.models import cvidtr, mvit, video_swin, vidtr, vivit, vtn
 
 Rows = list[tuple[Int[np.ndarray, "row i"], Int[np.ndarray, "row j"]]]  # who asks and who answers, call by call
@@ -73,7 +75,7 @@ class Walk:
     def __init__(self, net: nn.Module, tracer: Tracer):
         self.net, self.tracer = net, tracer
         self.layers: list[Layer] = []
-        self.tokens: Tokens | None = None  # of a transformer; those of convolutions hang on the tensors
+        self.tokens: Any = None  # Tokens of a transformer; those of convolutions hang on the tensors
         kinds: dict[type, Any] = {
             PatchEmbed: self.embed,
             GridAttention: self.grid_attention,
@@ -92,11 +94,7 @@ class Walk:
             visit = self.embed if isinstance(net, mvit.MViT) and name == "patch_embed" else None
             visit = visit or next((kinds[kind] for kind in type(part).__mro__ if kind in kinds), None)
             if visit is not None:
-                self.handles.append(
-                    part.register_forward_hook(
-                        lambda part, args, out, name=name, visit=visit: visit(name, part, args, out)
-                    )
-                )
+                self.handles.append(part.register_forward_hook(partial(visit, name)))
 
     def __enter__(self) -> Walk:
         return self
@@ -104,9 +102,6 @@ class Walk:
     def __exit__(self, *error: Any) -> None:
         for handle in self.handles:
             handle.remove()
-
-    def visit(self, visit: Any, name: str, part: nn.Module, args: Any, out: Any) -> None:
-        visit(name, part, args, out)
 
     def take_over(self) -> None:
         """Convolutions that ran since."""
@@ -127,11 +122,10 @@ class Walk:
         tokens = self.tracer.relations[-1].queries
         if out.shape[0] > 1:  # a network that takes every frame as an image
             tokens = tokens._replace(sees=(np.eye(out.shape[0], dtype=bool), *tokens.sees[1:]))
+            frame_by_frame = {"space": Reads(tokens.sees)}
             patches = self.tracer.relations.pop()
-            reads = tuple(axis for axis in patches.parts["space"].axes[1:])
-            part_ = {"space": Reads((tokens.sees[0], *reads))}
             self.tracer.relations.append(
-                Relation(patches.name, patches.block, patches.kind, tokens, pixels(tokens.clip), part_)
+                replace(patches, queries=tokens, keys=pixels(tokens.clip), parts=frame_by_frame)
             )
         self.tokens = tokens._replace(extra=extra_tokens(self.net, tokens.grid))
 
@@ -181,17 +175,14 @@ class Walk:
             rows = {called: [(met[0][:, 1:], met[0]), (met[0][:, :1], met[0])]}  # the frames, then the class token
             return self.tell(name, called, "attention", tokens, tokens, {called: Bits.of(mask)}, rows)
         parts = {called: same_group(scheme, tokens, numbers, beside)}
-        straight_on = isinstance(part, vidtr.Mix) and part.scheme is FLAT_TIME
+        straight_on = isinstance(part, vidtr.Mix) and part.scheme == FLAT_TIME
         rows = {called: [(row, row) for row in met]}
         self.tell(name, called, "attention", tokens, tokens, parts, rows, straight_on=straight_on)
 
     def pooled_attention(self, name: str, part: Any, args: Any, out: Tensor) -> None:
         scheme: PooledKeys = part.scheme
         inputs = self.tokens
-        asks, answers = (
-            Reads(tuple(axis.numpy() for axis in pooling.axes(inputs.grid)), len(inputs.extra))
-            for pooling in (scheme.queries, scheme.keys)
-        )
+        asks, answers = (reads(pooling, inputs) for pooling in (scheme.queries, scheme.keys))
         queries, keys = inputs.through(asks.axes), inputs.through(answers.axes)
         everyone = SameGroup(np.zeros(queries.size, int), np.zeros(keys.size, int))
         rows = [(in_one_row(queries), in_one_row(keys))]
@@ -208,7 +199,7 @@ class Walk:
         groups = [np.append(np.tile(np.arange(places), t), nobody) for t in (part.keep, keys.grid.t)]
         asks, answers = (tokens.numbers().reshape(-1, places).T for tokens in (queries, keys))
         suffix = f"time, {part.keep} frames kept"
-        any_frame = np.ones((part.keep, keys.grid.t), dtype=bool)
+        any_frame = np.full((part.keep, keys.grid.t), True)
         everywhere = itself(keys.grid)
         self.tell(name, suffix, "attention", queries, keys, {"time": SameGroup(*groups)}, {"time": [(asks, answers)]},
                   inputs=keys, of_keys=Reads(everywhere, 1), of_queries=Reads((any_frame, *everywhere[1:]), 1),
@@ -216,6 +207,7 @@ class Walk:
 
     def nonlocal_block(self, name: str, part: NonLocal, args: Any, out: Tensor) -> None:
         seen = self.tracer.seen(args[0])
+        assert seen is not None  # whatever a non-local block gets was convolved before
         inputs = keys = seen.settled()
         pooled = Reads(itself(inputs.grid))
         if part.pool_keys:
@@ -243,7 +235,8 @@ class Walk:
         self.thin(name, called, called, [(step, step) for step in steps], out)
 
     def pool_frames(self, name: str, part: cvidtr.Pool, args: Any, out: Tensor) -> None:
-        (kernel,), (stride,) = part.pool.kernel_size, part.pool.stride
+        pool: Any = part.pool
+        (kernel,), (stride,) = pool.kernel_size, pool.stride
         self.thin(name, f"{block_of(name)} pooling of frames", block_of(name), [(kernel, stride), (1, 1), (1, 1)], out)
 
     def thin(self, name: str, called: str, block: str, kernels: list[tuple[int, int]], out: Tensor) -> None:
@@ -256,3 +249,8 @@ class Walk:
         self.take_over()
         parts = {"time" if kernels[0][1] > 1 else "space": Reads((t, h, w), keys.size - keys.grid.size)}
         self.layers.append(Layer(Relation(called, block, "pooling", self.tokens, keys, parts), name))
+
+
+def reads(pooling: Pooling, tokens: Tokens) -> Reads:
+    t, h, w = (axis.numpy() for axis in pooling.axes(tokens.grid))
+    return Reads((t, h, w), len(tokens.extra))

@@ -9,9 +9,10 @@ Four ways to say who is joined to whom; all give the row of one query:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -130,7 +131,7 @@ class Weights:
     def where(self) -> tuple[Int[np.ndarray, "asked 3"], Int[np.ndarray, " n1"]]:
         """Call, row and place of everyone who asks, sorted by token; and where each token's entries begin."""
         asked = np.concatenate([call.queries.ravel() for call in self.calls])
-        places = [np.insert(_places(call.queries), 0, number, axis=1) for number, call in enumerate(self.calls)]
+        places = [np.insert(each_place(call.queries), 0, number, axis=1) for number, call in enumerate(self.calls)]
         order = np.argsort(asked, kind="stable")
         return np.concatenate(places)[order], np.searchsorted(asked[order], np.arange(self.queries + 1))
 
@@ -163,11 +164,8 @@ class Weights:
         return found[:-1]
 
 
-def _places(queries: Int[np.ndarray, "row i"]) -> Int[np.ndarray, "asked 2"]:
-    return np.stack(np.indices(queries.shape), -1).reshape(-1, 2)
-
-
-Part = SameGroup | Reads | Bits | Weights
+def each_place(queries: Int[np.ndarray, "row i"]) -> Int[np.ndarray, "asked 2"]:
+    return np.indices(queries.shape).reshape(2, -1).T
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class Relation:
     kind: str
     queries: Tokens
     keys: Tokens
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
     inputs: Tokens | None = None
     of_keys: Reads | None = None
     of_queries: Reads | None = None

@@ -101,7 +101,7 @@ class Tracer(TorchFunctionMode):
         return out
 
     def slide(self, name: str, x: Tensor, out: Tensor, args: tuple, kwargs: dict) -> None:
-        seen = self.seen(x)
+        seen = self.known[id(x)][1]
         if name == "conv3d":
             values = dict(zip(("input", "weight", "bias", "stride", "padding"), args, strict=False)) | kwargs
             kernel = tuple(values["weight"].shape[2:])
@@ -131,7 +131,7 @@ class Tracer(TorchFunctionMode):
         self.relations.append(Relation(name, block, kind, queries, keys, {part: Reads(reads)}))
 
     def pad(self, x: Tensor, out: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> None:
-        seen, at = self.seen(x), []
+        seen, at = self.known[id(x)][1], []
         sides = [*pad, *[0] * (6 - len(pad))]
         for axis, before, after in zip(seen.at, sides[4::-2], sides[5::-2], strict=True):
             edges = (axis[:1], axis[-1:]) if mode == "replicate" else (np.zeros_like(axis[:1]),) * 2
@@ -154,7 +154,8 @@ class Tracer(TorchFunctionMode):
     def move(self, func: Callable, x: Tensor, out: Tensor, args: tuple, kwargs: dict) -> None:
         """Ask a tensor of numbers where it ends up, when five axes are five axes again."""
         if seen := self.seen(x):
-            origin, shape, moves = seen, x.shape, []
+            origin, shape = seen, x.shape
+            moves: list[Callable[[Tensor], Tensor]] = []
         elif id(x) in self.waiting:
             _, origin, shape, moves = self.waiting[id(x)]
         else:

@@ -32,7 +32,8 @@ def layer_weights(
     """
     if len(clip) != 1:
         raise ValueError(f"{len(clip)} clips have as many maps a layer: give one, such as clips[:1]")
-    size = tuple(net.config.clip)
+    config: Any = net.config
+    size = tuple(config.clip)
     if tuple(clip.shape[2:]) != size:
         raise ValueError(f"the clip has {tuple(clip.shape[2:])} pixels, the network was built for {size}: resize it")
     found = {layer.relation.name: layer for layer in layers(net) if layer.rows is not None}
@@ -50,11 +51,12 @@ def layer_weights(
 def with_weights(layer: Layer, recorded: list[Tensor], kept: Tensor | None) -> Relation:
     """The relation of a layer with what it paid in place of whom it could have paid."""
     relation, calls, parts = layer.relation, iter(recorded), {}
-    for name, rows in (layer.rows or {}).items():
-        paid = tuple(Call(ask, answer, next(calls).float().cpu().numpy()) for ask, answer in rows)
+    rows = layer.rows or {}
+    for name, met in rows.items():
+        paid = tuple(Call(ask, answer, next(calls).float().cpu().numpy()) for ask, answer in met)
         parts[name] = Weights(paid, relation.queries.size, relation.keys.size)
     if kept is not None:  # place head keep -> place head keep t
-        (ask, answer), *_ = next(iter(layer.rows.values()))
+        (ask, answer), *_ = next(iter(rows.values()))
         stays = F.one_hot(kept.cpu(), relation.keys.grid.t).float().numpy()
         parts[KEPT] = Weights((Call(ask, answer, stays),), relation.queries.size, relation.keys.size)
     return replace(relation, parts=parts)
