@@ -63,7 +63,8 @@ def data_make(
     set_name: Annotated[
         str,
         typer.Option(
-            "--set", help="A (appearance), M (motion), V (speed), X (mixed), G (order over a gap) or D (direction)."
+            "--set",
+            help="A (appearance), M (motion), V (speed), X (mixed), G (order over a gap), D (direction) or L (looks).",
         ),
     ],
     clips: Annotated[int, typer.Option(help="All splits together.")] = 2400,
@@ -254,7 +255,9 @@ def experiment(
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
     set_name: Annotated[
         str,
-        typer.Option("--set", help="Only on this one; K: Kinetics in place of A, S: Something-Something v2 of M, D."),
+        typer.Option(
+            "--set", help="Only on this one; K: Kinetics in place of A, L; S: Something-Something v2 of M, D."
+        ),
     ] = "",
     kinetics: Annotated[str, typer.Option(help="The folder of set K; else $COURSE_KINETICS.")] = "",
     ssv2: Annotated[str, typer.Option(help="The folder of set S; else $COURSE_SSV2.")] = "",

@@ -23,7 +23,7 @@ class Profile:
     name: str
     purpose: str
     full: bool  # the network of the paper, or the tiny one
-    clips: int  # in each generated set, all splits together; any multiple of 240 suits all six sets
+    clips: int  # in each generated set, all splits together; any multiple of 240 suits all seven sets
     size: int  # pixels of the square clip that the network sees
     steps: int
     batch: int
@@ -37,7 +37,7 @@ class Profile:
         return {key: value for key, value in asdict(self).items() if key not in ("kinetics", "ssv2")}
 
     def set_for(self, set_name: str) -> str:
-        """The set that a lesson reads for a generated one: K for A, S for M and D, where there is a folder."""
+        """The set that a lesson reads for a generated one: K for A and L, S for M and D, where there is a folder."""
         real = STANDS_FOR.get(set_name)
         return real if real and self.folder_of(real) else set_name
 
@@ -62,7 +62,7 @@ PROFILES = {
 }
 
 
-STANDS_FOR = {"A": "K", "M": "S", "D": "S"}
+STANDS_FOR = {"A": "K", "L": "K", "M": "S", "D": "S"}
 NAMED_BY = {"K": ("kinetics", "COURSE_KINETICS"), "S": ("ssv2", "COURSE_SSV2")}
 REMEDY = {
     "K": "`course data fetch kinetics --subset mini10 --root DIR` fetches ten classes",

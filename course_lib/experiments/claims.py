@@ -30,12 +30,12 @@ BLIND = (  # the reverse of a clip gets the same logits
 
 
 def tiny(profile: Profile) -> tuple[Arm, ...]:
-    """Every tiny network learns what lessons use it for: directions on D, looks on A. Those blind to order stay so."""
+    """Every tiny network learns what lessons use it for: directions on D, looks on L. Those blind to order stay so."""
     return (
         *(Arm(network, "D", SEES.get(network, ())) for network in RECIPES),
         Arm("timesformer_tiny", "D", (("attention", "joint"),)),
         *(Arm(network, "D", changes) for network, changes in BLIND),
-        *(Arm(network, "A") for network in RECIPES),
+        *(Arm(network, "L") for network in RECIPES),
     )
 
 

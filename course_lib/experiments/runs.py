@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -149,8 +150,10 @@ def run(
     checkpoint = DATA / "runs" / f"{record.stem}-{digest}.safetensors"
     if again:
         checkpoint.unlink(missing_ok=True)
+    done, start = len(history(checkpoint)), time.process_time()
     for step in learn(net, data, profile, seed, checkpoint):
         each(step)
+    used = time.process_time() - start
     logits, labels = predict(net, data.test_batches())
     steps = history(checkpoint)  # those of before an interruption too
     result = about | {
@@ -160,6 +163,7 @@ def run(
         "scores": _scores(logits, labels, data),
         "pairs": by_pair(logits, labels, data),
         "seconds": round(sum(step.seconds for step in steps), 1),
+        "cpu_seconds": None if done else round(used, 1),  # of a run that was not interrupted
         "loss": [round(step.loss, 4) for step in steps],
         "machine": machine(),
     }

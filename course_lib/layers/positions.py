@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,14 +15,29 @@ from torch import Tensor, nn
 from course_lib.grid import Grid
 
 
+def smooth_table(shape: Sequence[int], dim: int, std: float = 1.0) -> Float[Tensor, "*shape dim"]:
+    """Random vectors, neighbours alike: a start for position tables of networks that train from nothing (ours).
+
+    Along each axis random directions times half cosines, the k-th of amplitude 1/k; the axes are added. Then what a
+    network learns of one place or moment holds nearly for the next. With vectors that have nothing in common it has to
+    learn each anew, and on motion it often never begins to.
+    """
+    table = torch.zeros(*shape, dim)
+    for axis, length in enumerate(shape):
+        k = torch.arange(1, length)
+        waves = torch.cos(math.pi * k * (torch.arange(length)[:, None] + 0.5) / length) / k
+        table += (waves @ torch.randn(length - 1, dim)).view(*(-1 if i == axis else 1 for i in range(len(shape))), dim)
+    return table * (std / table.std()) if max(shape) > 1 else std * torch.randn(*shape, dim)
+
+
 class SpaceEmbedding(nn.Module):
     """One learned vector a place, the same in every frame, and one for the class token."""
 
-    def __init__(self, h: int, w: int, dim: int, std: float = 0.02):
+    def __init__(self, h: int, w: int, dim: int, std: float = 0.02, smooth: bool = False):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(h, w, dim))
+        start = smooth_table((h, w), dim, std) if smooth else nn.init.normal_(torch.empty(h, w, dim), std=std)
+        self.weight = nn.Parameter(start)
         self.cls = nn.Parameter(torch.empty(dim))
-        nn.init.normal_(self.weight, std=std)
         nn.init.normal_(self.cls, std=0.02)
 
     def forward(
@@ -33,10 +50,10 @@ class SpaceEmbedding(nn.Module):
 class TimeEmbedding(nn.Module):
     """One learned vector a time step, the same at every place. With std 0 order cannot matter at the start."""
 
-    def __init__(self, t: int, dim: int, std: float = 0.0):
+    def __init__(self, t: int, dim: int, std: float = 0.0, smooth: bool = False):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(t, dim))
-        nn.init.normal_(self.weight, std=std)
+        start = smooth_table((t,), dim, std) if smooth else nn.init.normal_(torch.empty(t, dim), std=std)
+        self.weight = nn.Parameter(start)
 
     def forward(self, x: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b t h w d"]:
         check_grid(x, (len(self.weight), None, None))

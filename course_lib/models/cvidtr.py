@@ -19,7 +19,7 @@ from course_lib.grid import Grid
 from course_lib.layers.attention import RecordableAttention, attention_weights
 from course_lib.layers.blocks import PatchEmbed, xavier_init
 from course_lib.layers.inflate import Entry, ImageStart
-from course_lib.layers.positions import check_grid
+from course_lib.layers.positions import check_grid, smooth_table
 from course_lib.layers.schemes import most_varied, take
 from course_lib.layers.settings import one_of
 from course_lib.models.vidtr import TINY, Block, Config, JointAttention, SeparableAttention, image_network
@@ -167,7 +167,9 @@ class CVidTr(nn.Module):
         super().__init__()
         self.config = c = config
         self.patch_embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))
-        self.pos_embed = nn.Parameter(torch.empty(c.frames, c.places, c.dim).normal_(std=0.5 if c.scratch else 0.02))
+        self.pos_embed = nn.Parameter(torch.empty(c.frames, c.places, c.dim).normal_(std=0.02))
+        if c.scratch:
+            self.pos_embed.data = smooth_table(c.patches, c.dim).flatten(1, 2)
         self.cls = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
         self.cls_pos_embed = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
         taus, last, hidden = (c.frames, *c.frames_after), c.pools[-1][0], c.mlp_ratio * c.dim

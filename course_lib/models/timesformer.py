@@ -44,10 +44,11 @@ class TimeSformerConfig(NetworkConfig):
     mlp_ratio: int = 4
     drop_path: float = 0.1
     attention: str = "divided"
-    scratch: bool = False  # ours: a start for training from nothing; the released start goes on from an image ViT
+    scratch: bool | str = False  # ours: a start for training from nothing; the released start goes on from an image ViT
     classes: int = 400
 
     def validate(self) -> None:
+        one_of("scratch", self.scratch, (False, True, "smooth"))  # True: loud embeddings; smooth: neighbours alike too
         one_of("attention", self.attention, ATTENTION)
         ATTENTION[self.attention](self.clip.divide(Grid(1, self.patch, self.patch)))
 
@@ -65,7 +66,7 @@ VARIANTS = {  # table 3; frames x pixels
     "timesformer_hr_16x448": TimeSformerConfig(frames=16, size=448),
     "timesformer_l_96x224": TimeSformerConfig(frames=96),
     "timesformer_tiny": TimeSformerConfig(  # ours: learns the generated clips on a laptop
-        size=64, dim=64, depth=3, heads=4, drop_path=0.0, scratch=True, classes=8
+        size=64, dim=64, depth=3, heads=4, drop_path=0.0, scratch="smooth", classes=8
     ),
 }
 
@@ -119,11 +120,12 @@ class TimeSformer(nn.Module):
         super().__init__()
         self.config = c = config
         t, h, w = c.grid
-        pos_std, time_std = (0.5, 1.0) if c.scratch else (0.02, 0.0)
+        smooth = c.scratch == "smooth"
+        pos_std, time_std = (1.0 if smooth else 0.5, 1.0) if c.scratch else (0.02, 0.0)
         self.patch_embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))  # E in eq. 1
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))  # z_(0,0)
-        self.pos_embed = SpaceEmbedding(h, w, c.dim, pos_std)  # e^pos
-        self.time_embed = nn.Identity() if c.attention == "space" else TimeEmbedding(t, c.dim, time_std)
+        self.pos_embed = SpaceEmbedding(h, w, c.dim, pos_std, smooth)  # e^pos
+        self.time_embed = nn.Identity() if c.attention == "space" else TimeEmbedding(t, c.dim, time_std, smooth)
         self.blocks = nn.ModuleList(
             Block(c.dim, c.heads, c.mlp_ratio * c.dim, c.schemes, rate)
             for rate in drop_path_rates(c.drop_path, c.depth)

@@ -19,7 +19,7 @@ from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention, RecordableAttention
 from course_lib.layers.blocks import Mlp, PatchEmbed, Recomputable, xavier_init
 from course_lib.layers.inflate import Entry, ImageStart
-from course_lib.layers.positions import check_grid
+from course_lib.layers.positions import check_grid, smooth_table
 from course_lib.layers.schemes import FLAT_JOINT, FLAT_SPACE, FLAT_TIME, Groups
 from course_lib.layers.settings import NetworkConfig, one_of
 
@@ -39,7 +39,7 @@ class Config(NetworkConfig):
     mlp_ratio: int = 4
     dropout: float = 0.1  # of attention weights, and of all that is added to the tokens
     head_dropout: float = 0.5
-    scratch: bool = False  # ours: loud position embeddings, which help a net that starts from nothing
+    scratch: bool = False  # ours: loud and smooth position embeddings, which help a net that starts from nothing
     classes: int = 400
 
     def validate(self) -> None:
@@ -74,7 +74,7 @@ class VidTrConfig(Config):
         return (1 + t * n,) if self.attention == "joint" else (t + 1, n + 1)
 
 
-TINY: dict[str, Any] = dict(size=64, dim=96, depth=5, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
+TINY: dict[str, Any] = dict(size=64, dim=64, depth=4, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
 VARIANTS = {
     "vidtr_s_8x224": VidTrConfig(),
     "vidtr_m_16x224": VidTrConfig(frames=16, pos_embed_in_every_block=True),
@@ -165,7 +165,9 @@ class VidTr(nn.Module):
         super().__init__()
         self.config = c = config
         self.patch_embed = PatchEmbed(c.dim, Grid(1, c.patch, c.patch))
-        self.pos_embed = nn.Parameter(torch.empty(*c.grid, c.dim).normal_(std=0.5 if c.scratch else 0.02))
+        self.pos_embed = nn.Parameter(torch.empty(*c.grid, c.dim).normal_(std=0.02))
+        if c.scratch:
+            self.pos_embed.data = loud_embedding(c)
         if c.attention == "joint":  # one class token
             self.cls = nn.Parameter(torch.empty(c.dim).normal_(std=0.02))
         else:
@@ -223,6 +225,15 @@ class VidTr(nn.Module):
                 ("column", "cls", lambda x: repeat(x, "d -> t d", t=t)),
             ]
         return ImageStart(image_network(self.config), entries)
+
+
+def loud_embedding(c: VidTrConfig) -> Float[Tensor, "*grid d"]:
+    """A start from nothing: patches by place and time, class tokens by what they stand for, all as loud as a norm."""
+    t, n, d = c.frames, c.places, c.dim
+    if c.attention == "joint":
+        return torch.cat([torch.randn(1, d), smooth_table(c.patches, d).view(t * n, d)])
+    patches = smooth_table((t + 1, *c.patches[1:]), d).view(t + 1, n, d)
+    return torch.cat([smooth_table((t + 1, 1), d), patches], dim=1)
 
 
 def image_network(c: Config) -> VidTr:

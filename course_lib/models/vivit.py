@@ -21,7 +21,7 @@ from course_lib.grid import Grid
 from course_lib.layers.attention import GridAttention, MultiHeadAttention
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, xavier_init
 from course_lib.layers.inflate import Entry, ImageStart
-from course_lib.layers.positions import check_grid
+from course_lib.layers.positions import check_grid, smooth_table
 from course_lib.layers.schemes import JOINT, SPACE, TIME, SplitHeads
 from course_lib.layers.settings import NetworkConfig, one_of
 
@@ -47,7 +47,7 @@ class ViViTConfig(NetworkConfig):
     time_depth: int = 4  # L_t, of model 2's second encoder
     pool: str = "cls"  # or "gap": the mean of all tokens
     drop_path: float = 0.0
-    scratch: bool = False  # ours: loud position embeddings, which help a net that starts from nothing
+    scratch: bool = False  # ours: loud and smooth position embeddings, which help a net that starts from nothing
     classes: int = 400
 
     def validate(self) -> None:
@@ -132,11 +132,12 @@ class Encoder(nn.Module):
         *,
         cls: bool,
         drop_path: float,
-        std: float,
+        scratch: bool,
     ):
         super().__init__()
         self.grid = grid
-        self.pos_embed = nn.Parameter(torch.empty(grid.t, grid.h * grid.w, dim).normal_(std=std))  # p, eq. 1
+        table = smooth_table(grid, dim, 0.5) if scratch else torch.empty(*grid, dim).normal_(std=0.02)
+        self.pos_embed = nn.Parameter(table.flatten(1, 2))  # p, eq. 1
         self.cls = nn.Parameter(torch.zeros(dim)) if cls else None  # z_cls
         self.cls_pos_embed = nn.Parameter(torch.empty(dim).normal_(std=0.02)) if cls else None
         self.blocks = nn.ModuleList(
@@ -164,9 +165,8 @@ class ViViT(nn.Module):
         self.config = c = config
         t, h, w = c.grid
         self.patch_embed = PatchEmbed(c.dim, Grid(*c.tubelet) if c.embed == "tubelet" else Grid(1, *c.tubelet[1:]))
-        std = 0.5 if c.scratch else 0.02
         encoder = partial(
-            Encoder, c.dim, c.heads, c.mlp_ratio * c.dim, cls=c.pool == "cls", drop_path=c.drop_path, std=std
+            Encoder, c.dim, c.heads, c.mlp_ratio * c.dim, cls=c.pool == "cls", drop_path=c.drop_path, scratch=c.scratch
         )
         if c.model == 2:
             self.encoder = encoder(Grid(1, h, w), c.depth, MODELS[2])  # step by step, the same weights for all

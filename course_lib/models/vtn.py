@@ -19,6 +19,7 @@ from course_lib.layers.attention import RecordableAttention
 from course_lib.layers.blocks import Mlp, Recomputable, vit_init, xavier_init
 from course_lib.layers.conv import conv_bn, conv_init
 from course_lib.layers.inflate import ImageStart
+from course_lib.layers.positions import smooth_table
 from course_lib.layers.resnet import stage
 from course_lib.layers.schemes import Band
 from course_lib.layers.settings import NetworkConfig, one_of
@@ -32,7 +33,7 @@ BACKBONES: dict[str, tuple[TimeSformerConfig | tuple[int, ...], int]] = {
     "deit_b": (VIT_B, 3072),  # the same network under other weights
     "r50": ((3, 4, 6, 3), 4096),
     "r101": ((3, 4, 23, 3), 4096),
-    "vit_tiny": (replace(VIT_B, dim=64, depth=3, heads=4, scratch=True), 256),
+    "vit_tiny": (replace(VIT_B, dim=64, depth=3, heads=4, scratch="smooth"), 256),
 }
 POSITION_COUNT = (
     286  # frame numbers beyond start again from 0; then follow the embedding of the class token and that of padding
@@ -208,6 +209,7 @@ class VTN(nn.Module):
         self.head.apply(start)
         if c.scratch and c.positions == "learned":
             nn.init.normal_(self.time_embed, std=1.0)
+            self.time_embed.data[: c.frames] = smooth_table((c.frames,), dim)
 
     def forward(
         self, clip: Float[Tensor, "b 3 T H W"], frames: Int[Tensor, "b T"] | None = None

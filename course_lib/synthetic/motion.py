@@ -203,6 +203,16 @@ def circling(u: Progress, c: Choices, pace: Callable[[Progress, float], Progress
     return (track(u, x, y, radius, between(-0.4, 0.4, c[7])),)
 
 
+# Set L
+
+
+def close_up(u: Progress, c: Choices) -> tuple[Track, ...]:
+    """Large, nearly upright, in the middle of the picture, drifting a little any way."""
+    x = between(0.4, 0.6, c[0]) + between(-0.3, 0.3, c[1]) * (u - 0.5)
+    y = between(0.4, 0.6, c[2]) + between(-0.3, 0.3, c[3]) * (u - 0.5)
+    return (track(u, x, y, between(0.3, 0.38, c[4]), tilt(u, c)),)
+
+
 # Set G
 
 EVENT = 5  # frames

@@ -1,4 +1,4 @@
-"""The clips of the six generated sets: one renderer, so that sets differ in what fixes the label.
+"""The clips of the seven generated sets: one renderer, so that sets differ in what fixes the label.
 
 A appearance: what an object looks like fixes the label; how it moves is random.
 M motion: how it moves fixes the label; a class played backwards is its partner, label ^ 1.
@@ -6,6 +6,7 @@ V speed: how fast, how often, or whether it moves at all; a clip played backward
 X mixed: motion fixes the label, and the look agrees with it in a share p of the clips.
 G order: two short events, a gap apart; which comes first fixes the label. The partner is label ^ 1 again.
 D direction: M's even laws alone. Not even a frame whose number is known tells which way.
+L looks: A made easy. The same kinds, large, nearly upright and in full sight.
 
 How hard M and D are is set by `Difficulty`.
 
@@ -21,7 +22,19 @@ from jaxtyping import UInt8
 
 from course_lib.synthetic.appearance import KINDS, Paint, backdrop, paint
 from course_lib.synthetic.difficulty import FULL, HAVE_DIFFICULTY, Difficulty
-from course_lib.synthetic.motion import ALONE, EVEN, EVENT, EVENTS, LAWS, PACES, circling, ease, tracks, two_events
+from course_lib.synthetic.motion import (
+    ALONE,
+    EVEN,
+    EVENT,
+    EVENTS,
+    LAWS,
+    PACES,
+    circling,
+    close_up,
+    ease,
+    tracks,
+    two_events,
+)
 from course_lib.synthetic.scene import Actor, Scene, draw, flow, masks
 
 __all__ = [
@@ -54,6 +67,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "X": _both_ways((law.forwards, law.backwards) for law in ALONE),
     "G": _both_ways((f"{a} then {b}", f"{b} then {a}") for a, b in EVENTS),
     "D": _both_ways((law.forwards, law.backwards) for law in EVEN),
+    "L": tuple(kind.name for kind in KINDS),
 }
 PARTNER: dict[str, tuple[int, ...] | None] = {  # the class that plays a class's clips backwards: 1 0 3 2 ...
     set_name: tuple(label ^ 1 for label in range(len(names))) if set_name in ("M", "X", "G", "D") else None
@@ -129,7 +143,7 @@ def scene(
     kind, law = int(rng.integers(len(KINDS))), int(rng.integers(len(ALONE)))
     backwards, choices = bool(rng.random() < 0.5), rng.random(8)
     progress = ease(np.linspace(0, 1, frames), rng)
-    if set_name == "A":
+    if set_name in ("A", "L"):
         kind = label
     elif look is not None:
         kind = look
@@ -137,6 +151,8 @@ def scene(
         law, backwards = label // 2, label % 2 == 1
     if set_name == "V":
         moving = circling(progress, choices, list(PACES.values())[label])
+    elif set_name == "L":
+        moving = close_up(progress, choices)
     elif set_name == "G":
         moving = two_events(frames, GAP if gap is None else gap, choices, *EVENTS[law])
     else:

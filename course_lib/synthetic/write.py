@@ -1,4 +1,4 @@
-"""Clips whose labels are known exactly, written as video files: the sets A, M, V, X, G and D of `render`.
+"""Clips whose labels are known exactly, written as video files: the sets A, M, V, X, G, D and L of `render`.
 
 Every clip of M, of D and of G is there twice, the second time played backwards as a clip of the partner class: the same
 frames in the other order. Whoever looks at frames one by one is therefore right within the pair exactly half of the
