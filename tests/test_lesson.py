@@ -103,7 +103,7 @@ def test_a_lesson_opens_with_its_profile_its_forecast_and_its_clips(capsys):
     assert "In place of" not in said
     opening("06_timesformer", replace(PROFILES["cpu"], kinetics="/data/kinetics", ssv2="/data/ssv2"))
     said = capsys.readouterr().out
-    assert "In place of A: Kinetics, in /data/kinetics." in said
+    assert "In place of A and L: Kinetics, in /data/kinetics." in said
     assert "In place of M and D: Something-Something v2, in /data/ssv2." in said
 
 

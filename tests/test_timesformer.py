@@ -114,7 +114,8 @@ def test_evaluation_is_deterministic_and_training_drops_paths(attention):
     x = clip(net)
     assert torch.equal(net(x), net(x))
     net.train()
-    assert not torch.equal(net(x), net(x))
+    once = net(x)
+    assert not all(torch.equal(net(x), once) for _ in range(8))  # two draws may be alike by chance
 
 
 def test_space_only_is_blind_to_the_order_of_frames():

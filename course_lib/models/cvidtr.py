@@ -57,7 +57,7 @@ class CVidTrConfig(Config):
 VARIANTS = {
     "cvidtr_s_8x224": CVidTrConfig(),
     "cvidtr_m_16x224": CVidTrConfig(frames=16, pools=POOLS_M),
-    "cvidtr_tiny": CVidTrConfig(**TINY, pools=((1, 4), (2, 2))),  # ours
+    "cvidtr_tiny": CVidTrConfig(**TINY, depth=5, pools=((1, 4), (2, 2))),  # ours
 }
 
 

@@ -74,13 +74,13 @@ class VidTrConfig(Config):
         return (1 + t * n,) if self.attention == "joint" else (t + 1, n + 1)
 
 
-TINY: dict[str, Any] = dict(size=64, dim=64, depth=4, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
+TINY: dict[str, Any] = dict(size=64, dim=64, heads=4, dropout=0.0, head_dropout=0.0, scratch=True, classes=8)
 VARIANTS = {
     "vidtr_s_8x224": VidTrConfig(),
     "vidtr_m_16x224": VidTrConfig(frames=16, pos_embed_in_every_block=True),
     "vidtr_l_32x224": VidTrConfig(frames=32),
     "vidtr_joint_8x224": VidTrConfig(attention="joint"),
-    "vidtr_tiny": VidTrConfig(**TINY),  # ours: learns the generated clips on a laptop
+    "vidtr_tiny": VidTrConfig(**TINY, depth=4),  # ours: learns the generated clips on a laptop
 }
 
 
