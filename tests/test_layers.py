@@ -18,7 +18,7 @@ from course_lib.layers.attention import (
 )
 from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, drop_path_rates, recompute, vit_init, xavier_init
 from course_lib.layers.inflate import inflate_conv, load_image_weights
-from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, resize_space, resize_time
+from course_lib.layers.positions import SpaceEmbedding, TimeEmbedding, resize_space, resize_time, smooth_table
 from course_lib.layers.settings import one_of
 
 
@@ -155,6 +155,29 @@ def test_position_codes_tell_place_and_moment():
     x, cls = space(torch.zeros(1, 5, 2, 3, 4), torch.zeros(1, 1, 4))
     assert torch.equal(x[0, 4, 1, 2], space.weight[1, 2]) and torch.equal(cls[0, 0], space.cls)
     assert torch.equal((time(x) - x)[0, :, 1, 2], (x[0, :, 1, 2] + time.weight) - x[0, :, 1, 2])
+
+
+def test_a_smooth_table_has_like_neighbours_and_distant_places_apart():
+    """Against the correlation of the half cosines, summed by hand."""
+    torch.manual_seed(0)
+    table = smooth_table((8,), 4000, std=0.5)
+    assert table.std().item() == pytest.approx(0.5) and torch.allclose(table.mean(dim=0), torch.zeros(4000), atol=1e-5)
+    alike = torch.corrcoef(table)
+    k, place = torch.arange(1, 8), torch.arange(8)[:, None] + 0.5
+    waves = F.normalize(torch.cos(torch.pi * k * place / 8) / k, dim=1)
+    torch.testing.assert_close(alike, waves @ waves.T, atol=0.06, rtol=0)
+    assert alike.diagonal(1).min() > 0.3 and alike[0, 7] < -0.5
+
+
+def test_a_smooth_table_adds_its_axes_and_one_place_alone_is_random():
+    torch.manual_seed(0)
+    table = smooth_table((2, 3, 4), 5)
+    assert table.shape == (2, 3, 4, 5)
+    rest = (
+        table - table.mean((1, 2), keepdim=True) - table.mean((0, 2), keepdim=True) - table.mean((0, 1), keepdim=True)
+    )
+    assert rest.abs().max() < 1e-5  # mean 0, and nothing beside what each axis gives
+    assert smooth_table((1, 1), 4000, std=0.5).std().item() == pytest.approx(0.5, rel=0.05)
 
 
 def test_a_clip_of_another_length_or_size_is_refused_by_axis():

@@ -381,10 +381,11 @@ def test_every_kind_shows_that_it_turns(kind):
     assert all(np.abs(other - first)[seen].mean() > 10 for other in others)
 
 
-def test_in_set_a_the_motion_does_not_depend_on_the_label_and_in_the_others_the_look_does_not():
-    scenes = [scene("A", label, seed=4, frames=4, size=16) for label in range(len(KINDS))]
-    assert [one.actors[0].kind for one in scenes] == list(KINDS)
-    assert len({tuple(np.concatenate(one.actors[0].track[:5])) for one in scenes}) == 1
+def test_in_sets_a_and_l_the_motion_does_not_depend_on_the_label_and_in_the_others_the_look_does_not():
+    for set in "AL":
+        scenes = [scene(set, label, seed=4, frames=4, size=16) for label in range(len(KINDS))]
+        assert [one.actors[0].kind for one in scenes] == list(KINDS)
+        assert len({tuple(np.concatenate(one.actors[0].track[:5])) for one in scenes}) == 1
     for set in "MVXG":
         scenes = [scene(set, label, seed=4, frames=18, size=16) for label in range(len(CLASSES[set]))]
         own = (actor.kind for one in scenes for actor in one.actors if actor.kind in KINDS)
@@ -401,10 +402,25 @@ def test_set_a_moves_in_all_the_ways_of_set_x():
     assert {*found} == {(law, backwards) for law in range(4) for backwards in (False, True)}
 
 
+def test_in_set_l_one_object_is_large_nearly_upright_and_most_of_it_in_sight_in_every_frame():
+    widths = {CLASSES["L"][label]: [] for label in range(len(KINDS))}
+    for seed in range(40):
+        label = seed % len(KINDS)
+        shown = scene("L", label, seed, frames=8, size=64)
+        (actor,) = shown.actors
+        assert np.abs(actor.track.angle).max() < math.radians(25)
+        outside = np.abs(np.stack(actor.track[:2]) - 0.5).max() + actor.track.radius[0] - 0.5  # of what a disc would be
+        assert outside < 0.5 * actor.track.radius[0]
+        seen = (masks(shown) > 0).mean(axis=(1, 2))
+        widths[CLASSES["L"][label]].append(seen.min())
+    least = {name: min(found) for name, found in widths.items()}
+    assert all(least[name] > 0.08 for name in least) and least["striped disc"] > 0.25, least
+
+
 def test_the_same_seed_means_other_clips_in_train_test_and_sets():
     clips = [render(set, 0, 4, frames=20, size=16, split=split).tobytes() for set in CLASSES for split in SPLITS]
     clips.append(render("X", 0, 4, frames=20, size=16, split="paired").tobytes())
-    assert len({*clips}) == len(clips) == 13
+    assert len({*clips}) == len(clips) == 15
 
 
 def hues(split: str) -> np.ndarray:

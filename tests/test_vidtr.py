@@ -388,7 +388,8 @@ def start_from_images(net: nn.Module, weights: dict[str, torch.Tensor], how: str
 
 
 def started(name: str) -> tuple[nn.Module, nn.Module]:
-    image, net = tiny("vidtr_tiny", attention="joint", frames=1), tiny(name)
+    net = tiny(name)
+    image = tiny("vidtr_tiny", attention="joint", frames=1, depth=net.config.depth)
     report = start_from_images(net, image.state_dict())
     assert report.fresh == ("head.weight", "head.bias") and not report.left_over
     return image, net
@@ -403,7 +404,7 @@ def test_every_frame_and_every_class_token_starts_as_the_images():
     assert all(frame.equal(image.pos_embed[1:]) for frame in net.pos_embed) and net.cls_pos_embed.equal(
         image.pos_embed[0]
     )
-    joint = tiny("vidtr_tiny", attention="joint")
+    joint = tiny("vidtr_tiny", attention="joint", depth=5)
     start_from_images(joint, image.state_dict())
     assert joint.pos_embed[1:].view(8, 16, 64)[5].equal(image.pos_embed[1:]) and joint.cls.equal(image.cls)
 

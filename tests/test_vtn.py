@@ -147,6 +147,8 @@ def test_only_learned_codes_learn():
 def test_a_start_from_nothing_has_a_loud_time_code_and_weights_that_suit_any_width():
     torch.manual_seed(0)
     loud, released = build("vtn_tiny"), build("vtn_tiny", scratch=False)
+    near = loud.time_embed[:8].diff(dim=0).norm(dim=1).max()
+    assert near < 0.5 * (loud.time_embed[7] - loud.time_embed[0]).norm()  # frames that follow each other begin alike
     assert 0.95 < loud.time_embed.std() < 1.05 and 0.019 < released.time_embed.std() < 0.021
     for net, std in ((loud, (2 / (64 + 192)) ** 0.5), (released, 0.02)):
         assert net.blocks[0].attention.qkv.weight.std().item() == pytest.approx(std, rel=0.15)
