@@ -27,7 +27,7 @@ from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, records
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
-from course_lib.models import build
+from course_lib.models import build, configure
 from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
 from course_lib.paths import DATA
@@ -78,13 +78,34 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
     ],
     "06_timesformer": [
         (
-            "def along_width(attend, x): return rearrange(attend(rearrange(x, 'b t h w d -> (b t w) h d')), "
+            "def over_time(attend, x): return rearrange(attend(rearrange(x, 'b t h w d -> (b t w) h d')), "
             "'(b t w) h d -> b t h w d', t=x.shape[1], w=x.shape[3])",
             r"token \(t=0, h=0, w=0\) sees what it should not",
         ),
         (
-            "def space_with_class_token(attend, x, cls): return SPACE.apply(attend, x, cls)[0], cls",
+            "def over_space(attend, x, cls): return SPACE.apply(attend, x, cls)[0], cls",
             "class token: the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyBlock\n"
+            "class MyBlock(Right):\n"
+            "    def forward(self, z, cls):\n"
+            "        z = z + time_attention(self.time, self.norm_time(z))  # without its projection\n"
+            "        dz, dcls = space_attention(self.space, self.norm_space(z), self.norm_space(cls))\n"
+            "        z, cls = z + dz, cls + dcls\n"
+            "        return z + self.mlp(self.norm_mlp(z)), cls + self.mlp(self.norm_mlp(cls))",
+            "patches: the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyTimeSformer\n"
+            "class MyTimeSformer(Right):\n"
+            "    def forward(self, clip):\n"
+            "        z, cls = self.patch_embed(clip), self.cls.expand(len(clip), -1, -1)\n"
+            "        z, cls = self.pos_embed(z, cls)  # and no time embedding\n"
+            "        for block in self.blocks:\n"
+            "            z, cls = block(z, cls)\n"
+            "        return self.head(self.norm(cls[:, 0]))",
+            "the shape is right, the numbers differ",
         ),
         ("def pairs_divided(t, h, w): return 319872", r"pairs_divided\(4, 6, 10\): .* too large"),
         ("prediction = 79", "79 % is too large"),
@@ -199,26 +220,70 @@ def test_after_run_all_every_exercise_can_still_be_solved(after_run_all):
 
 @pytest.mark.timeout(600)
 def test_a_stopped_training_cell_says_so_in_one_sentence_and_goes_on(after_run_all):
-    _, notebook, run = after_run_all
-    if "stopping(" not in "".join(cell.source for cell in code(notebook)):
+    stem, _, run = after_run_all
+    if stem != "06_timesformer":
         pytest.skip("trains in seconds, without a checkpoint")
     run(
-        "def stop_after_two(self, loss, accuracy, add=LiveCurve.add):\n"
+        "import course_lib.lesson as frame\n"
+        "def stop_after_two(self, loss, accuracy, add=frame.LiveCurve.add):\n"
         "    add(self, loss, accuracy)\n"
         "    if len(self.values) == 2:\n"
         "        raise KeyboardInterrupt\n"
-        "whole, LiveCurve.add, VERSION = LiveCurve.add, stop_after_two, 'stopped'\n"
-        "for old in (DATA / 'runs').glob('06-*-Mstopped-smoke.safetensors'): old.unlink()"
+        "whole, frame.LiveCurve.add = frame.LiveCurve.add, stop_after_two\n"
+        "for old in (frame.DATA / 'runs').glob('06-stopped-*'): old.unlink()"
     )
-    stopped = run("net, _ = study('divided', sets['M'])", stops=True)
+    training = "steps = study(fresh('divided', motion), motion, recipe, '06-stopped')"
+    stopped = run(training, stops=True)
     (error,) = (output for output in stopped.outputs if output.output_type == "error")
     assert error.traceback == ["Stopped at 2 of 6, saved; run this cell again to go on from there."]
-    run("LiveCurve.add = whole")
-    again = run(
-        "net, _ = study('divided', sets['M'])\n"
-        "print('steps', len(history(*(DATA / 'runs').glob('06-*-Mstopped-smoke.safetensors'))))"
-    )
-    assert "steps 6" in "".join(output.get("text", "") for output in again.outputs)
+    run("frame.LiveCurve.add = whole")
+    again = run(f"{training}\nprint('steps', len(steps))")
+    assert "steps 6" in said_by(again)
+
+
+def said_by(cell) -> str:
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+@pytest.mark.timeout(600)
+def test_the_network_that_is_trained_is_the_learners_once_their_answers_are_right(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "06_timesformer":
+        pytest.skip("nothing that a learner writes is trained there")
+    (training,) = (cell for cell in code(notebook) if "answered(MyTimeSformer" in cell.source)
+    assert "the network: the library's, until your answer is right" in said_by(training)
+    for exercise, check, answer in zip(
+        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
+    ):
+        run(answer, exercise)
+        run(check.source, check)
+    again = run(training.source + "print('trained:', type(yours).__name__, type(yours.blocks[0]).__name__)", training)
+    assert "the network: yours" in said_by(again)
+    assert "trained: MyTimeSformer MyBlock" in said_by(again) and "6 steps in" in said_by(again)
+    (explorer,) = (cell for cell in code(notebook) if "attention_maps(" in cell.source)
+    run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
+
+
+@pytest.mark.timeout(600)
+def test_a_guess_unfolds_the_result_of_the_next_cell(after_run_all):
+    stem, notebook, run = after_run_all
+    questions = tagged(notebook, "prediction")
+    if stem == "06_timesformer":
+        assert len(questions) >= 4
+    for question in questions:
+        name, nothing = re.match(r"(\w+) = (\w+)", question.source).groups()
+        assert nothing == "None", question.source
+        after = notebook.cells[notebook.cells.index(question) + 1 :]
+        (told,) = [cell for cell in after if f"reveal({name}" in cell.source.replace("\n    ", "")]
+        assert "<details><summary>Commit to a" in html_of(told)
+        choice = re.search(r'# "(\w+)"', question.source)
+        guessed = run(f"{name} = {choice.group(0)[2:] if choice else 1234}\n{told.source}", told)
+        assert "<details>" not in html_of(guessed) and "You said" in html_of(guessed)
+
+
+def html_of(cell) -> str:
+    (found,) = (out["data"]["text/html"] for out in cell.outputs if out.output_type == "execute_result")
+    return found
 
 
 @each
@@ -319,6 +384,7 @@ def test_cells_are_short_enough_to_read(path):
 def test_the_parameters_cell_chooses_nothing_by_itself(path):
     (cell,) = tagged(read(path), "parameters")
     assert cell.source.startswith('profile = ""')
+    assert all(re.match(r'\w+ = ""  # .*empty: \$COURSE_', line) for line in cell.source.splitlines())
 
 
 def test_every_code_name_of_the_glossary_exists():
@@ -343,12 +409,19 @@ def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
             net = build("timesformer_b_8x224", attention=name, frames=frames, size=size)
         return cost(net, (1, 3, frames, size, size)).macs / 1e9
 
-    small, base = Grid(4, 8, 8), Grid(8, 14, 14)
-    share = pairs("divided", small) / small.size**2
+    base = Grid(8, 14, 14)
+    share = pairs("divided", base) / base.size**2
     assert f"divided attention computes {100 * share:.0f} % of the pairs" in prose
+    assert (
+        f"joint attention compares all {base.size} x {base.size} pairs, divided attention {100 * share:.0f} %" in prose
+    )
     assert f"for 8 x 14 x 14 and divided attention {pairs('divided', base):,}".replace(",", " ") in prose
     joint, divided = gmacs("joint"), gmacs("divided")
-    assert f"{divided:.0f} against {joint:.0f} G" in prose
+    assert prose.count(f"{divided:.0f} against {joint:.0f} G") == 3
+    record = json.loads((Path(__file__).parent / "reference" / "timesformer_divided_8x224.json").read_text())
+    assert f"as in the released file, it is {record['params'] / 1e6:.1f} M" in prose
+    tiny = configure("timesformer_tiny")
+    assert f"{tiny.depth} blocks of {tiny.dim} features, on clips of {tiny.size} pixels" in prose
     assert f"{gmacs('joint', 96) / gmacs('divided', 96):.1f} in favour of divided" in prose
     at = (2, 8, 32)
     frames = crossing(at, [gmacs("joint", f) for f in at], [gmacs("divided", f) for f in at])

@@ -45,8 +45,8 @@ def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
     page, seen = lesson
     canvas = page.locator(".attention-explorer canvas").first
     page.wait_for_function("canvas => canvas.dataset.painted === '1'", arg=canvas.element_handle())
-    t, h, w = kernel_eval(page, "explorer.grid")
-    geometry = kernel_eval(page, "explorer.geometry")
+    t, h, w = kernel_eval(page, "idea.grid")
+    geometry = kernel_eval(page, "idea.geometry")
     query = (3 * h + 1) * w + 2  # frame 3, row 1, column 2
 
     def middle(token: int) -> tuple[float, float]:
@@ -61,10 +61,10 @@ def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
         "([canvas, query]) => canvas.dataset.pinned === query", arg=[canvas.element_handle(), str(query)]
     )
     until = time.monotonic() + 10
-    while kernel_eval(page, "explorer.pinned") != query and time.monotonic() < until:
+    while kernel_eval(page, "idea.pinned") != query and time.monotonic() < until:
         page.wait_for_timeout(50)
-    assert kernel_eval(page, "explorer.pinned") == query
-    assert kernel_eval(page, "explorer.scheme") == "divided (T+S)"
+    assert kernel_eval(page, "idea.pinned") == query
+    assert kernel_eval(page, "idea.scheme") == "divided"
 
     # Divided attention, one layer: the own frame and the own place are in colour, everything else is grey.
     page.mouse.move(0, 0)
