@@ -196,6 +196,7 @@ class Mine(nn.Module):
 def judged(make, tokens=((2, 2, 2, 3), (1, 3, 1, 2))) -> str:
     inputs = [(torch.randn(*shape, 8), torch.randn(shape[0], 1, 8)) for shape in tokens]
     block = Block(8, 2, 32, (TIME, SPACE), 0.0)
+    nn.init.zeros_(block.first[0].project.weight)  # as in a fresh network: it must not hide a missing time attention
     return str(acts_as(make, block, inputs, {"patches": "b t h w d", "class token": "b 1 d"}))
 
 
