@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -221,9 +222,12 @@ def both_ways(net: nn.Module, clips: Sequence[UInt8[Tensor, "T H W 3"]], classes
     """Display each clip and its reverse, with the class that `net` gives each and the probability it gives it."""
     rows = [clip.numpy() for forwards in clips for clip in (forwards, forwards.flip(0))]
     chances = [row for pair in zip(*_both(net, clips), strict=True) for row in pair]
-    titles = [f"{classes[int(row.argmax())]}\n{row.max():.2f}" for row in chances]
-    words = [title.replace("\n", " ") for title in titles]
-    told = "; ".join(f"{there}, reversed {back}" for there, back in zip(words[::2], words[1::2], strict=True))
+    said = [f"{classes[int(row.argmax())]} {row.max():.2f}" for row in chances]
+    titles = [
+        textwrap.fill(f"{way}: {words}", 24)
+        for way, words in zip(("forwards", "backwards") * len(clips), said, strict=True)
+    ]
+    told = "; ".join(f"{there}, backwards {back}" for there, back in zip(said[::2], said[1::2], strict=True))
     show(strips(rows, titles, side=0.9), f"{len(clips)} clips, each followed by its reverse. The network says: {told}.")
 
 

@@ -250,9 +250,9 @@ def test_a_clip_and_its_reverse_are_shown_with_what_the_network_says_of_each(mon
     both_ways(Brightening().train(), [RISING], ("up", "down"))
     ((figure, alt),) = shown
     there, back = (figure.axes[row * 4] for row in (0, 1))
-    assert there.get_ylabel().startswith("up\n1.00") and back.get_ylabel().startswith("down\n1.00")
+    assert there.get_ylabel() == "forwards: up 1.00" and back.get_ylabel() == "backwards: down 1.00"
     assert there.images[0].get_array().max() == 0 and back.images[0].get_array().max() == 255
-    assert "up 1.00, reversed down 1.00" in alt
+    assert "up 1.00, backwards down 1.00" in alt
 
 
 def test_how_many_answers_turn_when_the_clips_are_played_backwards():
@@ -275,5 +275,5 @@ def test_blind_networks_say_the_same_of_both(monkeypatch):
     assert net.config.schemes == (SPACE,)
     clip = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
     both_ways(net, [clip], ("a", "b"))
-    one, two = re.search(r"says: (.*), reversed (.*)\.$", shown[0]).groups()
+    one, two = re.search(r"says: (.*), backwards (.*)\.$", shown[0]).groups()
     assert one == two
