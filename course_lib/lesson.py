@@ -76,7 +76,7 @@ def reveal(
     A number counts as right within `tolerance`, in its unit (a tenth of what was measured, if None). `choices` are the
     words that a guess may be. With the `profile` of a training, the result of smoke is said to mean nothing.
     """
-    result = f"It is {_said(measured, unit)}."
+    result = f"The answer: {measured}." if isinstance(measured, str) else f"It is {_said(measured, unit)}."
     if profile is not None and profile.name == "smoke":
         result += " (Profile smoke: a few steps on a few clips, so this number means nothing.)"
     if guess is None or guess is ...:
@@ -100,9 +100,8 @@ def reveal(
     return Revealed(guess, result, f"{said}, {how}. {result}")
 
 
-def _said(value: float | str, unit: str) -> str:
-    number = value if isinstance(value, str) else f"{value:.4g}"
-    return f"{number} {unit}".rstrip()
+def _said(value: float, unit: str) -> str:
+    return f"{value:.4g} {unit}".rstrip()
 
 
 def _word(value: object) -> str:

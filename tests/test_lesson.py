@@ -74,7 +74,7 @@ def test_how_near_a_number_has_to_be_is_for_the_lesson_to_say():
 def test_a_choice_is_right_or_wrong_and_one_that_is_none_gives_nothing_away():
     two = ("space", "divided")
     assert repr(reveal("Space ", "space", choices=two)).startswith("You said Space : right.")
-    assert repr(reveal("divided", "space", choices=two)) == "You said divided. It is space."
+    assert repr(reveal("divided", "space", choices=two)) == "You said divided. The answer: space."
     assert repr(reveal("dvided", "space", choices=two)) == "'dvided' is none of the choices: space, divided."
 
 

@@ -32,6 +32,7 @@ from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, forecast
+from course_lib.synthetic.motion import EVEN
 from course_lib.synthetic.render import LAWS
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
@@ -420,6 +421,10 @@ def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
     assert prose.count(f"{divided:.0f} against {joint:.0f} G") == 3
     record = json.loads((Path(__file__).parent / "reference" / "timesformer_divided_8x224.json").read_text())
     assert f"as in the released file, it is {record['params'] / 1e6:.1f} M" in prose
+    wheels, discs = 1 / 3, 2 / 3  # of the clips of D: one pair turns, two move
+    assert [law.dial for law in EVEN] == ["way", "way", "turn"] and "two thirds of the clips of D leave four" in prose
+    assert f"\\ln 2 = {discs * np.log(4) + wheels * np.log(2):.3f}$" in prose
+    assert discs / 4 + wheels / 2 == pytest.approx(1 / 3) and "right in more than a third" in prose
     tiny = configure("timesformer_tiny")
     assert f"{tiny.depth} blocks of {tiny.dim} features, on clips of {tiny.size} pixels" in prose
     assert f"{gmacs('joint', 96) / gmacs('divided', 96):.1f} in favour of divided" in prose
