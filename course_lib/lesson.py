@@ -29,8 +29,11 @@ from course_lib.layers.schemes import Scheme
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
 from course_lib.profiles import STANDS_FOR, Profile, forecast
+from course_lib.synthetic.render import render
 from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import Step, history, stopping
+from course_lib.video.sampling import spread
+from course_lib.widgets import AttentionExplorer
 
 Answer = TypeVar("Answer")
 
@@ -238,3 +241,10 @@ def masks(schemes: Mapping[str, Sequence[Scheme]], grid: Grid) -> dict[str, list
 def groups(schemes: Mapping[str, Sequence[Any]], grid: Grid) -> dict[str, list[tuple[str, np.ndarray]]]:
     """The same as one group number a token: what the `AttentionExplorer` draws from."""
     return {title: [(step.name, step.group_of(grid).numpy()) for step in steps] for title, steps in schemes.items()}
+
+
+def explore(schemes: Mapping[str, Sequence[Any]], grid: Grid, scheme: str = "", patch: int = 16) -> AttentionExplorer:
+    """The masks of `schemes` on a generated clip of that many patches, to be clicked; `scheme` is shown first."""
+    clip = render("M", label=0, seed=31, frames=32, size=patch * max(grid.h, grid.w))[spread(32, grid.t)]
+    frames = np.ascontiguousarray(clip[:, : patch * grid.h, : patch * grid.w])
+    return AttentionExplorer(frames, grid, groups(schemes, grid), scheme=scheme or next(iter(schemes)))

@@ -37,7 +37,8 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
     "lesson": CORE
-    | {"paths", "profiles", "datasets", "layers", "modes", "training", "analysis", "figures", "experiments"},
+    | {"paths", "profiles", "video", "datasets", "synthetic", "layers", "modes", "training", "analysis"}
+    | {"figures", "widgets", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "doctor": {"datasets", "paths", "profiles", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it

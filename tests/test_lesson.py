@@ -15,11 +15,12 @@ from course_lib.experiments import Data
 from course_lib.figures.curves import LiveCurve
 from course_lib.grading.checks import Verdict
 from course_lib.grid import Grid
-from course_lib.layers.schemes import SPACE, TIME
+from course_lib.layers.schemes import JOINT, SPACE, TIME
 from course_lib.lesson import (
     answered,
     both_ways,
     computes,
+    explore,
     groups,
     interval_table,
     masks,
@@ -266,6 +267,16 @@ def test_schemes_become_what_the_pictures_draw():
     assert [name for name, _ in drawn] == [name for name, _ in numbered] == ["time", "space"]
     assert drawn[0][1].tolist() == [[True, False, True, False], [False, True, False, True]] * 2
     assert numbered[1][1].tolist() == [0, 0, 1, 1]
+
+
+def test_masks_can_be_clicked_on_a_generated_clip_of_any_grid():
+    schemes = {"joint": (JOINT,), "divided": (TIME, SPACE)}
+    found = explore(schemes, Grid(4, 2, 3), "divided")
+    assert (found.grid, found.scheme, explore(schemes, Grid(8, 4, 4), patch=8).scheme) == (
+        [4, 2, 3],
+        "divided",
+        "joint",
+    )
 
 
 def test_blind_networks_say_the_same_of_both(monkeypatch):
