@@ -233,7 +233,7 @@ def test_a_stopped_training_cell_says_so_in_one_sentence_and_goes_on(after_run_a
         "whole, frame.LiveCurve.add = frame.LiveCurve.add, stop_after_two\n"
         "for old in (frame.DATA / 'runs').glob('06-stopped-*'): old.unlink()"
     )
-    training = "steps = study(fresh('divided', motion), motion, recipe, '06-stopped')"
+    training = "steps = study(fresh('divided', motion)[0], motion, PROFILE, '06-stopped')"
     stopped = run(training, stops=True)
     (error,) = (output for output in stopped.outputs if output.output_type == "error")
     assert error.traceback == ["Stopped at 2 of 6, saved; run this cell again to go on from there."]
