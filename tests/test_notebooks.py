@@ -422,9 +422,13 @@ def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
     record = json.loads((Path(__file__).parent / "reference" / "timesformer_divided_8x224.json").read_text())
     assert f"as in the released file, it is {record['params'] / 1e6:.1f} M" in prose
     wheels, discs = 1 / 3, 2 / 3  # of the clips of D: one pair turns, two move
-    assert [law.dial for law in EVEN] == ["way", "way", "turn"] and "two thirds of the clips of D leave four" in prose
+    assert [law.dial for law in EVEN] == [
+        "way",
+        "way",
+        "turn",
+    ] and "four classes left for two thirds of the clips of D" in prose
     assert f"\\ln 2 = {discs * np.log(4) + wheels * np.log(2):.3f}$" in prose
-    assert discs / 4 + wheels / 2 == pytest.approx(1 / 3) and "right in more than a third" in prose
+    assert discs / 4 + wheels / 2 == pytest.approx(1 / 3) and "a third of the answers right, at a loss" in prose
     tiny = configure("timesformer_tiny")
     assert f"{tiny.depth} blocks of {tiny.dim} features, on clips of {tiny.size} pixels" in prose
     assert f"{gmacs('joint', 96) / gmacs('divided', 96):.1f} in favour of divided" in prose
