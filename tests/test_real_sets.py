@@ -23,6 +23,7 @@ from course_lib.experiments.runs import by_pair, identity, recipe
 from course_lib.models import build
 from course_lib.official.timesformer import entries
 from course_lib.profiles import PROFILES, active
+from course_lib.training.batches import order
 from course_lib.training.evaluate import predict
 from course_lib.video import VideoError, read_frames
 
@@ -251,16 +252,31 @@ def test_every_epoch_shows_other_frames_and_squares_and_every_seed_its_own(memor
     if memory == "read":
         request.getfixturevalue("little_memory")
     data = load_set("K", profile, workers=0 if memory == "read" else 1, progress=False)
+    count = len(data.train_labels)
 
-    def batches(seed: int, step: int = 0) -> list:
-        walk = data.train_batches(len(data.train_labels), seed)(step)
-        return [next(walk) for _ in range(2 - step)]
+    def epochs(seed: int, step: int = 0) -> list[torch.Tensor]:
+        """All clips of epoch `step`, of the next, ... by their number."""
+        walk, chosen = data.train_batches(1000, seed)(step), order(count, count, seed, step)
+        return [next(walk)[0][torch.tensor(next(chosen)[1]).argsort()] for _ in range(2 - step)]
 
-    first, second = batches(0)
-    places = [labels.sort(stable=True).indices for _, labels in (first, second)]
-    assert not torch.equal(first[0][places[0]], second[0][places[1]])
-    assert torch.equal(batches(0, step=1)[0][0], second[0]), "what is resumed is what would have been"
-    assert not torch.equal(batches(1)[0][0], first[0])
+    first, second = epochs(0)
+    assert len(first) == count, "a batch is no larger than the set"
+    assert all((a - b).abs().mean() > 0.1 for a, b in zip(first, second, strict=True))
+    assert torch.equal(epochs(0, step=1)[0], second), "what is resumed is what would have been"
+    assert all((a - b).abs().mean() > 0.1 for a, b in zip(first, epochs(1)[0], strict=True))
+
+
+def test_a_test_clip_is_the_square_in_the_middle_at_the_short_side_and_a_training_clip_a_smaller_one(tmp_path):
+    """48 x 64 pixels, brighter from 0 at the left to 255 at the right: the square is the middle three quarters."""
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)[:, None]
+    film = np.broadcast_to(ramp, (24, 48, 64, 3))
+    root = write_kinetics(tmp_path, classes=("bowling", "high kick"), each=(1, 1), film=lambda *which: film)
+    data = load_set("K", replace(TINY, kinetics=str(root)), workers=1, progress=False)
+    row = data.clip(0)[4, 16, :, 0].float()
+    assert abs(row[0] - 255 * 8.25 / 63) < 6 and abs(row[-1] - 255 * 54.75 / 63) < 6
+    for epoch in range(20):
+        row = data.train[0, epoch][0][0, 4, 16].float()
+        assert 0.65 * 48 / 64 < (row[-1] - row[0]).abs() / 255 < 0.93 * 48 / 64, "256 to 320 where 224 are seen"
 
 
 def test_clips_of_k_are_mirrored_half_of_the_time_and_those_of_s_never(profile):
@@ -284,7 +300,11 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(set_name, tmp_path, ca
     _, said = capsys.readouterr().out.splitlines()
     assert f"Left out, 1: {folder.name}/{broken.name} (" in said
     assert [problem.path for problem in data.left_out] == [f"{folder.name}/{broken.name}"]
-    assert len(data.train_labels) == len(data.train) == 2 * len(data.classes) - 1
+    assert len(data.train) == 2 * len(data.classes) - 1
+    whole = [
+        video.label for video in lessons.select(set_name, root).train.videos if not video.path.endswith(broken.name)
+    ]
+    assert data.train_labels.tolist() == whole, "labels stay with their clips"
     monkeypatch.setattr(real, "SHARE", 0.0)
     data = load_set(set_name, profile, workers=1, progress=False)
     net = Arm(NET, set_name, SMALL).build(len(data.classes), 0)
