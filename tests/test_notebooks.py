@@ -169,7 +169,8 @@ def test_a_notebook_runs_through_on_a_kinetics_and_a_something_something_folder(
     assert "2 of the 13 pairs of opposites; 12 clips to train on, 8 to test on" in said
     trained = set(re.findall(r"\bset (\w+): \d+ (?:steps|clips)", said))
     assert trained == {"K", "S"}
-    assert all(name in said for name in ("bowling, high kick, side kick", "Turning the camera"))
+    shown = json.dumps([cell.outputs for cell in code(read(out))])
+    assert "high kick" in shown and "Turning the camera" in shown
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
