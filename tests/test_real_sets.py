@@ -481,3 +481,28 @@ def test_real_videos_become_the_clips_of_a_lesson(set_name, real_clips, tmp_path
     for _ in learn(net, data, profile):
         pass
     assert score(net, data)["accuracy"] == 1
+
+
+# Layouts
+
+
+def test_the_same_clips_in_another_layout_are_the_same_set(folders, tmp_path):
+    """CVDF's csv and class folders; webm by VP9 decodes to other bytes than mp4, but to the same pictures."""
+    found = {}
+    for name, root in (("csv", folders["K"]), ("folders", write_kinetics(tmp_path / "folders", "folders"))):
+        found[name] = load_set("K", replace(TINY, clips=400, kinetics=str(root)), workers=1, progress=False)
+    csv, by_class = found.values()
+    assert csv.classes == by_class.classes and torch.equal(csv.test_labels, by_class.test_labels)
+    assert torch.equal(csv.test, by_class.test) and torch.equal(csv.train.clips, by_class.train.clips)
+    for name, root in (("webm", folders["S"]), ("mp4", write_ssv2(tmp_path / "mp4", ".mp4"))):
+        found[name] = load_set("S", replace(TINY, clips=400, ssv2=str(root)), workers=1, progress=False)
+    assert found["webm"].test_labels.equal(found["mp4"].test_labels)
+    assert (found["webm"].test.float() - found["mp4"].test.float()).abs().mean() < 8
+
+
+def test_a_kinetics_of_600_classes_is_read_as_one(tmp_path):
+    others = [f"class {number:03d}" for number in range(590)]
+    root = write_kinetics(tmp_path, "folders", each=(1, 1))
+    for name in others:
+        (root / "train" / name).mkdir()
+    assert lessons.select("K", root).train.classes == kinetics.subset("mini10")
