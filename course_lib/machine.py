@@ -6,6 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -33,3 +34,19 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "commit": commit(),
     }
+
+
+def free_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that this process may still take: what the machine has free, or its container, if that is less.
+
+    Files that a container has read count as its memory, but are given up when it is asked for.
+    """
+    free = psutil.virtual_memory().available
+    try:
+        most, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except OSError:  # no container, or one of another kind
+        return free
+    if most == "max":
+        return free
+    return max(0, min(free, int(most) - int(used) + int(parts.get("inactive_file", 0))))

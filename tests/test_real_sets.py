@@ -20,6 +20,7 @@ from course_lib.datasets.audit import audit_videos
 from course_lib.experiments import Arm, learn, load_set, real, run, score, with_recipe
 from course_lib.experiments.full import start
 from course_lib.experiments.runs import by_pair, identity, recipe
+from course_lib.machine import free_memory
 from course_lib.models import build
 from course_lib.official.timesformer import entries
 from course_lib.profiles import PROFILES, active
@@ -220,6 +221,19 @@ def little_memory(monkeypatch):
     monkeypatch.setattr(real, "SHARE", 0.0)
 
 
+def test_a_container_that_may_use_less_memory_than_the_machine_has_is_believed(tmp_path):
+    whole = free_memory(tmp_path)
+    assert whole > 1e8, "no container"
+    for name, text in (("max", "max\n"), ("current", "900\n"), ("stat", "anon 100\ninactive_file 700\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert free_memory(tmp_path) > 1e8, "a container without a limit"
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert free_memory(tmp_path) == 1000 - 900 + 700
+    (tmp_path / "memory.stat").write_text("anon 2000\n")
+    (tmp_path / "memory.current").write_text("2000\n")
+    assert free_memory(tmp_path) == 0
+
+
 @pytest.mark.parametrize("set_name", ["K", "S"])
 def test_a_lesson_does_not_know_where_its_clips_are(set_name, profile, request, capsys):
     """The same test clips, the same labels, the same calls, from memory and from the files."""
@@ -334,7 +348,7 @@ def test_a_record_is_of_the_clips_and_not_of_their_folder(set_name, tmp_path):
     arm, field = Arm(NET, set_name, SMALL), {"K": "kinetics", "S": "ssv2"}[set_name]
     here, there = (replace(TINY, **{field: str(MAKE[set_name](tmp_path / name, each=(1, 1)))}) for name in ("a", "b"))
     result = run(arm, here, 0, tmp_path / "results")
-    assert str(tmp_path) not in json.dumps(result) and len(result["clips"]) == 64
+    assert str(tmp_path) not in json.dumps(result) and len(result["clips"]) == 64 and result["kept_in_memory"]
     assert set(result["scores"]) == {"accuracy"} | ({"pair_accuracy"} if set_name == "S" else set())
     assert run(arm, there, 0, tmp_path / "results") == json.loads(json.dumps(result))
     clip = sorted((tmp_path / "b").rglob("*.mp4" if set_name == "K" else "*.webm"))[0]

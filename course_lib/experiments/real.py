@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
@@ -33,6 +32,7 @@ from tqdm.auto import tqdm
 from course_lib.datasets.clips import ClipDataset, draw
 from course_lib.datasets.lessons import Selection, select
 from course_lib.files import Problem
+from course_lib.machine import free_memory
 from course_lib.profiles import NAMED_BY, REMEDY, Profile
 from course_lib.training.batches import Batch
 from course_lib.video.errors import VideoError
@@ -144,7 +144,7 @@ def read(set_name: str, chosen: Selection, frames: int, size: int, workers: int,
     test = ClipDataset(chosen.test, frames, rules.sample, middle, split="val", fps=CLOCK)
     kept = rules.kept(frames)
     needed = 3 * (len(train) * kept * high**2 + len(test) * frames * size**2) / 1e9
-    free = psutil.virtual_memory().available / 1e9
+    free = free_memory() / 1e9
     fits = needed <= SHARE * free
     how = f"kept in memory, {needed:.2g} GB" if fits else f"read as they are needed: {needed:.3g} GB are too many"
     print(

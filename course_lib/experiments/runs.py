@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.experiments.data import Data, load_set
-from course_lib.experiments.real import SETS, selection
+from course_lib.experiments.real import SETS, Kept, selection
 from course_lib.experiments.recipes import with_recipe
 from course_lib.experiments.records import require_match
 from course_lib.files import read_json, write_json
@@ -167,6 +167,8 @@ def run(
         "loss": [round(step.loss, 4) for step in steps],
         "machine": machine(),
     }
+    if data.sha256:
+        result["kept_in_memory"] = isinstance(data.train, Kept)
     if data.left_out:
         result["left_out"] = [problem._asdict() for problem in data.left_out]
     write_json(record, result)
