@@ -269,7 +269,7 @@ def experiment(
     """Run every arm of an experiment over several seeds into data/results; goes on where it was stopped."""
     from tqdm import tqdm
 
-    from course_lib.experiments import run, with_recipe
+    from course_lib.experiments import run
     from course_lib.experiments.claims import CLAIMS, on_set
     from course_lib.video import VideoError
 
@@ -283,7 +283,7 @@ def experiment(
     folder = out or DATA / "results" / (f"{name}-{set_name}" if set_name in ("K", "S") else name)
     for seed in range(seeds):
         for arm in arms:
-            total = with_recipe(chosen, arm.network, arm.set_name).steps
+            total = arm.settings(chosen).steps
             with tqdm(total=total, desc=f"{arm.name} seed {seed}", unit="step") as bar:
                 try:
                     result = run(arm, chosen, seed, folder, partial(advance, bar), again)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.runs import Arm
 from course_lib.profiles import STANDS_FOR, Profile
+from course_lib.synthetic.difficulty import EASY, FULL
 
 
 def c1(profile: Profile) -> tuple[Arm, ...]:
@@ -39,7 +40,22 @@ def tiny(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
-CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "tiny": tiny}
+DIALS: dict[str, tuple[float, ...]] = {  # of set D, one at a time, all others as in EASY
+    "texture": (0.5, 1.0),
+    "shapes": (4, 8),
+    "way": (0.35, 1.0),
+    "turn": (1.0, 2.0),
+}
+TURNED = ("vivit_tiny", "i3d_tiny")
+
+
+def dials(profile: Profile) -> tuple[Arm, ...]:
+    """What each dial of the difficulty does to a transformer and to a convolutional network; at the end all of them."""
+    settings = [EASY, *(replace(EASY, **{name: value}) for name in DIALS for value in DIALS[name]), FULL]
+    return tuple(Arm(network, "D", (), setting) for network in TURNED for setting in settings)
+
+
+CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "tiny": tiny, "dials": dials}
 
 
 def on_set(arms: Iterable[Arm], set_name: str) -> tuple[Arm, ...]:

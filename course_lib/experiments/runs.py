@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from course_lib.machine import machine
 from course_lib.models import build, configure
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, Profile
+from course_lib.synthetic.difficulty import Difficulty
 from course_lib.synthetic.write import VERSION
 from course_lib.training.evaluate import accuracy, pair_accuracy, predict
 from course_lib.training.loop import train
@@ -35,15 +36,24 @@ from course_lib.training.resume import Step, history
 
 @dataclass(frozen=True)
 class Arm:
-    """One cell of an experiment. `changes` go to `models.build`."""
+    """One cell of an experiment. `changes` go to `models.build`; `difficulty` takes the place of the profile's."""
 
     network: str
     set_name: str
     changes: tuple[tuple[str, object], ...] = ()
+    difficulty: Difficulty | None = None
 
     @property
     def name(self) -> str:
-        return "-".join([self.network, self.set_name, *(f"{key}={_plain(value)}" for key, value in self.changes)])
+        parts = [self.network, self.set_name, *(f"{key}={_plain(value)}" for key, value in self.changes)]
+        if self.difficulty is not None:
+            parts.append(self.difficulty.name or "full")
+        return "-".join(parts)
+
+    def settings(self, profile: Profile) -> Profile:
+        """The profile as this arm runs: with the network's recipe, where there is one, and the arm's difficulty."""
+        profile = with_recipe(profile, self.network, self.set_name)
+        return profile if self.difficulty is None else replace(profile, difficulty=self.difficulty)
 
     @property
     def frames(self) -> int:
@@ -62,8 +72,9 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
 
     Of K and S it holds the sum of the list of clips, and not where they lie.
     """
-    changes = {key: _plain(value) for key, value in arm.changes}
-    about = {"arm": asdict(arm) | {"changes": changes}, "profile": profile.settings(), "seed": seed}
+    named = {"network": arm.network, "set_name": arm.set_name}
+    named["changes"] = {key: _plain(value) for key, value in arm.changes}
+    about = {"arm": named, "profile": profile.settings(), "seed": seed}
     if arm.set_name in SETS:
         about["clips"] = selection(arm.set_name, profile).sha256
     else:
@@ -136,7 +147,7 @@ def run(
     `again` makes it anew whatever is there. ValueError for a record of other settings under the same name: it says what
     differs.
     """
-    profile = with_recipe(profile, arm.network, arm.set_name)
+    profile = arm.settings(profile)
     about = identity(arm, profile, seed)
     record = folder / f"{arm.name}-{profile.name}-s{seed}.json"
     if record.is_file() and not again:
@@ -165,6 +176,7 @@ def run(
         "seconds": round(sum(step.seconds for step in steps), 1),
         "cpu_seconds": None if done else round(used, 1),  # of a run that was not interrupted
         "loss": [round(step.loss, 4) for step in steps],
+        "batch_accuracy": [round(step.accuracy, 4) for step in steps],
         "machine": machine(),
     }
     if data.sha256:

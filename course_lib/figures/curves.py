@@ -41,6 +41,54 @@ def curves(
     return figure
 
 
+def plateau(
+    loss: Sequence[float], batch_accuracy: Sequence[float], classes: int, title: str = "", window: int = 25
+) -> Figure:
+    """Loss and accuracy of the batches of one run on classes in pairs, forwards and backwards.
+
+    Levels show what a guess gives, among all classes and between the two of the right pair: a network that sees what
+    moves, but not which way, stays on the second.
+    """
+    figure = Figure(figsize=(WIDEST, 2.6), layout="constrained")
+    sides = zip(
+        figure.subplots(1, 2),
+        (loss, batch_accuracy),
+        ("loss", "accuracy on the batch"),
+        ((np.log(classes), np.log(2)), (1 / classes, 1 / 2)),
+        strict=True,
+    )
+    for i, (axis, values, name, levels) in enumerate(sides):
+        axis.plot(np.arange(1, len(values) + 1), smooth(values, window), linewidth=1.8, **line_style(i))
+        for level, meaning in zip(levels, ("a guess", "the pair, not the way"), strict=True):
+            axis.axhline(level, color="0.45", linewidth=1, linestyle=":")
+            axis.annotate(meaning, (len(values), level), fontsize=8, ha="right", va="bottom", color="0.35")
+        axis.set_ylim(0, None if i == 0 else 1.02)
+        axis.set_xlabel("step")
+        axis.set_ylabel(name)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def by_dial(
+    found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], ylabel: str, chance: float = 0.5
+) -> Figure:
+    """One panel a dial, one line a network: `found[dial][network]` has (setting, measure), in any order."""
+    figure = Figure(figsize=(WIDEST, 2.4), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
+    for axis, (dial, runs) in zip(axes, found.items(), strict=True):
+        for i, (network, points) in enumerate(runs.items()):
+            axis.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=network, **line_style(i))
+        axis.axhline(chance, color="0.45", linewidth=1)
+        axis.set_xlabel(dial)
+        axis.set_ylim(0, 1.03)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(ylabel)
+    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
+    return figure
+
+
 class LiveCurve:
     """A progress bar and a curve that follow a run: with LiveCurve(1000) as live: live.add(step.loss, step.accuracy).
 

@@ -136,7 +136,7 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.grid = grid
-        table = smooth_table(grid, dim, 0.5) if scratch else torch.empty(*grid, dim).normal_(std=0.02)
+        table = smooth_table(grid, dim) if scratch else torch.empty(*grid, dim).normal_(std=0.02)
         self.pos_embed = nn.Parameter(table.flatten(1, 2))  # p, eq. 1
         self.cls = nn.Parameter(torch.zeros(dim)) if cls else None  # z_cls
         self.cls_pos_embed = nn.Parameter(torch.empty(dim).normal_(std=0.02)) if cls else None
