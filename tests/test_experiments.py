@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 
 from course_lib.analysis.intervals import interval
 from course_lib.experiments import Arm, by_seed, learn, load_set, records, run, score, to_clips, varied
-from course_lib.experiments.claims import c1
+from course_lib.experiments.claims import DIALS, c1, dials
 from course_lib.experiments.data import Data
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
 from course_lib.experiments.runs import by_pair, identity
@@ -200,6 +200,26 @@ def test_every_tiny_network_has_a_recipe_and_it_holds_in_the_cpu_profile_on_its_
         (TINY, "vivit_tiny", "D"),
     ):
         assert with_recipe(profile, network, name) == profile
+
+
+def test_an_arm_with_a_difficulty_of_its_own_is_another_experiment():
+    """Of the same settings as the profile that has it."""
+    cpu, hard = PROFILES["cpu"], replace(EASY, way=1.0)
+    arm = Arm("vivit_tiny", "D", (), hard)
+    assert arm.name == f"vivit_tiny-D-{hard.name}" and Arm("vivit_tiny", "D", (), FULL).name == "vivit_tiny-D-full"
+    assert arm.settings(cpu) == replace(Arm("vivit_tiny", "D").settings(cpu), difficulty=hard)
+    one, other = (identity(a, a.settings(cpu), 0) for a in (arm, Arm("vivit_tiny", "D")))
+    assert one["arm"] == other["arm"] and one["profile"]["difficulty"] == json.loads(json.dumps(asdict(hard)))
+    assert one != other
+
+
+def test_each_dial_is_turned_alone_and_at_the_end_all():
+    arms = [arm for arm in dials(PROFILES["cpu"]) if arm.network == "vivit_tiny"]
+    easy = asdict(EASY)
+    turned = [[name for name, value in asdict(arm.difficulty).items() if value != easy[name]] for arm in arms]
+    assert turned[0] == [] and arms[-1].difficulty == FULL
+    assert all(len(names) == 1 for names in turned[1:-1]) and {n for (n,) in turned[1:-1]} == set(DIALS)
+    assert len({arm.name for arm in arms}) == len(arms)
 
 
 def test_a_run_follows_its_recipe_and_records_each_pair(here, monkeypatch):

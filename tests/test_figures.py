@@ -26,7 +26,7 @@ from course_lib.figures.blocks import block_diagram, block_words
 from course_lib.figures.clips import boxes, picks, strips
 from course_lib.figures.code import narrow
 from course_lib.figures.costs import crossing
-from course_lib.figures.curves import LiveCurve, curves, smooth
+from course_lib.figures.curves import LiveCurve, by_dial, curves, plateau, smooth
 from course_lib.figures.masks import schemes_picture, schemes_words
 from course_lib.grid import Grid
 from course_lib.layers.attention import record_attention
@@ -68,6 +68,27 @@ def test_strips_show_each_frame_once():
 
 def test_smoothing_is_the_mean_of_the_last_values():
     assert smooth([1, 3, 5, 7], 2).tolist() == [1, 2, 4, 6]
+
+
+def test_a_plateau_is_drawn_between_the_levels_of_guessing():
+    axes, told = plateau([1.8, 0.7], [1 / 6, 0.5], 6, window=1).axes, []
+    for axis, values, levels in zip(
+        axes, ((1.8, 0.7), (1 / 6, 0.5)), ((np.log(6), np.log(2)), (1 / 6, 0.5)), strict=True
+    ):
+        run, *drawn = axis.lines
+        assert run.get_ydata()[[0, -1]].tolist() == pytest.approx(list(values))
+        assert [line.get_ydata()[0] for line in drawn] == pytest.approx(list(levels))
+        told += [text.get_text() for text in axis.texts]
+    assert told == ["a guess", "the pair, not the way"] * 2
+
+
+def test_each_dial_has_a_panel_in_which_settings_rise():
+    found = {"way": {"x": [(1.0, 0.6), (0.5, 0.9)], "y": [(0.5, 1.0)]}, "turn": {"x": [(2, 0.7)]}}
+    way, turn = by_dial(found, "right within the pair").axes
+    assert (way.get_xlabel(), turn.get_xlabel()) == ("way", "turn")
+    one, other, chance = way.lines
+    assert list(one.get_xdata()) == [0.5, 1.0] and list(one.get_ydata()) == [0.9, 0.6]
+    assert list(other.get_ydata()) == [1.0] and chance.get_ydata()[0] == 0.5
 
 
 def test_curves_differ_in_stroke_as_well_as_in_colour():

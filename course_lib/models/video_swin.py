@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
-from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, vit_init
+from course_lib.layers.blocks import DropPath, Mlp, PatchEmbed, Recomputable, drop_path_rates, vit_init, xavier_init
 from course_lib.layers.inflate import Entry, ImageStart
 from course_lib.layers.schemes import ShiftedWindows
 from course_lib.layers.settings import NetworkConfig, one_of
@@ -60,6 +60,7 @@ class VideoSwinConfig(NetworkConfig):
     drop_path: float = 0.1
     dropout: float = 0.5
     attention: str = "joint"
+    scratch: bool = False  # ours: a start for small nets and short training
     classes: int = 400
 
     def validate(self) -> None:
@@ -89,7 +90,7 @@ VARIANTS = {  # section 3.2; frames x pixels
     "video_swin_l_32x224": VideoSwinConfig(dim=192, depths=(2, 2, 18, 2), heads=(6, 12, 24, 48), drop_path=0.3),
     "video_swin_tiny": VideoSwinConfig(  # ours: learns the generated clips on a laptop
         frames=8, size=64, window=Grid(2, 4, 4), dim=32, depths=(2, 2, 2), heads=(2, 4, 8), drop_path=0.0, dropout=0.0,
-        classes=8,
+        scratch=True, classes=8,
     ),
 }  # fmt: skip
 
@@ -214,7 +215,7 @@ class VideoSwin(nn.Module):
             )
         self.stages = nn.Sequential(layers)
         self.norm, self.dropout, self.head = nn.LayerNorm(dim), nn.Dropout(c.dropout), nn.Linear(dim, c.classes)
-        self.apply(vit_init)
+        self.apply(xavier_init if c.scratch else vit_init)
         nn.init.normal_(self.head.weight, std=0.01)  # torchvision: 0.02, as elsewhere
 
     def forward(self, clip: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
