@@ -1,0 +1,99 @@
+"""What tiny networks learn, as recorded: the tables in the READMEs, and whether the recipes still ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from course_lib.experiments.claims import BLIND, SEES, tiny
+from course_lib.experiments.records import records, require_match
+from course_lib.experiments.runs import Arm, identity, profile_defaults
+from course_lib.files import read_json
+from course_lib.paths import DATA
+from course_lib.profiles import PROFILES
+
+CPU = PROFILES["cpu"]
+FOLDER = DATA / "results" / "tiny"
+ARMS = tiny(CPU)
+BLIND_ARMS = [Arm(network, "D", changes) for network, changes in BLIND]
+PAIRS = ("push right", "lower", "turn clockwise")
+
+
+def of(arm: Arm) -> list[dict[str, Any]]:
+    """The records of an arm, by seed."""
+    return [read_json(path) for path in sorted(FOLDER.glob(f"{arm.name}-cpu-s*.json"))]
+
+
+def spread(values: list[float], unit: float = 100) -> str:
+    """Mean over the seeds, and the range where they differ: "98 (97-100)"."""
+    mean, low, high = (round(unit * value) for value in (sum(values) / len(values), min(values), max(values)))
+    return f"{mean} ({low}-{high})" if low != high else f"{mean}"
+
+
+def called(arm: Arm) -> str:
+    return f"`{arm.network}`" + "".join(f", {key}={value}" for key, value in arm.changes)
+
+
+def cost(found: list[dict[str, Any]]) -> list[str]:
+    used = [record["cpu_seconds"] for record in found if record["cpu_seconds"] is not None]
+    profile = found[0]["profile"]
+    return [f"{profile['steps']} x {profile['batch']}", spread(used, 1) if used else "-", str(len(found))]
+
+
+def row(arm: Arm) -> str:
+    """A line of the table in data/results/tiny/README.md."""
+    found = of(arm)
+    if not found:
+        return f"| {called(arm)} | not recorded |"
+    scores = [spread([record["scores"]["accuracy"] for record in found])]
+    if arm.set_name == "D":
+        scores += [spread([record["pairs"][pair] for record in found]) for pair in PAIRS]
+    return f"| {' | '.join([called(arm), *scores, *cost(found)])} |"
+
+
+def short(arm: Arm) -> str:
+    """A line of the table in the README: the pair it does worst on D, and beside it the network's looks, on L."""
+    found, looks = of(arm), of(Arm(arm.network, "L")) if arm.changes == SEES.get(arm.network, ()) else []
+    worst = [spread([min(record["pairs"].values()) for record in found]), cost(found)[1]] if found else ["-", "-"]
+    top = [spread([record["scores"]["accuracy"] for record in looks]), cost(looks)[1]] if looks else ["-", "-"]
+    return f"| {' | '.join([called(arm), *worst, *top])} |"
+
+
+SEEING = [arm for arm in ARMS if arm.set_name == "D" and arm not in BLIND_ARMS]
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_the_table_of_tiny_networks_says_what_is_recorded(arm):
+    assert row(arm) in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.parametrize("arm", SEEING, ids=lambda arm: arm.name)
+def test_the_short_table_says_what_is_recorded(arm):
+    assert short(arm) in (Path(DATA).parent / "README.md").read_text()
+
+
+def test_every_record_is_of_the_recipe_as_it_stands():
+    """And no record is left over from an arm that is no longer asked for."""
+    known = {path for arm in ARMS for path in FOLDER.glob(f"{arm.name}-cpu-s*.json")}
+    assert known and known == {*FOLDER.glob("*.json")}
+    for arm in ARMS:
+        for record in of(arm):
+            require_match(FOLDER, record, identity(arm, arm.settings(CPU), record["seed"]), profile_defaults())
+            assert len(record["loss"]) == record["profile"]["steps"] and record["machine"]["commit"] != "unknown"
+
+
+@pytest.mark.parametrize("arm", BLIND_ARMS, ids=lambda arm: arm.name)
+def test_recorded_a_network_blind_to_order_is_right_half_of_the_time(arm):
+    for record in of(arm):
+        assert record["scores"]["pair_accuracy"] == 0.5 and set(record["pairs"].values()) == {0.5}
+
+
+def test_recorded_looks_are_learnt_by_every_network():
+    found = [record for record in records("tiny", "cpu") if record["arm"]["set_name"] == "L"]
+    assert found and min(record["scores"]["accuracy"] for record in found) >= 0.9
+
+
+if __name__ == "__main__":  # the lines for the two READMEs
+    print(*map(row, ARMS), "", *map(short, SEEING), sep="\n")
