@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.runs import Arm
@@ -40,7 +41,7 @@ def tiny(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
-DIALS: dict[str, tuple[float, ...]] = {  # of set D, one at a time, all others as in EASY
+DIALS: dict[str, tuple[Any, ...]] = {  # of set D, one at a time, all others as in EASY
     "texture": (0.5, 1.0),
     "shapes": (4, 8),
     "way": (0.35, 1.0),

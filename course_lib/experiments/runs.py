@@ -72,7 +72,7 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
 
     Of K and S it holds the sum of the list of clips, and not where they lie.
     """
-    named = {"network": arm.network, "set_name": arm.set_name}
+    named: dict[str, Any] = {"network": arm.network, "set_name": arm.set_name}
     named["changes"] = {key: _plain(value) for key, value in arm.changes}
     about = {"arm": named, "profile": profile.settings(), "seed": seed}
     if arm.set_name in SETS:
