@@ -42,10 +42,10 @@ def tiny(profile: Profile) -> tuple[Arm, ...]:
 
 
 DIALS: dict[str, tuple[Any, ...]] = {  # of set D, one at a time, all others as in EASY
-    "texture": (0.5, 1.0),
-    "shapes": (4, 8),
+    "texture": (1.0,),
+    "shapes": (8,),
     "way": (0.35, 1.0),
-    "turn": (1.0, 2.0),
+    "turn": (1.0,),
 }
 TURNED = ("vivit_tiny", "i3d_tiny")
 
