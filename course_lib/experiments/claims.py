@@ -51,8 +51,11 @@ TURNED = ("vivit_tiny", "i3d_tiny")
 
 
 def dials(profile: Profile) -> tuple[Arm, ...]:
-    """What each dial of the difficulty does to a transformer and to a convolutional network; at the end all of them."""
-    settings = [EASY, *(replace(EASY, **{name: value}) for name in DIALS for value in DIALS[name]), FULL]
+    """What each dial of the difficulty does to a transformer and to a convolutional network; at the end all of them.
+
+    At EASY itself they are in `tiny`.
+    """
+    settings = [*(replace(EASY, **{name: value}) for name in DIALS for value in DIALS[name]), FULL]
     return tuple(Arm(network, "D", (), setting) for network in TURNED for setting in settings)
 
 
