@@ -118,6 +118,25 @@ def test_evaluation_is_deterministic_and_training_drops_paths(attention):
     assert not all(torch.equal(net(x), once) for _ in range(8))  # two draws may be alike by chance
 
 
+def alike(table: torch.Tensor) -> float:
+    """Mean correlation of neighbours along the first axis."""
+    rows = table.flatten(1)
+    return torch.cosine_similarity(rows[1:], rows[:-1]).mean().item()
+
+
+def test_a_start_from_nothing_is_loud_and_a_smooth_one_has_neighbours_alike_too():
+    nets = {scratch: tiny(scratch=scratch) for scratch in (False, True, "smooth")}
+    for scratch, places, moments in ((False, 0.02, 0.0), (True, 0.5, 1.0), ("smooth", 1.0, 1.0)):
+        net = nets[scratch]
+        assert net.pos_embed.weight.std().item() == pytest.approx(places, rel=0.1)
+        assert net.time_embed.weight.std().item() == pytest.approx(moments, rel=0.1)
+    for scratch, least, most in ((True, -0.2, 0.2), ("smooth", 0.4, 0.9)):
+        for table in (nets[scratch].pos_embed.weight, nets[scratch].time_embed.weight):
+            assert least < alike(table) < most
+    with pytest.raises(ValueError, match="unknown scratch 'smoth': did you mean 'smooth'"):
+        tiny(scratch="smoth")
+
+
 def test_space_only_is_blind_to_the_order_of_frames():
     """F1: a net that treats frames one by one and averages cannot tell a clip from its reverse or any shuffle."""
     net = wake(tiny(attention="space")).double()

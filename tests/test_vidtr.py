@@ -490,3 +490,23 @@ def test_the_released_format_is_strict_both_ways(name):
     longer = torch.zeros(1, state["pos_embedding"].shape[1] + 197, 768, device="meta")
     with pytest.raises(ValueError, match=r"misshapen: pos_embedding .* for pos_embed"):
         load(net, {**state, "pos_embedding": longer}, "gluonmm")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("vidtr_tiny", {}), ("vidtr_tiny", {"attention": "joint"}), ("cvidtr_tiny", {})]
+)
+def test_a_start_from_nothing_is_as_loud_as_a_norm_and_neighbours_are_alike(name, changes):
+    torch.manual_seed(0)
+    net, released = build(name, **changes), build(name, **changes, scratch=False)
+    assert released.pos_embed.std().item() == pytest.approx(0.02, rel=0.05)
+    table = net.pos_embed.detach()
+    patches = table[1:].view(8, 16, 64) if changes else table[-8:, -16:]
+    assert patches.std().item() == pytest.approx(1, rel=0.1)
+
+    def alike(one: torch.Tensor, other: torch.Tensor) -> float:
+        return torch.cosine_similarity(one, other, dim=-1).mean().item()
+
+    grid = patches.view(8, 4, 4, 64)
+    for axis in range(3):
+        first, last = grid.select(axis, 0), grid.select(axis, grid.shape[axis] - 1)
+        assert alike(grid.select(axis, 1), first) > 0.2 + alike(last, first)
