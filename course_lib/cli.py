@@ -93,7 +93,7 @@ def data_small(
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}; else $COURSE_PROFILE or cpu.")] = "",
     root: Path = DATA / "generated",
 ) -> None:
-    """The sets A and M as the notebooks read them in a profile: for smoke seconds, for cpu a minute or two."""
+    """The sets A, M, D and L as the notebooks read them in a profile: for smoke seconds, for cpu a few minutes."""
     from course_lib.synthetic.write import make
 
     try:
@@ -101,7 +101,7 @@ def data_small(
     except ValueError as error:
         raise fail(error) from None
     workers = 0 if chosen.clips < 500 else os.cpu_count() or 1
-    for name in ("A", "M"):
+    for name in ("A", "M", "D", "L"):
         make(root, name, chosen.clips, chosen.size, workers=workers, difficulty=chosen.difficulty_of(name))
 
 
