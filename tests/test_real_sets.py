@@ -315,6 +315,7 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(set_name, tmp_path, ca
     assert f"Left out, 1: {folder.name}/{broken.name} (" in said
     assert [problem.path for problem in data.left_out] == [f"{folder.name}/{broken.name}"]
     assert len(data.train) == 2 * len(data.classes) - 1
+    key = data.key
     whole = [
         video.label for video in lessons.select(set_name, root).train.videos if not video.path.endswith(broken.name)
     ]
@@ -328,7 +329,12 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(set_name, tmp_path, ca
         videos = kinetics.read(root, split=split) if set_name == "K" else ssv2.read(root, split)
         audit_videos(videos, root / "check.csv", 1, progress=False)
     data = load_set(set_name, profile, workers=1, progress=False)
+    assert data.key != key, "other clips are another set, and their runs other files"
     assert len(list(learn(net, data, replace(profile, batch=len(data.train_labels), steps=1)))) == 1
+    tested = data.test.paths[1]
+    tested.write_bytes(b"no video" * 100)
+    with pytest.raises(VideoError, match=f"{tested.name}: .*course data check FOLDER"):
+        score(net, data)
     assert f"Left out, 1: {folder.name}/{broken.name} (" in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -515,8 +521,8 @@ def test_the_same_clips_in_another_layout_are_the_same_set(folders, tmp_path):
 
 
 def test_a_kinetics_of_600_classes_is_read_as_one(tmp_path):
-    others = [f"class {number:03d}" for number in range(590)]
-    root = write_kinetics(tmp_path, "folders", each=(1, 1))
-    for name in others:
-        (root / "train" / name).mkdir()
+    (root := tmp_path / "k").mkdir()
+    write_kinetics(root, "folders", classes=(*kinetics.subset("mini10"), "a class that is new"), each=(1, 1))
+    for number in range(589):
+        (root / "train" / f"class {number:03d}").mkdir()
     assert lessons.select("K", root).train.classes == kinetics.subset("mini10")
