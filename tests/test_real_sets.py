@@ -93,7 +93,7 @@ def test_a_folder_that_was_named_and_cannot_be_used_is_told_in_one_line_with_a_r
     assert found == PROFILES["smoke"], "the generated sets stay"
     (line,) = capsys.readouterr().out.splitlines()
     assert root in line and says in line
-    words = {"K": ("in its place A", "course data fetch kinetics", "COURSE_KINETICS", "kinetics=")}
+    words = {"K": ("in its place A and L", "course data fetch kinetics", "COURSE_KINETICS", "kinetics=")}
     words["S"] = ("in its place M and D", "course data fetch ssv2", "COURSE_SSV2", "ssv2=")
     assert all(word in line for word in words[set_name])
 
@@ -399,7 +399,8 @@ def test_an_experiment_without_its_folder_or_on_no_set_of_its_says_what_to_do(wo
 
 def test_real_sets_take_the_recipes_of_the_sets_that_they_stand_for():
     cpu = PROFILES["cpu"]
-    assert with_recipe(cpu, "vivit_tiny", "K") == with_recipe(cpu, "vivit_tiny", "A") != cpu
+    looks = with_recipe(cpu, "timesformer_tiny", "L")
+    assert with_recipe(cpu, "timesformer_tiny", "K") == replace(looks, steps=2 * looks.steps) != cpu
     assert with_recipe(cpu, "vivit_tiny", "S") == with_recipe(cpu, "vivit_tiny", "D") != cpu
 
 

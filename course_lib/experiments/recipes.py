@@ -35,8 +35,9 @@ RECIPES = {  # network: on L, on D
 
 def with_recipe(profile: Profile, network: str, set_name: str) -> Profile:
     """The profile with the recipe that is known for a network on a set, in the cpu profile: on L and D, and on K and S,
-    which have no measured ones and take over those of L and D."""
+    which have no measured ones. S takes over that of D, K that of L with twice the steps, since its clips vary more."""
     column = {"L": 0, "K": 0, "D": 1, "S": 1}.get(set_name)
     if profile.name != "cpu" or network not in RECIPES or column is None:
         return profile
-    return replace(profile, **RECIPES[network][column]._asdict())
+    found = replace(profile, **RECIPES[network][column]._asdict())
+    return replace(found, steps=2 * found.steps) if set_name == "K" else found
