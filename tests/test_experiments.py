@@ -13,11 +13,12 @@ from course_lib.experiments import Arm, by_seed, learn, load_set, records, run, 
 from course_lib.experiments.claims import DIALS, c1, dials
 from course_lib.experiments.data import Data
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
+from course_lib.experiments.records import by_dial
 from course_lib.experiments.runs import by_pair, identity
 from course_lib.models import names
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES
-from course_lib.synthetic.difficulty import EASY, FULL
+from course_lib.synthetic.difficulty import EASY, FULL, Difficulty
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import predict
 
@@ -262,3 +263,24 @@ def test_every_record_says_where_and_how_it_was_measured():
         record = json.loads(path.read_text())
         assert record["machine"]["device"] and record["machine"]["commit"] != "unknown"
         assert len(record["loss"]) == record["profile"]["steps"] and record["seconds"] > 0
+
+
+def test_a_run_counts_for_the_dial_that_it_turns_and_one_at_the_easy_end_for_all():
+    def record(network: str, difficulty: Difficulty, score: float, set_name: str = "D", **changes: object) -> dict:
+        arm = {"network": network, "set_name": set_name, "changes": changes}
+        return {"arm": arm, "profile": {"difficulty": asdict(difficulty)}, "scores": {"pair_accuracy": score}}
+
+    found = by_dial(
+        [
+            record("one", EASY, 0.9),
+            record("one", replace(EASY, way=1.0), 0.8),
+            record("one", replace(EASY, shapes=8), 0.7),
+            record("one", FULL, 0.6),
+            record("one", EASY, 0.5, attention="space"),
+            record("one", EASY, 0.4, set_name="M"),
+            record("other", EASY, 0.3),
+        ],
+        ("way", "shapes"),
+        ("one",),
+    )
+    assert found == {"way": {"one": [(0.7, 0.9), (1.0, 0.8)]}, "shapes": {"one": [(1, 0.9), (8, 0.7)]}}

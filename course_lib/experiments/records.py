@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from course_lib.files import read_json
 from course_lib.paths import DATA
+from course_lib.synthetic.difficulty import EASY
 
 
 def require_match(
@@ -46,6 +48,27 @@ def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes:
         for record in found
         if record["arm"]["set_name"] == set_name and changes.items() <= record["arm"]["changes"].items()
     ]
+
+
+def by_dial(
+    found: list[dict[str, Any]], dials: Iterable[str], networks: Iterable[str], measure: str = "pair_accuracy"
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Per dial of set D's difficulty and network: (setting, measure) of the runs that differ from EASY in it alone.
+
+    For `figures.curves.by_dial`. A run at EASY itself belongs to every dial.
+    """
+    easy = asdict(EASY)
+    networks = tuple(networks)
+    table: dict[str, dict[str, list[tuple[float, float]]]] = {dial: {n: [] for n in networks} for dial in dials}
+    for record in found:
+        network, settings = record["arm"]["network"], record["profile"]["difficulty"]
+        turned = [name for name, value in settings.items() if value != easy[name]]
+        if record["arm"]["set_name"] != "D" or record["arm"]["changes"] or len(turned) > 1:
+            continue
+        for dial, runs in table.items():
+            if network in runs and turned in ([], [dial]):
+                runs[network].append((settings[dial], record["scores"][measure]))
+    return table
 
 
 def _flat(tree: object, above: str = "") -> dict[str, object]:
