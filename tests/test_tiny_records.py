@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from course_lib.experiments.claims import BLIND, SEES, tiny
-from course_lib.experiments.records import records, require_match
+from course_lib.experiments.claims import BLIND, DIALS, SEES, TURNED, dials, tiny
+from course_lib.experiments.records import by_dial, records, require_match
 from course_lib.experiments.runs import Arm, identity, profile_defaults
+from course_lib.figures.curves import plateau, smooth
 from course_lib.files import read_json
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES
+from course_lib.synthetic.difficulty import FULL
 
 CPU = PROFILES["cpu"]
 FOLDER = DATA / "results" / "tiny"
@@ -104,6 +108,57 @@ def test_every_record_is_of_the_recipe_as_it_stands():
 def test_recorded_a_network_blind_to_order_is_right_half_of_the_time(arm):
     for record in of(arm):
         assert record["scores"]["pair_accuracy"] == 0.5 and set(record["pairs"].values()) == {0.5}
+
+
+def dial_rows() -> list[str]:
+    """Lines of the table of dials: right within the pair at each setting; the last column at full difficulty."""
+    turned = [read_json(path) for path in sorted((DATA / "results" / "dials").glob("*.json"))]
+    easy = [record for record in records("tiny", "cpu") if record["seed"] == 0]
+    scores = by_dial([*easy, *turned], DIALS, TURNED)
+    rows = []
+    for network in TURNED:
+        full = [
+            record["scores"]["pair_accuracy"]
+            for record in turned
+            if record["arm"]["network"] == network and record["profile"]["difficulty"] == asdict(FULL)
+        ]
+        cells = [
+            ", ".join(f"{setting:g}: {100 * score:.0f}" for setting, score in sorted(scores[dial][network]))
+            for dial in DIALS
+        ]
+        rows.append(f"| `{network}` | {' | '.join(cells)} | {f'{100 * full[0]:.0f}' if full else '-'} |")
+    return rows
+
+
+@pytest.mark.parametrize("line", dial_rows(), ids=TURNED)
+def test_the_table_of_dials_says_what_is_recorded(line):
+    assert line in (FOLDER / "README.md").read_text()
+
+
+def test_every_record_of_a_dial_is_of_an_arm_and_of_the_recipe_as_it_stands():
+    folder = DATA / "results" / "dials"
+    arms = {folder / f"{arm.name}-cpu-s0.json": arm for arm in dials(CPU)}
+    assert {*folder.glob("*.json")} <= {*arms}
+    for path in folder.glob("*.json"):
+        require_match(path, read_json(path), identity(arms[path], arms[path].settings(CPU), 0), profile_defaults())
+
+
+SINGLE_FRAMES = ("timesformer_tiny", "vtn_tiny", "vidtr_tiny", "cvidtr_tiny")  # whose tokens see no motion
+
+
+@pytest.mark.parametrize("arm", SEEING, ids=lambda arm: arm.name)
+def test_recorded_directions_are_learnt_in_every_pair(arm):
+    least = 0.8 if arm.network in SINGLE_FRAMES else 0.9
+    assert of(arm) and min(min(record["pairs"].values()) for record in of(arm)) >= least
+
+
+def test_recorded_the_network_that_compares_all_tokens_first_knows_the_pair_and_then_the_way():
+    """The plateau that the figure shows, and its end."""
+    (record,) = (r for r in of(Arm("timesformer_tiny", "D", (("attention", "joint"),))) if r["seed"] == 0)
+    accuracy = smooth(record["batch_accuracy"], 25)
+    assert all(0.4 < one < 0.65 for one in accuracy[200:300]) and accuracy[-1] > 0.95
+    loss = plateau(record["loss"], record["batch_accuracy"], 6).axes[0].lines[0].get_ydata()
+    assert loss[-1] < 0.1 < np.log(2) < loss[250]
 
 
 def test_recorded_looks_are_learnt_by_every_network():
