@@ -29,7 +29,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "training": {"files", "modes"},
     "analysis": CORE | {"layers", "models", "modes"},
     "figures": CORE,
-    "widgets": CORE | {"files", "figures", "video"},
+    "widgets": CORE | {"files", "figures", "video", "layers", "analysis"},
     "experiments": CORE
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "modes", "official", "training", "analysis"},

@@ -1,4 +1,4 @@
-"""Widgets for the notebooks: arrays in, a picture to play with out. They never see a network."""
+"""Widgets for the notebooks: arrays in, a picture to play with out. `explore` opens any network."""
 
 from course_lib.widgets.explorer import AttentionExplorer
 

@@ -1,7 +1,7 @@
-"""Click a patch of a clip and see which patches attention joins it to, scheme by scheme, layer by layer.
+"""Click a patch of a clip and see which patches a layer joins it to: any layer of any network, as a relation.
 
-The page answers by itself (static/explorer.js): masks travel as one group number a token, learned weights as one byte
-each. Only when the weights are too large for the page does it ask the kernel, for one row at a time.
+The page answers by itself (static/*.js): masks travel as group numbers or along axes, recorded weights as one byte
+each. Only when weights are too many for the page does it ask the kernel, for the rows of a patch and its neighbours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import base64
 import html
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,22 @@ import numpy as np
 import traitlets
 from jaxtyping import UInt8
 
+from course_lib.analysis.relations import Reads, Relation, reach_of
+from course_lib.analysis.rollout import rollout
+from course_lib.analysis.tokens import shares
+from course_lib.analysis.weights import KEPT
 from course_lib.figures import picture
 from course_lib.files import atomic_write
-from course_lib.grid import Grid
 from course_lib.widgets import stills
-from course_lib.widgets.groups import Steps, attended, attended_twice, checked_groups, last_two
-from course_lib.widgets.weights import MapLike, checked_map
+from course_lib.widgets.rows import packed
+from course_lib.widgets.sources import ONE, VIEWS, Sources, chain, checked, colours_of, described, views, weighs
 
 STATIC = Path(__file__).parent / "static"
-VIEWS = ("one layer", "two layers", "learned")
+SCRIPT = "\n".join(
+    (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("space", "relations", "words", "paint", "explorer")
+)
 MOST_ROWS = 9  # a patch and those around it
+Hiding = Callable[[Relation, np.ndarray], str]
 
 
 class Refused(ValueError, traitlets.TraitError):
@@ -36,168 +43,287 @@ class Refused(ValueError, traitlets.TraitError):
 
 
 class AttentionExplorer(anywidget.AnyWidget):
-    """An interactive picture of who attends to whom in a clip.
+    """An interactive picture of who takes from whom in a clip.
 
-    frames: one picture for each token time. grid: the token grid (t, h, w).
-    schemes: name -> the attention layers of one block in the order they are applied, each with the group number of
-        every token (row-major in t, h, w); two tokens attend to each other iff their numbers are equal.
-    maps: layer name -> recorded weights of a network whose scheme is `maps_scheme`.
-    width: pixels that the notebook cell offers. whole_map_bytes: larger maps stay in the kernel, which is then asked
-        for the row of one query at a time.
+    frames: the clip, as many frames as the relations tell of. relations: a name (a scheme, a network) -> its layers in
+        order, masks or weights (`analysis.layers`, `analysis.weights`).
+    facts: name -> what stands beside it when sources are compared ("multiply-adds" -> "590 G").
+    hiding: for sources with weights; gets a layer and the row of a query, tells how far the score drops without what
+        is attended to most. width: pixels that the notebook cell offers. whole_rows_bytes: more rows than that stay in
+        the kernel, which is then asked.
 
-    To read and to set: scheme, view ("one layer", "two layers", "learned"), step (a layer of the scheme, "" for all),
-    layer (a name of maps), head (-1 for their mean), pinned and hover (token number, -1 for none). `readout` holds
-    the words under the picture. ValueError if shapes or names do not fit.
+    To read and to set: source, layer, view ("one layer", "whole block", "whole network"), head (from 1, or 0
+    for the mean), compared (names of sources, shown below each other), pinned and hover: a pixel of the frames [frame,
+    row, column], an extra token ["class token", number], or [] for none. `readout` holds the words under the picture.
+    ValueError if something does not fit.
     """
 
-    _esm = STATIC / "explorer.js"
+    _esm = SCRIPT
     _css = STATIC / "explorer.css"
 
     # given once
-    grid: Any = traitlets.List().tag(sync=True)
-    geometry = traitlets.Dict().tag(sync=True)
+    clip: Any = traitlets.List().tag(sync=True)
+    width = traitlets.Int().tag(sync=True)
     colours = traitlets.Dict().tag(sync=True)
     ramp = traitlets.Bytes().tag(sync=True)
     sprite = traitlets.Bytes().tag(sync=True)
-    schemes: Any = traitlets.List().tag(sync=True)
-    groups = traitlets.Bytes().tag(sync=True)
-    layers: Any = traitlets.List().tag(sync=True)
-    weights: Any = traitlets.List().tag(sync=True)  # of every map, CheckedMap.packed; empty if the kernel keeps them
-    maps_scheme = traitlets.Unicode().tag(sync=True)
+    sources: Any = traitlets.List().tag(sync=True)
+    tables: Any = traitlets.List().tag(sync=True)
+    rows: Any = traitlets.Dict().tag(sync=True)  # "source number/layer number/view" -> rows of all queries, or empty
+    hides = traitlets.Bool().tag(sync=True)
     # what is shown
-    scheme = traitlets.Unicode().tag(sync=True)
-    view = traitlets.Unicode(VIEWS[0]).tag(sync=True)
-    step = traitlets.Unicode().tag(sync=True)
+    source = traitlets.Unicode().tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
-    head = traitlets.Int(-1).tag(sync=True)
-    hover = traitlets.Int(-1).tag(sync=True)
-    pinned = traitlets.Int(-1).tag(sync=True)
+    view = traitlets.Unicode(ONE).tag(sync=True)
+    head = traitlets.Int(0).tag(sync=True)
+    compared: Any = traitlets.List().tag(sync=True)
+    hover: Any = traitlets.List().tag(sync=True)
+    pinned: Any = traitlets.List().tag(sync=True)
     readout = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
-        frames: UInt8[np.ndarray, "t H W 3"],
-        grid: tuple[int, int, int],
-        schemes: Mapping[str, Steps],
-        maps: Mapping[str, MapLike] | None = None,
-        maps_scheme: str = "",
+        frames: UInt8[np.ndarray, "T H W 3"],
+        relations: Sources,
         *,
+        facts: Mapping[str, Mapping[str, str]] | None = None,
+        hiding: Hiding | None = None,
         width: int = 960,
-        whole_map_bytes: int = 4_000_000,
+        whole_rows_bytes: int = 4_000_000,
         **shown: Any,
     ) -> None:
-        grid = Grid(*grid)
-        self._frames = _checked_frames(frames, grid)
-        layout = stills.Layout.fit(grid, width)
-        self._groups = checked_groups(schemes, grid)
-        self._maps = {name: checked_map(name, attention, grid.size) for name, attention in (maps or {}).items()}
-        if maps_scheme and maps_scheme not in self._groups:
-            raise Refused(f"maps_scheme '{maps_scheme}' is none of the schemes: {_listed(self._groups)}")
-        self._map_bytes = sum(found.weights.size for found in self._maps.values())
-        whole = self._map_bytes <= whole_map_bytes
-
-        names = list(dict.fromkeys(name for steps in self._groups.values() for name in steps))
-        colour = {name: stills.STEPS[i % len(stills.STEPS)] for i, name in enumerate(names)}
-        self._middle = int(np.ravel_multi_index([length // 2 for length in grid], grid))
+        try:
+            self._layers = checked(relations)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        self._frames = _checked_frames(frames, self._layers)
+        self._hiding = hiding
+        found, tables = described(self._layers, facts or {})
+        weighing = [key for key in self._keys() if key[2] == ONE]
+        few = sum(self._entries(*key) for key in weighing) <= whole_rows_bytes
+        first = shown.get("source", next(iter(self._layers)))
         super().__init__(
-            grid=list(grid),
-            geometry={
-                "columns": layout.columns,
-                "patch": layout.patch,
-                "size": list(layout.size),
-                "corners": [list(layout.corner(frame)) for frame in range(grid.t)],
-            },
-            colours={"query": stills.QUERY, "background": stills.BACKGROUND, "tint": stills.TINT} | stills.GREY,
+            clip=list(frames.shape[:3]),
+            width=width,
+            colours={"query": stills.QUERY, "background": stills.BACKGROUND, "tint": stills.TINT,
+                     "negative": stills.NEGATIVE} | stills.GREY,
             ramp=stills.ramp().tobytes(),
-            sprite=stills.sprite(self._frames, layout),
-            schemes=[
-                {"name": scheme, "steps": [{"name": step, "colour": colour[step]} for step in steps]}
-                for scheme, steps in self._groups.items()
-            ],
-            groups=b"".join(group.tobytes() for steps in self._groups.values() for group in steps.values()),
-            layers=[{"name": name, "heads": found.heads} for name, found in self._maps.items()],
-            weights=[found.packed() for found in self._maps.values()] if whole else [],
-            maps_scheme=maps_scheme,
+            sprite=stills.sprite(self._frames),
+            sources=found,
+            tables=tables,
+            rows={"/".join(map(str, key)): self._all_rows(*key) for key in weighing} if few else {},
+            hides=hiding is not None,
             **{
-                "scheme": maps_scheme or next(iter(self._groups)),
-                "layer": next(iter(self._maps), ""),
-                "pinned": self._middle,
+                "source": first,
+                "layer": self._default_layer(first) if first in self._layers else "",
+                "pinned": [length // 2 for length in frames.shape[:3]],
                 **shown,
             },
-        )
+        )  # fmt: skip
         self.on_msg(lambda _, message, buffers: self.send(*self._answer(message)))
 
-    @traitlets.validate("scheme", "view", "step", "layer", "head", "hover", "pinned")
+    # ---- what may be set
+
+    @traitlets.validate("source", "layer", "view", "head", "compared", "hover", "pinned")
     def _known(self, proposal: Any) -> Any:
         name, value = proposal.trait.name, proposal.value
-        if name in ("hover", "pinned", "head"):
-            count = self._heads if name == "head" else Grid(*self.grid).size
-            if not -1 <= value < count:
-                meaning = "the mean of the heads" if name == "head" else "no patch"
-                numbers = f"0 to {count - 1} (there are {count}), or " if count else ""
-                raise Refused(f"{name}={value}: choose {numbers}-1 for {meaning}")
+        if name in ("hover", "pinned"):
+            return self._checked_place(name, value)
+        if name == "head":
+            heads = self._heads()
+            if not 0 <= value <= heads:
+                raise Refused(f"head={value}: heads count from 1 to {heads}, and 0 is their mean")
             return value
+        if name == "compared":
+            if unknown := [one for one in value if one not in self._layers]:
+                raise Refused(f"compared={unknown!r} is unknown here: choose from {_listed(self._layers)}")
+            return value
+        layers = self._layers.get(self.source, [])
         choices = {
-            "scheme": list(self._groups),
-            "view": list(VIEWS if self._maps else VIEWS[:2]),
-            "step": ["", *self._groups.get(self.scheme, ())],
-            "layer": list(self._maps) or [""],
+            "source": list(self._layers),
+            "layer": [layer.name for layer in layers],
+            "view": list(VIEWS),
         }[name]
         if value not in choices:
-            way_out = "; pass maps to see learned weights" if name == "view" and value == VIEWS[2] else ""
-            raise Refused(f"{name}={value!r} is unknown here: choose from {_listed(choices)}{way_out}")
+            raise Refused(f"{name}={value!r} is unknown here: choose from {_listed(choices)}")
         return value
 
-    @traitlets.observe("scheme", "layer")
-    def _drop_what_is_gone(self, _change: Any) -> None:
-        """A new scheme has other steps and a new layer may have fewer heads: fall back to all of them."""
-        if self.step not in self._groups[self.scheme]:
-            self.step = ""
-        if self.head >= self._heads:
-            self.head = -1
+    def _checked_place(self, name: str, value: Any) -> Any:
+        if value == []:
+            return value
+        if len(value) == 2 and isinstance(value[0], str):
+            extras = {extra.name: extra.shape.size for layers in self._layers.values() for layer in layers
+                      for extra in (*layer.queries.extra, *layer.keys.extra)}  # fmt: skip
+            if value[0] in extras and type(value[1]) is int and 0 <= value[1] < extras[value[0]]:
+                return value
+            raise Refused(f"{name}={value!r}: extra tokens are [name, number] with the names {_listed(extras)}")
+        if len(value) == 3 and all(type(at) is int and 0 <= at < n for at, n in zip(value, self.clip, strict=True)):
+            return value
+        raise Refused(
+            f"{name}={value!r}: give [frame, row, column] inside the frames {tuple(self.clip)}, or [] for none"
+        )
 
-    @property
+    @traitlets.observe("source", "layer")
+    def _drop_what_is_gone(self, _change: Any) -> None:
+        """Another source has other layers, and another layer other views and heads."""
+        names = [layer.name for layer in self._layers[self.source]]
+        if self.layer not in names:
+            self.layer = self._default_layer(self.source)
+        if self.view not in views(self._layers[self.source], names.index(self.layer)):
+            self.view = ONE
+        if self.head > self._heads():
+            self.head = 0
+
+    def _default_layer(self, source: str) -> str:
+        """The first that attends, else the first that is not a pool."""
+        layers = self._layers[source]
+        return next((layer.name for layer in layers if layer.kind == "attention"), layers[0].name)
+
+    def _here(self) -> Relation | None:
+        return next((layer for layer in self._layers.get(self.source, ()) if layer.name == self.layer), None)
+
     def _heads(self) -> int:
-        return self._maps[self.layer].heads if self.layer in self._maps else 0
+        layer = self._here()
+        if layer is None or not weighs(layer):
+            return 0
+        return sum(part.heads for name, part in layer.parts.items() if name != KEPT)
+
+    def token(self, place: list[Any], layer: Relation) -> int | None:
+        """The token of a layer that asks where `place` is; None if it has no such token."""
+        if not place:
+            return None
+        if isinstance(place[0], str):
+            if place[0] not in [extra.name for extra in layer.queries.extra]:
+                return None
+            numbers = layer.queries.extra_numbers(place[0]).ravel()
+            return int(numbers[place[1]]) if place[1] < len(numbers) else None
+        at = [i * n // length for i, n, length in zip(place, layer.queries.grid, self.clip, strict=True)]
+        return int(np.ravel_multi_index(at, layer.queries.grid))
+
+    # ---- rows of weights
+
+    def _keys(self) -> list[tuple[int, int, str]]:
+        """Source, layer and view of everything that has weights."""
+        return [
+            (s, i, view)
+            for s, layers in enumerate(self._layers.values())
+            for i, layer in enumerate(layers)
+            if weighs(layer)
+            for view in views(layers, i)
+        ]
+
+    @cached_property
+    def _composed(self) -> dict[tuple[int, int, str], Relation]:
+        return {}
+
+    def _relation(self, source: int, layer: int, view: str) -> Relation:
+        layers = list(self._layers.values())[source]
+        if view == ONE:
+            return layers[layer]
+        key = (source, layer, view)
+        if key not in self._composed:
+            found = chain(layers, layer, view)
+            assert found is not None
+            self._composed[key] = rollout(found, f"{layers[layer].name}, {view}")
+        return self._composed[key]
+
+    def _row(self, relation: Relation, query: int) -> bytes:
+        return packed((part.row(query), bool(getattr(part, "signed", False))) for part in relation.parts.values())
+
+    def _entries(self, source: int, layer: int, view: str) -> int:
+        """About how many bytes all rows take; what is worked out row by row is never sent whole."""
+        relation = self._relation(source, layer, view)
+        calls = [part.calls if hasattr(part, "calls") else None for part in relation.parts.values()]
+        if None in calls:
+            return relation.queries.size * relation.keys.size * 5
+        return sum(call.weights.size + call.weights[:, 0].size * 4 for part in calls for call in part)
+
+    def _all_rows(self, source: int, layer: int, view: str) -> dict[str, bytes]:
+        relation = self._relation(source, layer, view)
+        found = [self._row(relation, query) for query in range(relation.queries.size)]
+        begin = np.cumsum([0, *map(len, found)]).astype("<i4")
+        return {"begin": begin.tobytes(), "rows": b"".join(found)}
 
     def _answer(self, message: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """Rows of learned weights, every head of them. What the page asks for is checked, never trusted."""
-        layer, queries = (message.get("layer"), message.get("queries")) if isinstance(message, dict) else (None, None)
-        tokens = Grid(*self.grid).size
-        if not isinstance(layer, str) or layer not in self._maps:
-            return {"kind": "refused", "reason": f"no layer {layer!r}: there are {_listed(self._maps)}"}, []
+        """Rows of weights, every part and head of them. What the page asks for is checked, never trusted."""
+        asked = message if isinstance(message, dict) else {}
+        source, layer, view, queries = (asked.get(name) for name in ("source", "layer", "view", "queries"))
+        known = {"/".join(map(str, key)): key for key in self._keys()}
+        key = known.get(f"{source}/{layer}/{view}") if all(type(n) is int for n in (source, layer)) else None
+        if key is None:
+            return _refusal(f"no weights for source {source!r:.40}, layer {layer!r:.40}, view {view!r:.40}")
         if not isinstance(queries, list) or not 0 < len(queries) <= MOST_ROWS:
-            return {"kind": "refused", "reason": f"ask for a list of 1 to {MOST_ROWS} queries, not {queries!r:.80}"}, []
+            return _refusal(f"ask for a list of 1 to {MOST_ROWS} queries, not {queries!r:.80}")
+        relation = self._relation(*key)
         for query in queries:
-            if type(query) is not int or not 0 <= query < tokens:
-                return {"kind": "refused", "reason": f"no token {query!r:.80}: choose 0 to {tokens - 1}"}, []
-        rows = [self._maps[layer].packed(query).values() for query in queries]
-        return {"kind": "rows", "layer": layer, "queries": queries}, [part for row in rows for part in row]
+            if type(query) is not int or not 0 <= query < relation.queries.size:
+                return _refusal(f"no token {query!r:.80}: choose 0 to {relation.queries.size - 1}")
+        if asked.get("kind") == "hide" and self._hiding is not None:
+            weights = [part.row(queries[0]).mean(0) for name, part in relation.parts.items() if name != KEPT]
+            return {"kind": "hidden", "text": self._hiding(relation, np.mean(weights, axis=0))}, []
+        reply = {"kind": "rows", "source": source, "layer": layer, "view": view, "queries": queries}
+        return reply, [self._row(relation, query) for query in queries]
+
+    # ---- without a page
 
     def _still(self) -> tuple[bytes, str]:
-        """The stored picture and its description: the mask of the pinned patch, else of the middle one."""
-        grid, steps = Grid(*self.grid), self._groups[self.scheme]
-        query = self.pinned if self.pinned >= 0 else self._middle
-        t, row, column = (int(i) for i in np.unravel_index(query, grid))
-        colour = {step["name"]: step["colour"] for scheme in self.schemes for step in scheme["steps"]}
-        names, numbers = list(steps), list(steps.values())
-        if self.view == "two layers":
-            last, before = last_two(numbers)
-            direct, reached = attended(last, query), attended_twice(last, before, query)
-            masks = [(f"{names[-1]}: {direct.sum()} tokens", colour[names[-1]], direct)]
-            masks.append((f"two layers: {reached.sum()} tokens", colour[names[-2:][0]], reached & ~direct))
-            how = "two layers in a row"
-        else:
-            shown = [name for name in names if self.step in ("", name)]
-            found = {name: attended(steps[name], query) for name in shown}
-            masks = [(f"{name}: {mask.sum()} tokens", colour[name], mask) for name, mask in found.items()]
-            how = "one layer"
-        title = f"{self.scheme} attention, {how}, from the patch at time {t}, row {row}, column {column}"
-        alt = (
-            f"{grid.t} frames of a clip, {grid.h} x {grid.w} patches each. Coloured: {title}. "
-            f"Of {grid.size} tokens it reaches: {', '.join(words for words, _, _ in masks)}."
+        """The stored picture and its description, for the pinned patch, else for the middle one."""
+        layers, layer = self._layers[self.source], self._here()
+        assert layer is not None
+        place = self.pinned or [length // 2 for length in self.clip]
+        query = self.token(place, layer)
+        painted, keys, said = ([], layer.keys, f"no such token takes part in {layer.name}")
+        if query is not None:
+            painted, keys = self._painted(layers, layer, query)
+            said = ", ".join(f"{one.words}" for one in painted) or "it takes from nobody here"
+        who = (
+            f"{place[0]} {place[1]}"
+            if isinstance(place[0], str)
+            else "the patch at frame {}, row {}, column {}".format(*place)
         )
-        return stills.still(self._frames, stills.Layout.fit(grid, stills.STILL_WIDTH), query, masks, title), alt
+        title = f"{self.source}, {layer.name}, {self.view}: what {who} takes from"
+        grid = keys.grid
+        alt = f"{len(self._frames)} frames of a clip in {grid.t} steps of {grid.h} x {grid.w} tokens. {title}. {said}."
+        return stills.still(self._frames, keys, self._box(place, layer, query), painted, title), alt
+
+    def _painted(self, layers: list[Relation], layer: Relation, query: int) -> tuple[list[stills.Painted], Any]:
+        """Masks as they are; of weights, those above uniform."""
+        colours = colours_of(self._layers)
+        index = layers.index(layer)
+        if self.view != ONE and not weighs(layer):
+            found = chain(layers, index, self.view)
+            if found is None:  # what a convolution sees of the clip
+                pixels, seen = Reads(layer.queries.sees).row(query), layer.queries.clip
+                return [stills.Painted(f"sees {pixels.mean():.0%} of the clip", stills.STEPS[0], pixels)], shares(
+                    seen, seen
+                )
+            reached = reach_of(found, query)
+            words = f"{reached.sum()} of {reached.size} tokens reach it"
+            return [stills.Painted(words, colours[next(iter(found[0].parts))], reached)], found[0].inputs or found[
+                0
+            ].keys
+        relation = self._relation(list(self._layers).index(self.source), index, self.view)
+        painted = []
+        for name, part in relation.parts.items():
+            row = part.row(query)
+            if name == KEPT:
+                continue
+            if row.ndim == 1:
+                painted.append(stills.Painted(f"{name}: {row.sum()} of {row.size} tokens", colours[name], row))
+                continue
+            weights = row.mean(0)
+            above = weights > 1 / max(1, (row != 0).any(0).sum())
+            words = f"{name}: {above.sum()} of {row.shape[1]} tokens get more than an equal share"
+            painted.append(stills.Painted(words, colours.get(name, stills.STEPS[0]), above))
+        return painted, relation.keys
+
+    def _box(self, place: list[Any], layer: Relation, query: int | None) -> stills.Box | None:
+        if query is None or isinstance(place[0], str):
+            return stills.Box(extra=place[0], number=place[1]) if isinstance(place[0], str) else None
+        grid = layer.queries.grid
+        at = np.unravel_index(query, grid)
+        start, stop = ([(int(i) + more) / n for i, n in zip(at, grid, strict=True)] for more in (0, 1))
+        return stills.Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live widget, and beside it a still for readers without a kernel.
@@ -207,24 +333,30 @@ class AttentionExplorer(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return data | picture(*self._still()), metadata
 
-    def save_html(self, path: str | os.PathLike[str], title: str = "Attention explorer") -> Path:
+    def save_html(
+        self, path: str | os.PathLike[str], title: str = "Attention explorer", most_bytes: int = 40_000_000
+    ) -> Path:
         """Write the explorer, as it stands, as one page that needs neither kernel nor network nor library.
 
-        ValueError if the learned weights are too large to lie in a page.
+        ValueError if the rows of weights, those of whole blocks and networks among them, would not fit into a page.
         """
-        if self._maps and not self.weights:
+        keys = self._keys()
+        size = sum(self._entries(*key) for key in keys)
+        if size > most_bytes:
             raise Refused(
-                f"a page cannot ask the kernel, and the weights of {len(self._maps)} layers, {self._map_bytes:,} "
-                "bytes, were kept out of it: pass fewer layers in maps, or a larger whole_map_bytes"
+                f"a page cannot ask the kernel, and the weights of {len({key[:2] for key in keys})} layers with their "
+                f"blocks are about {size:,} bytes: pass fewer layers, or a larger most_bytes"
             )
         state = {name: _as_json(getattr(self, name)) for name in AttentionExplorer.class_own_traits(sync=True)}
+        state |= {"hover": [], "hides": False}
+        state["rows"] = {"/".join(map(str, key)): _as_json(self._all_rows(*key)) for key in keys}
         still, alt = self._still()
         parts = {
             "title": html.escape(title),
             "style": str(self._css),
             "alt": html.escape(alt),
             "still": base64.b64encode(still).decode(),
-            "state": json.dumps(state | {"hover": -1}).replace("</", "<\\/"),
+            "state": json.dumps(state).replace("</", "<\\/"),
             "script": str(self._esm),
         }
         page = (STATIC / "page.html").read_text(encoding="utf-8")
@@ -234,23 +366,22 @@ class AttentionExplorer(anywidget.AnyWidget):
         return Path(path)
 
 
-def _checked_frames(frames: np.ndarray, grid: Grid) -> np.ndarray:
-    if min(grid) < 1:
-        raise Refused(f"grid {tuple(grid)}: every length must be at least 1")
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise Refused(f"frames must be uint8 (t, H, W, 3), have {frames.dtype} {frames.shape}")
-    if len(frames) != grid.t:
-        raise Refused(
-            f"{len(frames)} frames for {grid.t} token times of grid {tuple(grid)}: pass one picture for each token "
-            "time, for tubelets of k frames frames[::k]"
-        )
-    patch = Grid(*frames.shape[:3]).divide(grid)
-    if patch.h != patch.w:
-        raise Refused(
-            f"frames of {frames.shape[1]} x {frames.shape[2]} pixels in {grid.h} x {grid.w} patches make patches of "
-            f"{patch.h} x {patch.w}: crop the frames so that patches are square"
-        )
+def _checked_frames(frames: np.ndarray, relations: Mapping[str, list[Relation]]) -> np.ndarray:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or min(frames.shape) < 1:
+        raise Refused(f"frames must be uint8 (T, H, W, 3), have {frames.dtype} {frames.shape}")
+    for source, layers in relations.items():
+        for layer in layers:
+            t, h, w = layer.queries.clip
+            if abs(frames.shape[1] * w - frames.shape[2] * h) > max(h, w) or len(frames) % min(t, len(frames)):
+                raise Refused(
+                    f"frames {frames.shape[:3]} do not show the clip {tuple(layer.queries.clip)} of '{source}': crop them "
+                    "to the same form, and give as many frames, or a multiple"
+                )
     return frames
+
+
+def _refusal(reason: str) -> tuple[dict[str, Any], list[bytes]]:
+    return {"kind": "refused", "reason": reason}, []
 
 
 def _listed(names: Any) -> str:

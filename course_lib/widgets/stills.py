@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from course_lib.analysis.tokens import Tokens, shares
 from course_lib.grid import Grid
 
 QUERY = "#0072B2"  # blue
@@ -21,67 +22,134 @@ BACKGROUND, INK = "#14181d", "#e6edf3"  # the frames lie on a dark table in ligh
 TINT = 0.7  # how far a colour covers the picture
 GREY = {"dark": 20, "dim": 0.55}  # under a mask the picture turns grey: brightness -> dark + dim * brightness
 MARGIN, GAP, LABEL, HEIGHT, LARGEST = 12, 12, 22, 560, 48  # screen pixels; LARGEST of a patch
+TEXT, SPRITE, MANY = (
+    150,
+    448,
+    60_000,
+)  # room for the name of extra tokens; the largest side of a frame sent; most tokens drawn
 STILL_WIDTH = 720  # smaller than on the screen, since every notebook stores it
+NEGATIVE = "#3b7dd8"  # of affinities below zero
 RAMP = ((72, 30, 120), (58, 84, 160), (30, 146, 140), (96, 202, 100), (253, 231, 60))  # never grey, ever brighter
 
 
+class Tile(NamedTuple):
+    """Extra tokens in the picture: left, top, side of a tile, how many in a line, how many in all, their name."""
+
+    x: int
+    y: int
+    side: int
+    columns: int
+    count: int
+    name: str
+
+
 class Layout(NamedTuple):
-    """Frames in lines, like text; lengths in screen pixels."""
+    """One panel for each step of time, in lines like text, and extra tokens below; lengths in screen pixels.
+
+    static/space.js lays out by the same rules.
+    """
 
     grid: Grid
+    panel: tuple[int, int]  # width and height
     columns: int
-    patch: int
+    tiles: tuple[Tile, ...] = ()
+    top: int = 0
 
     @classmethod
-    def fit(cls, grid: Grid, width: int) -> Layout:
-        """The largest patches with which all frames fit into `width`, in a height that fits on a screen.
+    def fit(cls, tokens: Tokens, width: int, height: int = HEIGHT, top: int = 0) -> Layout:
+        """The largest panels with which all of them fit into `width` and `height`.
 
-        Lines are as even as they can be: 8 frames stand as 4 and 4, not as 7 and 1.
+        Lines are as even as they can be: 8 panels stand as 4 and 4, not as 7 and 1. Patches are whole pixels where a
+        panel has at least one for each.
         """
-        for patch in range(LARGEST, 1, -1):
-            room = max(1, min((width - 2 * MARGIN + GAP) // (grid.w * patch + GAP), grid.t))
-            lines = -(-grid.t // room)
-            layout = cls(grid, -(-grid.t // lines), patch)
-            if layout.size[0] <= width and layout.size[1] <= HEIGHT:
+        grid, tall = tokens.grid, tokens.clip.h / tokens.clip.w
+        whole = [grid.w * cell for cell in range(LARGEST, 0, -1) if grid.w * cell <= LARGEST * 14]
+        for wide in [*whole, *range(min(grid.w, whole[-1]) - 8 if whole else 112, 15, -8)]:
+            rows = round(wide * tall / grid.h) * grid.h  # whole pixels for patches that are not square, too
+            panel = (wide, rows or round(wide * tall))
+            room = max(1, min((width - 2 * MARGIN + GAP) // (wide + GAP), grid.t))
+            layout = cls(grid, panel, -(-grid.t // -(-grid.t // room)), (), top).with_tiles(tokens, width)
+            if layout.size[0] <= width and layout.size[1] <= height:
                 break
         return layout
 
+    def with_tiles(self, tokens: Tokens, width: int) -> Layout:
+        tiles, x, y = [], MARGIN, self.bottom + LABEL
+        for extra in tokens.extra:
+            t, h, w = extra.shape
+            side = (
+                26 if extra.shape.size == 1 else max(2, min(12, self.panel[1] // h) if h * w > 1 else min(18, 500 // t))
+            )
+            columns = w if h * w > 1 else t
+            wide = max(columns * side, TEXT)
+            if x > MARGIN and x + wide > width - MARGIN:
+                x, y = MARGIN, max(tile.y + -(-tile.count // tile.columns) * tile.side for tile in tiles) + LABEL
+            tiles.append(Tile(x, y, side, columns, extra.shape.size, extra.name))
+            x += wide + 2 * GAP
+        return self._replace(tiles=tuple(tiles))
+
+    @property
+    def lines(self) -> int:
+        return -(-self.grid.t // self.columns)
+
+    @property
+    def bottom(self) -> int:
+        """Under the last line of panels."""
+        return self.top + MARGIN + self.lines * (LABEL + self.panel[1] + GAP) - GAP
+
     @property
     def size(self) -> tuple[int, int]:
-        lines = -(-self.grid.t // self.columns)
+        low = [tile.y + -(-tile.count // tile.columns) * tile.side for tile in self.tiles]
+        wide = [tile.x + max(tile.columns * tile.side, TEXT) for tile in self.tiles]
+        right = MARGIN + self.columns * (self.panel[0] + GAP) - GAP
+        return max(right, *wide, 0) + MARGIN, max([self.bottom, *low]) + MARGIN - self.top
+
+    def corner(self, step: int) -> tuple[int, int]:
+        """Left and top of a panel; its label stands above."""
+        line, column = divmod(step, self.columns)
         return (
-            2 * MARGIN + self.columns * (self.grid.w * self.patch + GAP) - GAP,
-            2 * MARGIN + lines * (LABEL + self.grid.h * self.patch + GAP) - GAP,
+            MARGIN + column * (self.panel[0] + GAP),
+            self.top + MARGIN + LABEL + line * (LABEL + self.panel[1] + GAP),
         )
 
-    def corner(self, frame: int) -> tuple[int, int]:
-        """Left and top of a frame; its label stands above."""
-        line, column = divmod(frame, self.columns)
-        return (
-            MARGIN + column * (self.grid.w * self.patch + GAP),
-            MARGIN + LABEL + line * (LABEL + self.grid.h * self.patch + GAP),
-        )
+    def box(self, token: int) -> tuple[float, float, float, float]:
+        """Left, top, width and height of a token, extra ones too."""
+        if token < self.grid.size:
+            step, row, column = np.unravel_index(token, self.grid)
+            (left, top), wide, high = self.corner(int(step)), self.panel[0] / self.grid.w, self.panel[1] / self.grid.h
+            return left + column * wide, top + row * high, wide, high
+        token -= self.grid.size
+        for tile in self.tiles:
+            if token < tile.count:
+                row, column = divmod(token, tile.columns)
+                return tile.x + column * tile.side, tile.y + row * tile.side, tile.side, tile.side
+            token -= tile.count
+        raise IndexError(f"no token {token} in the picture")
 
     def centre(self, token: int) -> tuple[float, float]:
-        """The middle of a patch."""
-        frame, row, column = np.unravel_index(token, self.grid)
-        left, top = self.corner(int(frame))
-        return left + (column + 0.5) * self.patch, top + (row + 0.5) * self.patch
+        x, y, wide, high = self.box(token)
+        return x + wide / 2, y + high / 2
+
+
+def frame_of(step: int, steps: int, frames: int) -> int:
+    """The frame in the middle of a step's share of the clip."""
+    return (2 * step + 1) * frames // (2 * steps)
 
 
 def ramp() -> UInt8[np.ndarray, "256 4"]:
-    """Weight level -> red, green, blue, opacity: zero is a violet veil, the strongest bright yellow."""
+    """Level from uniform to the strongest -> red, green, blue, opacity: from a violet veil to bright yellow."""
     at = np.linspace(0, 255, len(RAMP))
     colour = [np.interp(np.arange(256), at, channel) for channel in zip(*RAMP, strict=True)]
     return np.stack([*colour, np.linspace(0.5, 0.95, 256) * 255], axis=-1).round().astype(np.uint8)
 
 
-def sprite(frames: UInt8[np.ndarray, "t H W 3"], layout: Layout) -> bytes:
+def sprite(frames: UInt8[np.ndarray, "t H W 3"]) -> bytes:
     """All frames in one JPEG, one below the other, no larger than a fine screen can show."""
-    height, width = layout.grid.h * layout.patch * 2, layout.grid.w * layout.patch * 2
     pictures = [Image.fromarray(frame) for frame in frames]
-    if pictures[0].height > height:
-        pictures = [picture.resize((width, height), Image.Resampling.LANCZOS) for picture in pictures]
+    share = min(1.0, SPRITE / max(pictures[0].size), (65_000 / len(frames)) / pictures[0].height)
+    if share < 1:
+        size = (max(1, round(pictures[0].width * share)), max(1, round(pictures[0].height * share)))
+        pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
     file = io.BytesIO()
     Image.fromarray(np.concatenate([np.asarray(picture) for picture in pictures])).save(
         file, "JPEG", quality=92, subsampling=0
@@ -89,47 +157,101 @@ def sprite(frames: UInt8[np.ndarray, "t H W 3"], layout: Layout) -> bytes:
     return file.getvalue()
 
 
+class Painted(NamedTuple):
+    """Tokens of one colour in the picture, and what the legend says of them."""
+
+    words: str
+    colour: str
+    mask: Bool[np.ndarray, " n"]
+
+
 def still(
-    frames: UInt8[np.ndarray, "t H W 3"],
-    layout: Layout,
-    query: int,
-    masks: Sequence[tuple[str, str, Bool[np.ndarray, " n"]]],
-    title: str,
+    frames: UInt8[np.ndarray, "T H W 3"], tokens: Tokens, asking: Box | None, painted: Sequence[Painted], title: str
 ) -> bytes:
-    """A PNG of the frames with the tokens of every (words, colour, mask) tinted; where masks meet, in stripes."""
-    width, height = layout.size
-    grid, side = layout.grid, layout.patch
+    """A PNG of the frames with tokens tinted, in stripes where colours meet; `asking` is outlined, in screen pixels."""
+    tokens, painted = coarse(tokens, painted)
+    layout = Layout.fit(tokens, STILL_WIDTH)
+    width, height = max(layout.size[0], 480), layout.size[1]
     sheet = Image.new("RGB", (width, height + 2 * LABEL + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=13)
-    for t, frame in enumerate(frames):
-        left, top = layout.corner(t)
-        grey = (
-            Image.fromarray(frame).convert("L").point(lambda level: GREY["dark"] + GREY["dim"] * level).convert("RGB")
-        )
-        sheet.paste(grey.resize((grid.w * side, grid.h * side), Image.Resampling.BOX), (left, top))
-        draw.text((left, top - 5), f"t = {t}", INK, font, anchor="ls")
+    for step in range(layout.grid.t):
+        left, top = layout.corner(step)
+        at = frame_of(step, layout.grid.t, len(frames))
+        grey = Image.fromarray(frames[at]).convert("L").point(lambda level: GREY["dark"] + GREY["dim"] * level)
+        sheet.paste(grey.convert("RGB").resize(layout.panel, Image.Resampling.BOX), (left, top))
+        draw.text((left, top - 5), f"t = {at}", INK, font, anchor="ls")
+    for tile in layout.tiles:
+        draw.text((tile.x, tile.y - 5), tile.name, INK, font, anchor="ls")
+        for i in range(tile.count):
+            x, y = tile.x + i % tile.columns * tile.side, tile.y + i // tile.columns * tile.side
+            draw.rectangle((x, y, x + tile.side - 2, y + tile.side - 2), "#39424e")
 
-    tint = Image.new("RGB", sheet.size)
-    cover = Image.new("L", sheet.size)
+    tint, cover = Image.new("RGB", sheet.size), Image.new("L", sheet.size)
     paint, lay = ImageDraw.Draw(tint), ImageDraw.Draw(cover)
-    for token in range(grid.size):
-        colours = [QUERY] if token == query else [colour for _, colour, mask in masks if mask[token]]
-        x, y = (round(centre - side / 2) for centre in layout.centre(token))
+    for token in range(tokens.size):
+        colours = [one.colour for one in painted if one.mask[token]]
+        x, y, wide, high = layout.box(token)
         for k, colour in enumerate(colours):
-            stripe = (x + side * k // len(colours), y, x + side - 1, y + side - 1)
-            paint.rectangle(stripe, colour)
-            lay.rectangle(stripe, 255 if token == query else round(255 * TINT))
+            stripe = (round(x + wide * k / len(colours)), round(y), round(x + wide) - 1, round(y + high) - 1)
+            if stripe[2] >= stripe[0] and stripe[3] >= stripe[1]:
+                paint.rectangle(stripe, colour)
+                lay.rectangle(stripe, round(255 * TINT))
     sheet.paste(tint, mask=cover)
-    x, y = (round(centre - side / 2) for centre in layout.centre(query))
-    draw.rectangle((x - 1, y - 1, x + side, y + side), outline="white", width=2)
+    for x, y, wide, high in asked_boxes(layout, tokens, asking):
+        draw.rectangle((x - 2, y - 2, x + wide + 1, y + high + 1), outline=QUERY, width=2)
+        draw.rectangle((x - 1, y - 1, x + wide, y + high), outline="white", width=1)
 
     draw.text((MARGIN, height + LABEL - 8), title, INK, font, anchor="ls")
     x = MARGIN
-    for words, colour in (("query", QUERY), *((words, colour) for words, colour, _ in masks)):
+    for words, colour in (("the patch that asks", QUERY), *((one.words, one.colour) for one in painted)):
         draw.rectangle((x, height + LABEL + 3, x + 12, height + LABEL + 15), colour)
         draw.text((x + 18, height + LABEL + 14), words, INK, font, anchor="ls")
         x += 18 + round(draw.textlength(words, font)) + 24
     file = io.BytesIO()
     sheet.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def coarse(tokens: Tokens, painted: Sequence[Painted]) -> tuple[Tokens, Sequence[Painted]]:
+    """Single pixels are too many to draw: shares of the clip, coloured where any of their pixels is."""
+    if tokens.grid.size <= MANY:
+        return tokens, painted
+    grid = Grid(tokens.grid.t, *(min(length, 56) for length in tokens.grid[1:]))
+    t, h, w = shares(tokens.grid, grid).sees
+    part = shares(tokens.clip, grid)._replace(extra=tokens.extra)
+    found = []
+    for words, colour, mask in painted:
+        x = mask[: tokens.grid.size].reshape(tokens.grid).astype(np.float32)
+        x = np.einsum("abc,ta,hb,wc->thw", x, *(axis.astype(np.float32) for axis in (t, h, w)), optimize=True) > 0
+        found.append(Painted(words, colour, np.append(x.ravel(), mask[tokens.grid.size :])))
+    return part, found
+
+
+class Box(NamedTuple):
+    """Who asks: a share of the clip, from 0 to 1 along each axis, or an extra token by name and number."""
+
+    start: tuple[float, float, float] = (0, 0, 0)
+    stop: tuple[float, float, float] = (0, 0, 0)
+    extra: str = ""
+    number: int = 0
+
+
+def asked_boxes(layout: Layout, tokens: Tokens, asking: Box | None) -> list[tuple[int, int, int, int]]:
+    """Where the one who asks stands among the tokens that answer: once in every panel of its share of time."""
+    if asking is None:
+        return []
+    if asking.extra:
+        tiles = [tile for tile in layout.tiles if tile.name == asking.extra and asking.number < tile.count]
+        return [
+            (tile.x + asking.number % tile.columns * tile.side, tile.y + asking.number // tile.columns * tile.side,
+             tile.side - 1, tile.side - 1) for tile in tiles
+        ]  # fmt: skip
+    found = []
+    for step in range(layout.grid.t):
+        if step / layout.grid.t < asking.stop[0] - 1e-9 and (step + 1) / layout.grid.t > asking.start[0] + 1e-9:
+            left, top = layout.corner(step)
+            x0, x1 = (round(left + at[2] * layout.panel[0]) for at in (asking.start, asking.stop))
+            y0, y1 = (round(top + at[1] * layout.panel[1]) for at in (asking.start, asking.stop))
+            found.append((x0, y0, x1 - x0, y1 - y0))
+    return found

@@ -1,0 +1,80 @@
+"""The explorer of a network and a clip in one line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from course_lib.analysis.cost import cost
+from course_lib.analysis.hiding import drops
+from course_lib.analysis.layers import layer_masks
+from course_lib.analysis.relations import Relation
+from course_lib.analysis.weights import layer_weights
+from course_lib.layers.attention import RecordableAttention, record_attention
+from course_lib.widgets.explorer import AttentionExplorer
+
+
+def explore(
+    nets: nn.Module | Mapping[str, nn.Module],
+    clip: Float[Tensor, "1 c T H W"] | None = None,
+    frames: UInt8[np.ndarray, "T H W 3"] | None = None,
+    label: int | None = None,
+    layers: Sequence[str] | None = None,
+    **shown: Any,
+) -> AttentionExplorer:
+    """Every layer of a network, or of several by name: what it may take and, with a clip, what it took.
+
+    clip: as the network takes it; without one, masks alone. frames: the same clip to look at; grey if there is none.
+    label: the clip's class, to see how far its score falls without what is attended to most. layers: names of the
+    layers to record, where all would not fit in memory.
+    """
+    named = dict(nets) if isinstance(nets, Mapping) else {type(nets).__name__: nets}
+    relations: dict[str, list[Relation]] = {}
+    facts = {}
+    for name, net in named.items():
+        masks = layer_masks(net)
+        recorded: dict[str, Relation] = {}
+        if clip is not None and any(isinstance(part, RecordableAttention) for part in net.modules()):
+            recorded = layer_weights(net, clip, layers)
+        if recorded:
+            follow = [recorded.get(layer.name, layer) for layer in masks if layer.kind != "convolution"]
+            relations[f"{name}, learned"] = follow
+        relations[name] = masks
+        facts[name] = told(net)
+        facts[f"{name}, learned"] = facts[name]
+    config: Any = next(iter(named.values())).config
+    if frames is None:
+        frames = np.full((*config.clip, 3), 90, np.uint8)
+    if clip is not None and label is not None and len(named) == 1:
+        (net,) = named.values()
+
+        def hiding(layer: Relation, row: np.ndarray) -> str:
+            return str(drops(net, clip, label, layer.keys, row, [max(1, layer.keys.grid.size // 5)])[0])
+
+        shown["hiding"] = hiding
+    return AttentionExplorer(frames, relations, facts=facts, **shown)
+
+
+def told(net: nn.Module) -> dict[str, str]:
+    """What a network costs on one clip. Memory: of all its attention weights, written out in float32."""
+    config: Any = getattr(net, "config", None)
+    shape = (1, getattr(config, "colours", 3), *config.clip)
+    counted, words = cost(net, shape), weights_bytes(net, shape)
+    found = {"multiply-adds": f"{counted.macs / 1e9:.2f} G"}
+    return found | ({"attention weights": f"{words / 2**20:.1f} MiB"} if words else {})
+
+
+def weights_bytes(net: nn.Module, shape: Sequence[int]) -> int:
+    """Of all attention weights of one clip, on the meta device."""
+    if not any(isinstance(part, RecordableAttention) for part in net.modules()):
+        return 0
+    net = copy.deepcopy(net).to("meta", torch.float).eval()
+    with record_attention(net) as recorded, torch.no_grad():
+        net(torch.empty(*shape, device="meta"))
+    return sum(weights.numel() * 4 for calls in recorded.values() for weights in calls)

@@ -1,0 +1,37 @@
+"""Rows of weights as the page gets them: one byte a weight, scaled by head; as many parts as the layer has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float, Float32, Int8, UInt8
+
+
+def quantise(
+    weights: Float[np.ndarray, "head key"], signed: bool = False
+) -> tuple[UInt8[np.ndarray, "head key"] | Int8[np.ndarray, "head key"], Float32[np.ndarray, " head"]]:
+    """Levels and scales with weight = level * scale, the largest of every head at level 255, or 127 with a sign.
+
+    The error is at most half a scale.
+    """
+    most, kind = (127, np.int8) if signed else (255, np.uint8)
+    scale = np.abs(weights).max(axis=-1, initial=0).astype(np.float32) / np.float32(most)
+    level = np.rint(weights / np.where(scale > 0, scale, 1)[:, None])
+    return level.clip(-most if signed else 0, most).astype(kind), scale
+
+
+def packed(rows: Iterable[tuple[Float[np.ndarray, "head m"], bool]]) -> bytes:
+    """One query: for every part its number of keys and of heads, the keys that get anything, scales, sums, levels.
+
+    Little-endian, each part filled up to whole words; static/relations.js takes it apart.
+    """
+    found = []
+    for row, signed in rows:
+        keys = np.flatnonzero((row != 0).any(axis=0)).astype("<i4")
+        level, scale = quantise(row[:, keys], signed)
+        sums = row.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
+        words = (np.array([len(keys), len(row)], "<i4"), keys, scale.astype("<f4"), sums.astype("<f4"))
+        part = b"".join(word.tobytes() for word in words) + level.tobytes()
+        found.append(part + bytes(-len(part) % 4))
+    return b"".join(found)
