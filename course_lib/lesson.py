@@ -8,7 +8,7 @@ import html
 import json
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from course_lib.analysis.intervals import interval
 from course_lib.datasets.lessons import KINDS
@@ -26,6 +27,7 @@ from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
 from course_lib.grid import Grid
 from course_lib.layers.schemes import Scheme
+from course_lib.models import build, configure
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
 from course_lib.profiles import STANDS_FOR, Profile, forecast
@@ -34,6 +36,7 @@ from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import Step, history, stopping
 from course_lib.video.sampling import spread
 from course_lib.widgets import AttentionExplorer
+from course_lib.widgets.explore import explore
 
 Answer = TypeVar("Answer")
 
@@ -238,13 +241,22 @@ def masks(schemes: Mapping[str, Sequence[Scheme]], grid: Grid) -> dict[str, list
     return {title: [(step.name, step.mask(grid).numpy()) for step in steps] for title, steps in schemes.items()}
 
 
-def groups(schemes: Mapping[str, Sequence[Any]], grid: Grid) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """The same as one group number a token: what the `AttentionExplorer` draws from."""
-    return {title: [(step.name, step.group_of(grid).numpy()) for step in steps] for title, steps in schemes.items()}
+def most_moving(film: UInt8[Tensor, "T H W 3"], patch: int = 16) -> list[int]:
+    """[frame, row, column] of the pixel in the middle of the square that differs most from the clip's median frame."""
+    change = (film.float() - film.float().median(0).values).abs().mean(-1)
+    squares = avg_pool2d(change, patch)
+    t, row, column = (int(at) for at in np.unravel_index(int(squares.argmax()), squares.shape))
+    return [t, row * patch + patch // 2, column * patch + patch // 2]
 
 
-def explore(schemes: Mapping[str, Sequence[Any]], grid: Grid, scheme: str = "", patch: int = 16) -> AttentionExplorer:
-    """The masks of `schemes` on a generated clip of that many patches, to be clicked; `scheme` is shown first."""
-    clip = render("M", label=0, seed=31, frames=32, size=patch * max(grid.h, grid.w))[spread(32, grid.t)]
-    frames = np.ascontiguousarray(clip[:, : patch * grid.h, : patch * grid.w])
-    return AttentionExplorer(frames, grid, groups(schemes, grid), scheme=scheme or next(iter(schemes)))
+def explore_variants(name: str, setting: str, values: Iterable[Any], source: Any, **changes: Any) -> AttentionExplorer:
+    """The masks of a network under each of some `values` of one setting, on a generated clip; `source` is shown first.
+
+    Nothing is computed: the networks lie on the meta device.
+    """
+    with torch.device("meta"):
+        nets = {str(value): build(name, **{setting: value}, **changes) for value in values}
+    clip: Grid = configure(name, **changes).clip
+    film = render("M", label=0, seed=31, frames=32, size=max(clip[1:]))[spread(32, clip.t)]
+    frames = np.ascontiguousarray(film[:, : clip.h, : clip.w])
+    return explore(nets, frames=frames, source=str(source), pinned=most_moving(torch.from_numpy(frames)))

@@ -3,129 +3,164 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
-from typing import NamedTuple
 
 import nbformat
 import numpy as np
 import pytest
+import torch
 from nbconvert import HTMLExporter
 from PIL import Image, ImageColor
 
+from course_lib.analysis.layers import layer_masks
+from course_lib.analysis.relations import Bits, Call, Relation, SameGroup, Weights, reach_of
+from course_lib.analysis.tokens import Extra, Tokens, shares
+from course_lib.analysis.weights import layer_weights
 from course_lib.grid import Grid
+from course_lib.models import build, names
 from course_lib.widgets import AttentionExplorer, stills
-from course_lib.widgets.groups import attended, attended_twice
-from course_lib.widgets.weights import checked_map, quantise
+from course_lib.widgets.explore import explore
+from course_lib.widgets.explorer import SCRIPT
+from course_lib.widgets.rows import packed, quantise
+from course_lib.widgets.sources import BLOCK, NETWORK, ONE, chain, described, pairs, views
 
 GRID = Grid(3, 4, 5)  # three different lengths, so that no two axes can be mistaken for each other
 VIEW = "application/vnd.jupyter.widget-view+json"
+PATCH = 6
 
 
-class Map(NamedTuple):
-    members: np.ndarray
-    weights: np.ndarray
-
-
-def clip(grid: Grid = GRID, patch: int = 6) -> np.ndarray:
+def clip(grid: Grid = GRID, patch: int = PATCH) -> np.ndarray:
     shape = (grid.t, grid.h * patch, grid.w * patch, 3)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def schemes(grid: Grid = GRID) -> dict[str, list[tuple[str, np.ndarray]]]:
+def tokens(grid: Grid = GRID, patch: int = PATCH) -> Tokens:
+    found = shares(Grid(grid.t, grid.h * patch, grid.w * patch), grid)
+    return found._replace(extra=(Extra("class token", Grid(1, 1, 1)),))
+
+
+def mask_layer(name: str, group: np.ndarray, block: str = "block 1", grid: Grid = GRID) -> Relation:
+    """A layer in which the class token takes no part."""
+    numbers = np.append(group, -2)
+    at = tokens(grid)
+    return Relation(f"{block} {name}", block, "attention", at, at, {name: SameGroup(numbers, numbers)})
+
+
+def relations(grid: Grid = GRID) -> dict[str, list[Relation]]:
     t, h, w = (axis.ravel() for axis in np.indices(grid))
     return {
-        "divided": [("time", h * grid.w + w), ("space", t)],
-        "space": [("space", t)],
-        "joint": [("joint", 0 * t)],
-        "axial": [("time axis", h * grid.w + w), ("height", t * grid.w + w), ("width", t * grid.h + h)],
+        "divided": [mask_layer("time", h * grid.w + w, grid=grid), mask_layer("space", t, grid=grid)],
+        "joint": [mask_layer("joint", 0 * t, grid=grid)],
     }
 
 
-def softmax_map(members: np.ndarray, heads: int, seed: int = 0) -> Map:
-    groups, size = members.shape
-    weights = np.random.default_rng(seed).random((groups, heads, size, size + 1), dtype=np.float32)
-    return Map(members, (weights / weights.sum(-1, keepdims=True))[..., 1:])  # the first was the class token
+def learned(grid: Grid = GRID, heads: int = 3, seed: int = 0) -> Relation:
+    """Random shares in space, a class token in every frame."""
+    rng, at = np.random.default_rng(seed), tokens(grid)
+    rows = np.concatenate([np.full((grid.t, 1), grid.size), at.numbers().reshape(grid.t, -1)], axis=1)
+    weights = rng.random((grid.t, heads, rows.shape[1], rows.shape[1]), dtype=np.float32) ** 4
+    call = Call(rows, rows, weights / weights.sum(-1, keepdims=True))
+    return Relation("block 1 space", "block 1", "attention", at, at, {"space": Weights((call,), at.size, at.size)})
 
 
-def maps(grid: Grid = GRID) -> dict[str, Map]:
-    tokens = np.arange(grid.size).reshape(grid.t, -1)
-    return {"block 1 time": softmax_map(tokens.T, heads=4), "block 1 space": softmax_map(tokens, heads=2, seed=1)}
+def everything() -> dict[str, list[Relation]]:
+    return relations() | {"learned": [learned()]}
+
+
+def explorer(**changes) -> AttentionExplorer:
+    return AttentionExplorer(**{"frames": clip(), "relations": everything(), **changes})
 
 
 def still_in(data: dict[str, str]) -> tuple[str, bytes]:
     ((alt, picture),) = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', data["text/html"])
-    return alt, base64.b64decode(picture)
+    return html.unescape(alt), base64.b64decode(picture)
 
 
-def explorer(**changes) -> AttentionExplorer:
-    return AttentionExplorer(
-        **{
-            "frames": clip(),
-            "grid": GRID,
-            "schemes": schemes(),
-            "maps": maps(),
-            "maps_scheme": "divided",
-            **changes,
-        }
-    )
+# ---- rows as bytes
 
 
-# ---- masks
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_two_layers_reach_what_the_product_of_their_masks_says(seed):
-    rng = np.random.default_rng(seed)
-    last, before = rng.integers(0, 9, 60), rng.integers(0, 12, 60)
-    masks = [number[:, None] == number[None] for number in (last, before)]
-    product = masks[0].astype(int) @ masks[1].astype(int) > 0
-    for query in range(60):
-        np.testing.assert_array_equal(attended(last, query), masks[0][query])
-        np.testing.assert_array_equal(attended_twice(last, before, query), product[query])
-
-
-def test_divided_attention_reaches_every_token_in_two_layers_and_space_alone_never_leaves_its_frame():
-    (_, time), (_, space) = schemes()["divided"]
-    for query in range(GRID.size):
-        assert attended(time, query).sum() == GRID.t
-        assert attended(space, query).sum() == GRID.h * GRID.w
-        assert attended_twice(space, time, query).all()
-        assert attended_twice(space, space, query).sum() == GRID.h * GRID.w
-
-
-# ---- weights as bytes
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_one_byte_a_weight_is_off_by_at_most_half_a_level(dtype):
-    weights = (np.random.default_rng(0).random((4, 3, 7, 50)) ** 8).astype(dtype)
-    weights[1, 2, 3] = 0
-    level, scale = quantise(weights)
-    assert level.dtype == np.uint8 and scale.dtype == np.float32
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_byte_a_weight_is_off_by_at_most_half_a_level(dtype, signed):
+    weights = (np.random.default_rng(0).random((7, 50)) ** 8).astype(dtype)
+    weights = weights - 0.5 * signed
+    weights[3] = 0
+    level, scale = quantise(weights, signed)
+    assert level.dtype == (np.int8 if signed else np.uint8) and scale.dtype == np.float32
+    most = 127 if signed else 255
     error = np.abs(level * scale[..., None].astype(float) - weights.astype(float))
-    assert (error <= weights.max(-1, keepdims=True).astype(float) / 255 * 0.501).all()
-    assert not level[1, 2, 3].any() and not scale[1, 2, 3]
-    assert (level.max(-1) == 255)[weights.max(-1) > 0].all()
+    assert (error <= np.abs(weights).max(-1, keepdims=True).astype(float) / most * 0.501).all()
+    assert not level[3].any() and not scale[3]
+    assert (np.abs(level.astype(int)).max(-1) == most)[np.abs(weights).max(-1) > 0].all()
 
 
-def test_a_planted_weight_comes_back_at_its_own_token():
-    shuffled = np.random.default_rng(3).permutation(GRID.size).reshape(10, 6)
-    for query, key in [(0, 1), (2, 5), (4, 4)]:
-        weights = np.zeros((10, 2, 6, 6), np.float32)
-        weights[7, 1, query, key] = 0.75
-        members, row = checked_map("planted", Map(shuffled, weights), GRID.size).row(int(shuffled[7, query]))
-        assert not row[0].any() and row[1].sum() == 0.75
-        assert members[row[1].argmax()] == shuffled[7, key]
+def unpacked(data: bytes, parts: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Keys, weights head by head, sums: by numpy, where the page has JavaScript."""
+    found, at = [], 0
+    for _ in range(parts):
+        many, heads = np.frombuffer(data, "<i4", 2, at)
+        keys = np.frombuffer(data, "<i4", many, at + 8)
+        scales = np.frombuffer(data, "<f4", heads, at + 8 + 4 * many)
+        sums = np.frombuffer(data, "<f4", heads, at + 8 + 4 * (many + heads))
+        first = at + 8 + 4 * (many + 2 * heads)
+        levels = np.frombuffer(data, np.uint8, heads * many, first).reshape(heads, many)
+        found.append((keys, levels * scales[:, None], sums))
+        at = first + heads * many + -(first + heads * many) % 4
+    assert at == len(data)
+    return found
+
+
+def test_a_packed_row_holds_every_part_and_head():
+    rows = [np.random.default_rng(i).random((heads, 9)) * (np.arange(9) % 3 > 0) for i, heads in enumerate((2, 3))]
+    found = unpacked(packed((row, False) for row in rows), 2)
+    for (keys, weights, sums), row in zip(found, rows, strict=True):
+        assert keys.tolist() == [1, 2, 4, 5, 7, 8]
+        np.testing.assert_allclose(weights, row[:, keys], atol=row.max() / 509)
+        np.testing.assert_allclose(sums, row.sum(1), rtol=1e-6)
+
+
+# ---- what layers have
+
+
+def test_views_follow_from_the_layers():
+    layers = relations()["divided"]
+    assert views(layers, 0) == [ONE, BLOCK, NETWORK]
+    assert chain(layers, 0, BLOCK) == layers and chain(layers, 0, NETWORK) == layers[:1]
+    convolutions = layer_masks(build("r2plus1d_tiny"))
+    assert views(convolutions, 3) == [ONE, NETWORK] and chain(convolutions, 3, NETWORK) is None
+    swin = layer_masks(build("video_swin_tiny"))
+    assert [layer.name for layer in chain(swin, 4, NETWORK)] == [layer.name for layer in swin[1:5]]
+
+
+def test_masks_that_many_layers_share_travel_once():
+    at = tokens()
+    layers = [mask_layer("time", np.arange(60) % 20, f"block {i}") for i in range(12)]
+    _, tables = described({"twelve": layers}, {})
+    assert len(tables) == 1 and len(tables[0]) == 4 * at.size
+
+
+def test_pairs_are_those_of_the_mask():
+    net = build("timesformer_tiny", depth=1)
+    maps = layer_weights(net, torch.randn(1, 3, *net.config.clip))
+    for layer in layer_masks(net)[1:]:
+        dense = sum(layer.mask_row(query).sum() for query in range(layer.queries.size))
+        for found in (layer, maps[layer.name]):
+            assert [pairs(part) for part in found.parts.values()] == [dense]
+    band = Bits.of(np.tri(9, dtype=bool))
+    assert pairs(band) == 45
+    first = layer_masks(net)[0].parts["space"]
+    assert pairs(first) == 8 * 64 * 64
 
 
 # ---- where things are drawn
 
 
 def test_frames_of_14_x_14_patches_lie_where_a_ruler_finds_them():
-    layout = stills.Layout.fit(Grid(8, 14, 14), 960)
-    assert (layout.columns, layout.patch) == (4, 16)
+    layout = stills.Layout.fit(shares(Grid(8, 224, 224), Grid(8, 14, 14)), 960)
+    assert (layout.columns, layout.panel) == (4, (224, 224))
     assert layout.size == (12 + 4 * 224 + 3 * 12 + 12, 12 + 2 * (22 + 224) + 12 + 12)
     assert layout.centre(0) == (12 + 8, 12 + 22 + 8)
     token = (5 * 14 + 2) * 14 + 13  # frame 5 is the second of the second line
@@ -133,95 +168,179 @@ def test_frames_of_14_x_14_patches_lie_where_a_ruler_finds_them():
 
 
 def test_lines_of_frames_are_even():
-    assert [stills.Layout.fit(Grid(t, 4, 4), 960).columns for t in (8, 16, 1)] == [4, 6, 1]
+    grids = [Grid(t, 4, 4) for t in (8, 16, 1)]
+    assert [stills.Layout.fit(shares(Grid(grid.t, 64, 64), grid), 960).columns for grid in grids] == [4, 6, 1]
 
 
-@pytest.mark.parametrize("grid", [(8, 14, 14), (16, 28, 28), (96, 14, 14), (8, 8, 8), (1, 3, 9), (16, 7, 12)])
-def test_all_patches_fit_into_a_notebook_cell_and_none_lies_on_another(grid):
-    layout = stills.Layout.fit(Grid(*grid), 960)
+CLASSED = (Extra("class token", Grid(1, 1, 1)),)
+LAYOUTS = [  # clip, grid, extra tokens
+    (Grid(8, 224, 224), Grid(8, 14, 14), CLASSED),
+    (Grid(16, 448, 448), Grid(16, 28, 28), CLASSED),
+    (Grid(96, 224, 224), Grid(96, 14, 14), ()),
+    (Grid(32, 224, 224), Grid(16, 56, 56), ()),
+    (Grid(16, 224, 224), Grid(8, 7, 7), CLASSED),
+    (Grid(16, 224, 224), Grid(16, 1, 1), CLASSED),
+    (Grid(8, 224, 224), Grid(8, 224, 224), ()),
+    (Grid(64, 224, 224), Grid(32, 112, 112), ()),
+    (Grid(8, 48, 90), Grid(8, 3, 9), CLASSED),
+    (Grid(8, 224, 224), Grid(8, 14, 14),
+     (*CLASSED, Extra("of the frame", Grid(8, 1, 1)), Extra("place", Grid(1, 14, 14)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "grid", "extra"), LAYOUTS, ids=lambda x: "x".join(map(str, x)) if x[:0] == () else "")
+def test_all_tokens_fit_into_a_notebook_cell_and_none_lies_on_another(size, grid, extra):
+    at = shares(size, grid)._replace(extra=extra)
+    layout = stills.Layout.fit(at, 960)
     width, height = layout.size
     assert width <= 960 and height <= 560
     used = np.zeros((height, width), int)
-    for token in range(Grid(*grid).size):
-        x, y = (int(centre - layout.patch / 2) for centre in layout.centre(token))
-        used[y : y + layout.patch, x : x + layout.patch] += 1
-    assert used.max() == 1 and used.sum() == Grid(*grid).size * layout.patch**2
+    for token in range(0, at.size, 1 if at.size < 60_000 else 97):
+        x, y, wide, high = layout.box(token)
+        used[round(y) : round(y + high), round(x) : round(x + wide)] += 1
+    assert used.max() == 1
+    x, y, wide, high = layout.box(at.size - 1)
+    assert x + wide <= width and y + high <= height
 
 
 def coloured(picture: np.ndarray, layout: stills.Layout, token: int) -> str:
-    x, y = (int(centre) for centre in layout.centre(token))
-    pixel = picture[y, x].astype(int)
+    x, y, wide, high = layout.box(token)
+    pixel = picture[int(y + high * 0.7), int(x + wide * 0.7)].astype(int)
     if np.ptp(pixel) < 20:
-        return "grey"
-    grey = np.array([ImageColor.getrgb(colour) for colour in (stills.QUERY, *stills.STEPS[:2])])
-    return ("query", "first", "second")[np.abs(grey - pixel).sum(1).argmin()]
+        return "."
+    known = np.array([ImageColor.getrgb(colour) for colour in stills.STEPS[:2]])
+    return "ts"[np.abs(known - pixel).sum(1).argmin()]
+
+
+def drawn(widget: AttentionExplorer) -> str:
+    data, _ = widget._repr_mimebundle_()
+    picture = np.asarray(Image.open(io.BytesIO(still_in(data)[1])).convert("RGB"))
+    layout = stills.Layout.fit(tokens(), stills.STILL_WIDTH)
+    return "".join(coloured(picture, layout, token) for token in range(GRID.size))
 
 
 def test_the_stored_picture_colours_exactly_the_mask_of_the_pinned_patch():
-    pinned = (1 * 4 + 2) * 5 + 3
-    widget = explorer(pinned=pinned)
-    layout = stills.Layout.fit(GRID, stills.STILL_WIDTH)
-
-    def drawn():
-        data, _ = widget._repr_mimebundle_()
-        picture = np.asarray(Image.open(io.BytesIO(still_in(data)[1])).convert("RGB"))
-        return [coloured(picture, layout, token) for token in range(GRID.size)]
-
-    def expected(here, same_patch, elsewhere):
-        for t, row, column in np.ndindex(*GRID):
-            same = (row, column) == (2, 3)
-            yield "query" if same and t == 1 else here if t == 1 else same_patch if same else elsewhere
-
-    assert drawn() == list(expected("second", "first", "grey"))
-    widget.view = "two layers"
-    assert drawn() == list(expected("second", "first", "first"))
-    widget.scheme = "space"
-    assert drawn() == list(expected("second", "grey", "grey"))
+    widget = explorer(pinned=[1, 2 * PATCH + 1, 3 * PATCH + 5], layer="block 1 space")
+    assert drawn(widget) == "." * 20 + "s" * 20 + "." * 20
+    widget.layer = "block 1 time"
+    assert drawn(widget) == ("." * 13 + "t" + "." * 6) * 3
+    widget.view = "whole block"
+    assert drawn(widget) == "t" * 60
 
 
-# ---- rows on request
+# ---- what is asked
 
 
-def test_small_maps_lie_in_the_page_and_large_ones_stay_in_the_kernel():
-    weights = sum(found.weights.size for found in maps().values())
-    whole, by_row = explorer(whole_map_bytes=weights), explorer(whole_map_bytes=weights - 1)
-    assert sum(len(layer["levels"]) for layer in whole.weights) == weights
-    assert by_row.weights == [] and by_row.layers == whole.layers
+def test_a_place_is_the_token_that_holds_it_in_every_layer():
+    net = build("video_swin_tiny", size=32)
+    widget = AttentionExplorer(np.zeros((8, 32, 32, 3), np.uint8), {"swin": layer_masks(net)})
+    found = {layer.name: widget.token([3, 31, 9], layer) for layer in widget.relations["swin"]}
+    assert found["stage 1 block 1 windows"] == (1 * 8 + 7) * 8 + 2
+    assert found["stage 2 block 1 windows"] == (1 * 4 + 3) * 4 + 1
+    assert found["stage 3 block 1 windows"] == (1 * 2 + 1) * 2 + 0
+    assert widget.token(["class token", 0], widget.relations["swin"][1]) is None
+    (joint,) = relations()["joint"]
+    assert explorer().token(["class token", 0], joint) == 60
 
 
-def test_a_row_holds_every_head_of_one_query():
-    widget = explorer(whole_map_bytes=0)
-    queries = [33, 0, GRID.size - 1]
-    for name, found in maps().items():
-        reply, buffers = widget._answer({"kind": "rows", "layer": name, "queries": queries})
-        assert reply == {"kind": "rows", "layer": name, "queries": queries}
-        assert len(buffers) == 4 * len(queries)
-        for i, query in enumerate(queries):
-            members, levels, scales, sums = buffers[4 * i : 4 * i + 4]
-            group, position = (int(index[0]) for index in np.nonzero(found.members == query))
-            np.testing.assert_array_equal(np.frombuffer(members, np.int32), found.members[group])
-            want = found.weights[group, :, position]
-            got = np.frombuffer(levels, np.uint8).reshape(want.shape) * np.frombuffer(scales, np.float32)[:, None]
-            np.testing.assert_allclose(got, want, atol=want.max() / 509)
-            np.testing.assert_allclose(np.frombuffer(sums, np.float32), want.sum(-1), rtol=1e-6)
+def test_small_rows_lie_in_the_page_and_large_ones_stay_in_the_kernel():
+    whole, asked = explorer(), explorer(whole_rows_bytes=10)
+    assert list(whole.rows) == ["2/0/one layer"] and asked.rows == {}
+    begin = np.frombuffer(whole.rows["2/0/one layer"]["begin"], "<i4")
+    row = whole.rows["2/0/one layer"]["rows"][begin[33] : begin[34]]
+    reply, buffers = asked._answer({"kind": "rows", "source": 2, "layer": 0, "view": ONE, "queries": [33, 0]})
+    assert buffers[0] == row and reply["queries"] == [33, 0] and len(buffers) == 2
+    ((keys, weights, sums),) = unpacked(row, 1)
+    want = learned().parts["space"].row(33)
+    assert keys.tolist() == [*range(20, 40), 60]
+    np.testing.assert_allclose(weights, want[:, keys], atol=want.max() / 509)
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("query", [-1, GRID.size, 10**30, 1.0, float("nan"), True, "3", None, [3], {}])
+def test_rows_of_a_whole_block_are_its_rollout():
+    net = build("timesformer_tiny", depth=2).eval()
+    film = torch.randn(1, 3, *net.config.clip)
+    widget = explore(net, film)
+    assert (widget.source, widget.layer) == ("TimeSformer, learned", "block 1 time")
+    _, (row,) = widget._answer({"kind": "rows", "source": 0, "layer": 3, "view": BLOCK, "queries": [128]})
+    ((keys, weights, _),) = unpacked(row, 1)
+    maps = layer_weights(net, film)
+    time, space = (np.stack([next(iter(maps[f"block 2 {one}"].parts.values())).row(i).mean(0) for i in range(129)])
+                   for one in ("time", "space"))  # fmt: skip
+    time[128, 128] = 1
+    want = ((space + np.eye(129)) / 2 @ ((time + np.eye(129)) / 2))[128]
+    np.testing.assert_allclose(weights[0], want[keys], atol=want.max() / 500)
+
+
+BAD = [-1, 61, 10**30, 1.0, float("nan"), True, "3", None, [3], {}]
+
+
+@pytest.mark.parametrize("query", BAD, ids=str)
 def test_a_row_is_refused_for_what_is_not_a_token(query):
-    reply, buffers = explorer()._answer({"kind": "rows", "layer": "block 1 time", "queries": [5, query]})
-    assert reply["kind"] == "refused" and f"0 to {GRID.size - 1}" in reply["reason"] and not buffers
+    reply, buffers = explorer()._answer({"kind": "rows", "source": 2, "layer": 0, "view": ONE, "queries": [5, query]})
+    assert reply["kind"] == "refused" and "0 to 60" in reply["reason"] and not buffers
 
 
-@pytest.mark.parametrize("queries", [None, 3, [], "3", {"0": 1}, list(range(10))])
+@pytest.mark.parametrize("queries", [None, 3, [], "3", {"0": 1}, list(range(10))], ids=str)
 def test_rows_are_refused_when_not_asked_for_in_a_short_list(queries):
-    reply, buffers = explorer()._answer({"kind": "rows", "layer": "block 1 time", "queries": queries})
+    reply, buffers = explorer()._answer({"source": 2, "layer": 0, "view": ONE, "queries": queries})
     assert reply["kind"] == "refused" and "list of 1 to 9 queries" in reply["reason"] and not buffers
 
 
-@pytest.mark.parametrize("message", [None, [], "rows", {}, {"layer": "block 9", "queries": [0]}, {"layer": []}])
-def test_a_row_is_refused_for_what_is_not_a_layer(message):
+@pytest.mark.parametrize(
+    "message",
+    [None, [], "rows", {}, {"source": 0, "layer": 0, "view": ONE}, {"source": 2, "layer": 0, "view": "x"},
+     {"source": [], "layer": {}, "view": ONE}, {"source": True, "layer": 0, "view": ONE},
+     {"source": "2", "layer": "0"}],
+    ids=str,
+)  # fmt: skip
+def test_a_row_is_refused_for_what_has_no_weights(message):
     reply, buffers = explorer()._answer(message)
-    assert reply["kind"] == "refused" and "'block 1 time'" in reply["reason"] and not buffers
+    assert reply["kind"] == "refused" and "no weights for source" in reply["reason"] and not buffers
+
+
+def test_hiding_is_asked_of_whoever_knows_the_network():
+    asked = []
+    widget = explorer(hiding=lambda layer, row: asked.append((layer.name, row)) or "falls by half")
+    reply, _ = widget._answer({"kind": "hide", "source": 2, "layer": 0, "view": ONE, "queries": [7]})
+    assert reply == {"kind": "hidden", "text": "falls by half"} and widget.hides and not explorer().hides
+    ((name, row),) = asked
+    assert name == "block 1 space" and row == pytest.approx(learned().parts["space"].row(7).mean(0))
+
+
+def test_the_score_without_what_a_network_attends_to_is_told():
+    net = build("timesformer_tiny", depth=1)
+    widget = explore(net, torch.randn(1, 3, *net.config.clip), label=2)
+    reply, _ = widget._answer({"kind": "hide", "source": 0, "layer": 1, "view": ONE, "queries": [128]})
+    assert reply["text"].startswith("25 of 128 patches hidden: the score falls by")
+
+
+# ---- every network
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.endswith("_tiny")])
+def test_every_network_opens_with_and_without_a_clip(name):
+    net = build(name)
+    frames = np.zeros((*net.config.clip, 3), np.uint8)
+    for film in (None, torch.randn(1, 3, *net.config.clip)):
+        widget = explore({"it": net}, film, frames)
+        assert "multiply-adds" in widget.sources[-1]["facts"]
+        data, _ = widget._repr_mimebundle_()
+        assert len(still_in(data)[0]) > 60
+        for layer in widget.sources[0]["layers"]:
+            widget.layer = layer["name"]
+            for view in layer["views"]:
+                widget.view = view
+                alt = widget._still()[1] if layer["name"] == widget.sources[0]["layers"][-1]["name"] else "t"
+                assert alt
+
+
+def test_several_networks_are_compared_with_what_they_cost():
+    nets = {scheme: build("timesformer_tiny", attention=scheme, depth=1) for scheme in ("divided", "joint")}
+    widget = explore(nets, compared=["divided", "joint"])
+    facts = [source["facts"] for source in widget.sources]
+    assert facts[1]["attention weights"] == f"{4 * 129**2 * 4 / 2**20:.1f} MiB" and facts[0] != facts[1]
+    assert [source["layers"][1]["pairs"] for source in widget.sources] == [16 * 64, 129**2]
 
 
 # ---- without a kernel
@@ -232,7 +351,9 @@ def test_the_stored_output_has_a_picture_beside_the_widget():
     alt, picture = still_in(data)
     assert data[VIEW]["model_id"] and data["text/plain"] == alt
     assert Image.open(io.BytesIO(picture)).format == "PNG"
-    assert "patch at time 1, row 2, column 2" in alt and "time: 3 tokens, space: 20 tokens" in alt
+    assert "the patch at frame 1, row 12, column 15 takes from. time: 3 of 61 tokens" in alt
+    alt, _ = still_in(explorer(pinned=["class token", 0])._repr_mimebundle_()[0])
+    assert "what class token 0 takes from. time: 0 of 61 tokens" in alt
 
 
 @pytest.mark.parametrize("template", ["lab", "classic"])
@@ -242,28 +363,30 @@ def test_nbconvert_shows_the_picture_with_its_alt_text_where_no_widget_state_is_
     cell = nbformat.v4.new_code_cell("explorer", outputs=[output], execution_count=1)
     page, _ = HTMLExporter(template_name=template).from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     pictures = re.findall(r"<img[^>]*data:image/png[^>]*>", page)
-    assert len(pictures) == 1 and f'alt="{still_in(data)[0]}"' in pictures[0]
+    assert len(pictures) == 1 and f'alt="{still_in(data)[0]}"' in html.unescape(pictures[0])
     assert VIEW not in page
 
 
 def test_the_lecture_page_holds_everything_and_asks_the_network_for_nothing(tmp_path):
-    widget = explorer(head=1, view="learned", scheme="axial")
+    net = build("timesformer_tiny", depth=1)
+    widget = explore(net, torch.randn(1, 3, *net.config.clip), head=1, layer="block 1 space")
     path = widget.save_html(tmp_path / "page.html", title="Who <sees> whom?")
     page = path.read_text(encoding="utf-8")
     assert not re.search(r"https?:|//cdn|@import|\bsrc=\"(?!data:)|\bhref=", page)
     assert "<h1>Who &lt;sees&gt; whom?</h1>" in page and "{{" not in page.split("<script")[0]
     state = json.loads(re.search(r'<script type="application/json" id="state">(.*?)</script>', page, re.S)[1])
-    assert (state["view"], state["scheme"], state["head"], state["hover"]) == ("learned", "axial", 1, -1)
+    assert (state["layer"], state["head"], state["hover"]) == ("block 1 space", 1, [])
     assert base64.b64decode(state["sprite"]["base64"]) == widget.sprite
-    assert base64.b64decode(state["weights"][1]["levels"]["base64"]) == widget.weights[1]["levels"]
+    assert set(state["rows"]) == {f"0/{layer}/{view}" for layer in (0, 1) for view in (ONE, BLOCK, NETWORK)}
+    assert base64.b64decode(state["rows"]["0/1/one layer"]["rows"]["base64"]) == widget.rows["0/1/one layer"]["rows"]
     script = re.search(r'<script type="text/plain" id="explorer">(.*?)</script>', page, re.S)[1]
-    assert script == str(widget._esm) and "export default" in script
+    assert script == SCRIPT and "export default" in script
     assert [found.name for found in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_a_page_cannot_be_written_when_the_kernel_keeps_the_weights(tmp_path):
-    with pytest.raises(ValueError, match=r"2 layers, 3,120 bytes.*fewer layers in maps, or a larger whole_map_bytes"):
-        explorer(whole_map_bytes=100).save_html(tmp_path / "page.html")
+def test_a_page_is_not_written_when_its_rows_would_not_fit(tmp_path):
+    with pytest.raises(ValueError, match=r"weights of 1 layers with their blocks are about [\d,]+ bytes: pass fewer"):
+        explorer().save_html(tmp_path / "page.html", most_bytes=100)
     assert not list(tmp_path.iterdir())
 
 
@@ -271,15 +394,17 @@ def test_a_page_cannot_be_written_when_the_kernel_keeps_the_weights(tmp_path):
 
 
 def test_names_and_numbers_that_do_not_exist_are_refused_and_the_last_good_ones_kept():
-    widget = explorer()
+    widget = explorer(source="learned")
     for name, value, message in [
-        ("scheme", "diveded", "'divided', 'space', 'joint', 'axial'"),
-        ("view", "three layers", "'one layer', 'two layers', 'learned'"),
-        ("step", "width", "'', 'time', 'space'"),
-        ("layer", "block 2 time", "'block 1 time', 'block 1 space'"),
-        ("head", 4, r"choose 0 to 3 .* -1 for the mean"),
-        ("pinned", 60, "choose 0 to 59 .* -1 for no patch"),
-        ("hover", -2, "choose 0 to 59"),
+        ("source", "diveded", "'divided', 'joint', 'learned'"),
+        ("view", "three layers", "'one layer', 'whole block', 'whole network'"),
+        ("layer", "block 2 time", "'block 1 space'"),
+        ("head", 4, r"heads count from 1 to 3, and 0 is their mean"),
+        ("pinned", [0, 24, 0], r"give \[frame, row, column\] inside the frames \(3, 24, 30\), or \[\] for none"),
+        ("pinned", [0, 1], "inside the frames"),
+        ("hover", ["cls", 0], r"extra tokens are \[name, number\] with the names 'class token'"),
+        ("hover", ["class token", 1], "extra tokens are"),
+        ("compared", ["joint", "axial"], r"compared=\['axial'\] is unknown here: choose from 'divided'"),
     ]:
         before = getattr(widget, name)
         with pytest.raises(ValueError, match=message):
@@ -289,48 +414,34 @@ def test_names_and_numbers_that_do_not_exist_are_refused_and_the_last_good_ones_
         assert getattr(widget, name) == before
 
 
-def test_learned_weights_are_offered_only_where_there_are_some():
-    with pytest.raises(ValueError, match="choose from 'one layer', 'two layers'; pass maps"):
-        explorer(maps=None, view="learned")
-
-
-def test_a_new_scheme_or_layer_drops_the_step_and_head_that_it_does_not_have():
-    widget = explorer(step="time", head=3)
-    widget.scheme, widget.layer = "joint", "block 1 space"
-    assert (widget.step, widget.head) == ("", -1)
-    widget.scheme, widget.step, widget.head = "divided", "space", 1
-    widget.scheme, widget.layer = "space", "block 1 time"
-    assert (widget.step, widget.head) == ("space", 1)
-
-
-NAN = {"block": Map(np.arange(60).reshape(3, 20), np.full((3, 1, 20, 20), np.nan))}
-LOGITS = {"block": Map(np.arange(60).reshape(3, 20), np.ones((3, 1, 20, 20)))}
-WITH_CLASS = {"block": Map(np.arange(63).reshape(3, 21), np.zeros((3, 1, 21, 21)))}
-TWICE = {"block": Map(np.zeros((3, 20), int), np.zeros((3, 1, 20, 20)))}
-LACKING = {"block": Map(np.arange(60).reshape(3, 20), np.zeros((3, 1, 20, 21)))}
+def test_another_source_brings_its_own_layers_views_and_heads():
+    widget = explorer(source="learned", head=3)
+    assert widget.layer == "block 1 space"
+    widget.source = "divided"
+    assert (widget.layer, widget.head) == ("block 1 space", 0)
+    widget.view = "whole block"
+    widget.source = "joint"
+    assert (widget.layer, widget.view) == ("block 1 joint", "whole block")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frames": clip()[:2]}, r"2 frames for 3 token times of grid \(3, 4, 5\)"),
-        ({"frames": clip()[:, :23]}, "h=23 is not a multiple of 4"),
-        ({"frames": clip()[:, :12]}, "patches of 3 x 6: crop"),
-        ({"grid": (3, 0, 5)}, r"grid \(3, 0, 5\)"),
-        ({"schemes": {}}, "no schemes"),
-        ({"schemes": {"joint": []}}, "scheme 'joint' has no attention layer"),
-        ({"schemes": {"joint": [("all", np.zeros(61, int))]}}, r"'joint', layer 'all': .* 60 tokens .* shape \(61,\)"),
-        ({"schemes": {"joint": [("a", np.zeros(60, int))] * 2}}, "names a layer 'a' twice"),
-        ({"maps_scheme": "dividde"}, "maps_scheme 'dividde' is none of the schemes: 'divided'"),
-        ({"maps": NAN}, "map 'block': weights must be at least 0"),
-        ({"maps": LOGITS}, "largest sum 20: give softmax outputs"),
-        ({"maps": WITH_CLASS}, r"map 'block': members .* 60 tokens once, have shape \(3, 21\)"),
-        ({"maps": TWICE}, "60 tokens once"),
-        ({"maps": LACKING}, r"= \(3, heads, 20, 20\) .* have \(3, 1, 20, 21\)"),
-        ({"pinned": 60}, "pinned=60"),
-        ({"scheme": "jiont"}, "scheme='jiont' is unknown here"),
+        ({"frames": clip()[:, :12]}, r"frames \(3, 12, 30\) do not show the clip \(3, 24, 30\) of 'divided': crop"),
+        ({"frames": clip().astype(float)}, r"frames must be uint8 \(T, H, W, 3\), have float64"),
+        ({"relations": {}}, "no relations: pass at least one source"),
+        ({"relations": {"joint": []}}, "source 'joint' has no layer"),
+        ({"relations": {"twice": relations()["joint"] * 2}}, "names a layer 'block 1 joint' twice"),
     ],
-)
-def test_what_does_not_fit_is_named_with_its_numbers(changes, message):
+    ids=lambda x: "",
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_with_a_way_out(changes, message):
     with pytest.raises(ValueError, match=message):
         explorer(**changes)
+
+
+def test_reach_in_the_still_is_that_of_the_relations():
+    layers = relations()["divided"]
+    assert reach_of(layers, 33)[:60].all()
+    alt = explorer(view="whole block")._still()[1]
+    assert f"{reach_of(layers, 32).sum()} of 61 tokens reach it" in alt

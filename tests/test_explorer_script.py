@@ -1,4 +1,4 @@
-"""What static/explorer.js computes (geometry, masks, weights, words), in Node, against Python and drawings by hand."""
+"""The explorer's JavaScript, run by Node: the same answers as Python's."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import subprocess
 
 import numpy as np
 import pytest
-from test_explorer import GRID, clip, explorer, maps, schemes, softmax_map
+from test_explorer import LAYOUTS, clip, everything, learned, tokens
 
+from course_lib.analysis.layers import layer_masks
+from course_lib.analysis.relations import Bits, Reads, SameGroup, reach_of
+from course_lib.analysis.tokens import shares
 from course_lib.grid import Grid
-from course_lib.widgets import explorer as widget
-from course_lib.widgets import stills
-from course_lib.widgets.groups import attended, attended_twice
-from course_lib.widgets.weights import checked_map
+from course_lib.models import build
+from course_lib.widgets import AttentionExplorer, stills
+from course_lib.widgets.explorer import SCRIPT
+from course_lib.widgets.rows import packed
+from course_lib.widgets.sources import NETWORK, Tables, chain, described, part_as_json, tokens_as_json
 
 HARNESS = """
 import * as explorer from "./explorer.mjs";
-import { readFileSync } from "node:fs";
+let text = "";
+for await (const chunk of process.stdin) text += chunk;
 const revive = (_, value) => value?.base64 === undefined ? value
-  : new DataView(Uint8Array.from(Buffer.from(value.base64, "base64")).buffer);
-const { code, given } = JSON.parse(readFileSync(0, "utf8"), revive);
+  : Uint8Array.from(atob(value.base64), c => c.charCodeAt(0));
+const { code, given } = JSON.parse(text, revive);
 const plain = (_, value) => ArrayBuffer.isView(value) ? Array.from(value) : value;
 const found = new Function("explorer", ...Object.keys(given), code)(explorer, ...Object.values(given));
 console.log(JSON.stringify(found, plain));
@@ -38,7 +43,7 @@ def node(tmp_path_factory):
         assert not os.environ.get("CI"), "CI has no node: .ci/run installs it"
         pytest.skip("needs Node: apt install nodejs")
     folder = tmp_path_factory.mktemp("script")
-    (folder / "explorer.mjs").write_text((widget.STATIC / "explorer.js").read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "explorer.mjs").write_text(SCRIPT, encoding="utf-8")
     (folder / "harness.mjs").write_text(HARNESS, encoding="utf-8")
 
     def run(code: str, **given):
@@ -54,124 +59,211 @@ def _jsonable(value):
     return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else np.asarray(value).tolist()
 
 
-def geometry(grid: Grid) -> dict:
-    found = explorer(frames=clip(grid), grid=grid, schemes=schemes(grid), maps=None, maps_scheme="")
-    return found.geometry
+def part(found) -> tuple[dict, list[bytes]]:
+    tables = Tables()
+    return part_as_json("it", found, "#000000", tables), list(tables.number)
 
 
-# ---- geometry
+# ---- where tokens lie
 
 
-def test_tokens_are_numbered_row_major_and_the_numbers_come_back(node):
-    found = node("return Array.from({ length: 60 }, (_, i) => explorer.position(i, grid))", grid=GRID)
-    assert found == [list(map(int, at)) for at in np.ndindex(*GRID)]
-    back = node("return positions.map(at => explorer.tokenAt(at, grid))", grid=GRID, positions=found)
-    assert back == list(range(60))
-    assert node("return explorer.size(grid)", grid=GRID) == 60
+@pytest.mark.parametrize(("size", "grid", "extra"), LAYOUTS, ids=lambda x: "x".join(map(str, x)) if x[:0] == () else "")
+def test_the_page_lays_out_as_python_does(node, size, grid, extra):
+    at = shares(size, grid)._replace(extra=extra)
+    for width, height, top in ((960, 560, 0), (700, 180, 40)):
+        layout = stills.Layout.fit(at, width, height, top)
+        few = sorted({0, grid.size // 2, grid.size - 1, at.size - 1})
+        found = node(
+            """const layout = explorer.layoutOf(at, clip, width, height, top);
+            return [layout.panel, layout.columns, layout.size, few.map(token => explorer.boxOf(token, layout))]""",
+            at=tokens_as_json(at), clip=size, width=width, height=height, top=top, few=few,
+        )  # fmt: skip
+        assert found[:3] == [list(layout.panel), layout.columns, list(layout.size)]
+        np.testing.assert_allclose(found[3], [layout.box(token) for token in few])
 
 
-def test_patches_lie_where_python_draws_them_and_each_is_found_under_its_middle(node):
-    layout, shape = stills.Layout.fit(GRID, 960), geometry(GRID)
-    boxes = node(
-        "return Array.from({ length: 60 }, (_, i) => explorer.patchBox(i, grid, shape))", grid=GRID, shape=shape
+def test_under_the_middle_of_every_token_lies_its_place_and_the_place_is_its_token(node):
+    at, size = tokens(), clip().shape[:3]
+    code = """const layout = explorer.layoutOf(at, clip, 960);
+    return Array.from({ length: at.size }, (_, token) => {
+      const [x, y, w, h] = explorer.boxOf(token, layout);
+      const place = explorer.placeUnder(x + w / 2, y + h / 2, layout, clip);
+      return [explorer.tokenOf(place, at, clip), explorer.tokenOf(explorer.placeOf(token, at, clip), at, clip)];
+    })"""
+    assert node(code, at=tokens_as_json(at), clip=size) == [[token, token] for token in range(at.size)]
+    outside = """const layout = explorer.layoutOf(at, clip, 960);
+    const points = [[0, 0], [layout.size[0] - 1, 50], [-5, 1e6]];
+    return points.map(([x, y]) => explorer.placeUnder(x, y, layout, clip))"""
+    assert node(outside, at=tokens_as_json(at), clip=size) == [[], [], []]
+
+
+def test_a_place_is_the_same_token_as_in_python(node):
+    widget = AttentionExplorer(clip(), everything())
+    layer = widget.relations["divided"][0]
+    places = [[0, 0, 0], [2, 23, 29], [1, 12, 15], [1, 11, 17], ["class token", 0], ["class token", 3], ["cls", 0], []]
+    found = node(
+        "return places.map(place => explorer.tokenOf(place, at, clip))",
+        places=places,
+        at=tokens_as_json(layer.queries),
+        clip=widget.clip,
     )
-    for token, (x, y, side) in enumerate(boxes):
-        assert (x + side / 2, y + side / 2) == layout.centre(token) and side == layout.patch
-    code = """return boxes.map(([x, y, side]) => corners.map(([a, b]) =>
-        explorer.tokenUnder(x + a * side, y + b * side, grid, shape)))"""
-    corners = [(0, 0), (0.99, 0.99), (0.5, 0.5)]
-    found = node(code, grid=GRID, shape=shape, boxes=boxes, corners=corners)
-    assert found == [[token] * 3 for token in range(60)]
+    want = [widget.token(place, layer) for place in places]
+    assert found == [-1 if token is None else token for token in want]
 
 
-def test_between_the_frames_there_is_no_token(node):
-    shape = geometry(GRID)
-    left, top = shape["corners"][0]
-    right = left + GRID.w * shape["patch"]
-    points = [(left - 1, top), (left, top - 1), (right, top), (0, 0), (-5, 1e6)]
-    code = "return points.map(([x, y]) => explorer.tokenUnder(x, y, grid, shape))"
-    assert node(code, points=points, grid=GRID, shape=shape) == [-1] * len(points)
+def test_a_frame_of_many_stands_for_a_step_of_time(node):
+    found = node("return [[0, 4, 8], [3, 4, 8], [2, 8, 8], [1, 4, 32]].map(args => explorer.frameOf(...args))")
+    assert found == [1, 7, 2, 12] == [stills.frame_of(*args) for args in [(0, 4, 8), (3, 4, 8), (2, 8, 8), (1, 4, 32)]]
 
 
 def test_steps_stop_at_the_edge_and_neighbours_stay_in_the_frame(node):
-    middle = node("return explorer.middle(grid)", grid=GRID)
-    assert middle == np.ravel_multi_index((1, 2, 2), GRID)
+    at, grid = tokens_as_json(tokens()), Grid(3, 4, 5)
+    middle = int(np.ravel_multi_index((1, 2, 2), grid))
     steps = [[0, 0, 1], [0, 0, -1], [1, 0, 0], [-9, 0, 0], [0, 9, 0]]
-    found = node("return steps.map(by => explorer.moved(at, by, grid))", grid=GRID, at=middle, steps=steps)
-    assert found == [np.ravel_multi_index(at, GRID) for at in [(1, 2, 3), (1, 2, 1), (2, 2, 2), (0, 2, 2), (1, 3, 2)]]
+    code = "return steps.map(by => explorer.moved(token, by, at))"
+    found = node(code, at=at, token=middle, steps=steps)
+    assert found == [np.ravel_multi_index(to, grid) for to in [(1, 2, 3), (1, 2, 1), (2, 2, 2), (0, 2, 2), (1, 3, 2)]]
     for token in (0, middle, 59):
-        t, i, j = np.unravel_index(token, GRID)
-        around = {at for at in np.ndindex(*GRID) if at[0] == t and abs(at[1] - i) <= 1 and abs(at[2] - j) <= 1}
-        first, *others = node("return explorer.neighbourhood(at, grid)", grid=GRID, at=int(token))
-        assert first == token and {np.unravel_index(other, GRID) for other in [first, *others]} == around
+        t, i, j = np.unravel_index(token, grid)
+        around = {to for to in np.ndindex(*grid) if to[0] == t and abs(to[1] - i) <= 1 and abs(to[2] - j) <= 1}
+        first, *others = node("return explorer.neighbourhood(token, at)", at=at, token=int(token))
+        assert first == token and {np.unravel_index(other, grid) for other in [first, *others]} == around
+    assert node("return explorer.neighbourhood(60, at)", at=at) == [60]
 
 
 # ---- masks
 
 
-def test_one_layer_and_two_are_the_masks_of_python(node):
+def random_parts():
     rng = np.random.default_rng(0)
-    last, before = rng.integers(0, 9, 60), rng.integers(0, 12, 60)
-    code = (
-        """return queries.map(query => [explorer.attended(last, query), explorer.attendedTwice(last, before, query)])"""
+    numbers = rng.integers(-2, 5, (2, 20))
+    yield SameGroup(numbers[0], rng.integers(-2, 5, 30))
+    yield SameGroup(np.where(numbers[1] < 0, 0, numbers[1]), rng.integers(0, 5, 30))
+    yield Reads(tuple(rng.random((n, m)) < 0.5 for n, m in ((2, 3), (3, 2), (3, 5))), extra=2)
+    yield Bits.of(rng.random((20, 30)) < 0.3)
+
+
+@pytest.mark.parametrize("found", list(random_parts()), ids=lambda found: type(found).__name__)
+def test_rows_and_what_many_reach_are_those_of_python(node, found):
+    as_json, tables = part(found)
+    rng = np.random.default_rng(1)
+    asking = [(rng.random(20) < share).astype(int).tolist() for share in (0, 0.1, 0.5, 1)]
+    rows, reached = node(
+        """const it = explorer.unpackPart(part, tables);
+        return [Array.from({ length: 20 }, (_, query) => explorer.rowOf(it, query)),
+          asking.map(one => explorer.reached(it, Uint8Array.from(one)))]""",
+        part=as_json, tables=tables, asking=asking,
+    )  # fmt: skip
+    assert rows == [found.row(query).astype(int).tolist() for query in range(20)]
+    assert reached == [found.reached(np.array(one, bool)).astype(int).tolist() for one in asking]
+
+
+LAYERS = """const layers = source.layers.map(layer => ({
+  ...layer, parts: layer.parts.map(part => explorer.unpackPart(part, tables)),
+  ofKeys: explorer.unpackPart(layer.ofKeys, tables), ofQueries: explorer.unpackPart(layer.ofQueries, tables) }));"""
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("timesformer_tiny", {}), ("video_swin_tiny", {"size": 32}), ("mvit_tiny", {"size": 32}),
+     ("vtn_tiny", {"size": 32}), ("vivit_tiny", {"model": 2, "size": 32}), ("cvidtr_tiny", {"size": 32}),
+     ("vidtr_tiny", {"size": 32, "depth": 1})],
+)  # fmt: skip
+def test_the_way_through_a_network_is_that_of_python(node, name, changes):
+    layers = layer_masks(build(name, **changes))
+    last = len(layers) - 1
+    found = chain(layers, last, NETWORK)
+    assert found
+    (source,), tables = described({"it": layers}, {})
+    queries = [0, layers[last].queries.size // 2, layers[last].queries.size - 1]
+    reached = node(
+        LAYERS + "return queries.map(query => explorer.reachThrough(layers.slice(first), query).reached)",
+        source=source, tables=tables, queries=queries, first=layers.index(found[0]),
+    )  # fmt: skip
+    assert reached == [reach_of(found, query).astype(int).tolist() for query in queries]
+
+
+def test_each_token_is_told_by_how_many_layers_it_lies_back(node):
+    """Divided attention on 1 x 2 patches in 2 frames: the own frame in the last layer, the rest one layer before."""
+    layers = layer_masks(build("timesformer_tiny", depth=1, frames=2, size=(16, 32)))
+    (source,), tables = described({"it": layers}, {})
+    steps = node(LAYERS + "return explorer.reachThrough(layers.slice(1), 0).steps", source=source, tables=tables)
+    assert steps == [1, 1, 2, 2, 1]
+
+
+def test_a_unit_sees_the_runs_that_python_has(node):
+    layers = layer_masks(build("slowfast_tiny", join="none", size=32))
+    layer = next(found for found in layers if found.name == "slow res4 block 1 a")
+    as_json, tables = part(Reads(layer.queries.sees))
+    query = int(np.ravel_multi_index((1, 1, 1), layer.queries.grid))
+    runs = node(
+        "return explorer.runsOf(explorer.unpackPart(part, tables), query)", part=as_json, tables=tables, query=query
     )
-    found = node(code, last=last, before=before, queries=range(60))
-    for query, (direct, twice) in enumerate(found):
-        assert direct == twice["direct"] == attended(last, query).tolist()
-        assert twice["reached"] == attended_twice(last, before, query).tolist()
-    assert node("return explorer.count([1, 0, 1, 1])") == 3
+    assert runs[0] == [[0, 1], [5, 6], [10, 11]], "the slow path skips frames"
+    for axis, (spans, i) in enumerate(zip(runs, (1, 1, 1), strict=True)):
+        inside = [at for first, stop in spans for at in range(first, stop)]
+        assert inside == np.flatnonzero(layer.queries.sees[axis][i]).tolist()
 
 
-def test_the_last_layer_follows_the_one_before_it_and_a_single_one_follows_itself(node):
-    assert node("return [explorer.lastTwo([1, 2, 3]), explorer.lastTwo([7])]") == [[3, 2], [7, 7]]
-
-
-def test_stripes_show_every_layer_that_meets_in_a_patch(node):
-    """Drawn by hand: 2 x 3 tokens of one frame, the query at the upper left, rows (a) and columns (b)."""
-    steps = [{"group": [0, 0, 0, 1, 1, 1], "packed": 10}, {"group": [0, 1, 2, 0, 1, 2], "packed": 20}]
-    code = "const pixels = new Uint32Array(12); explorer.paintLayers(pixels, steps, 0, 2); return pixels"
-    assert node(code, steps=steps) == [10, 20, 10, 10, 10, 10, 20, 20, 0, 0, 0, 0]
-    assert node("return [[1], [2], [2, 3], [1, 2, 3, 4]].map(explorer.stripesFor)") == [2, 2, 6, 12]
-    code = "const pixels = new Uint32Array(12); explorer.paintTwoLayers(pixels, steps, 0, 2); return pixels"
-    assert node(code, steps=steps) == [10] * 6 + [20] * 6
+def test_stripes_show_every_part_that_meets_in_a_patch(node):
+    """Drawn by hand: 2 x 3 tokens, a row (a) and a column (b) that meet in the first."""
+    masks = [{"mask": [1, 1, 1, 0, 0, 0], "packed": 10}, {"mask": [1, 0, 0, 1, 0, 0], "packed": 20}]
+    code = "const pixels = new Uint32Array(12); explorer.paintMasks(pixels, masks, 2); return pixels"
+    assert node(code, masks=masks) == [10, 20, 10, 10, 10, 10, 20, 20, 0, 0, 0, 0]
+    assert node("return [1, 2, 3, 4].map(explorer.stripesFor)") == [1, 2, 6, 12]
+    code = "const pixels = new Uint32Array(8); explorer.paintSteps(pixels, [1, 0, 2, 1], [7, 9], 2); return pixels"
+    assert node(code) == [7, 7, 0, 0, 9, 9, 7, 7]
 
 
 # ---- weights
 
 
 def test_weights_come_through_bytes_to_within_half_a_level(node):
-    for name, found in maps().items():
-        checked = checked_map(name, found, GRID.size)
-        code = """const map = explorer.unpackMap(packed, heads, 60);
-        return queries.map(query => [-1, 1].map(head => explorer.weightsOf(explorer.rowOfMap(map, query), head)))"""
-        rows = node(code, packed=checked.packed(), heads=checked.heads, queries=range(60))
-        for query, (mean, one) in enumerate(rows):
-            members, weights = checked.row(query)
-            assert mean["members"] == one["members"] == members.tolist()
-            for shown, right in ((mean, weights.mean(0)), (one, weights[1])):
-                np.testing.assert_allclose(shown["weights"], right, atol=weights.max() / 509)
-                assert shown["most"] == max(shown["weights"]) and shown["sum"] == pytest.approx(right.sum(), abs=1e-5)
+    weights = learned().parts["space"]
+    for query in (0, 33, 60):
+        row = weights.row(query)
+        code = """const row = explorer.unpackRow(data, [{ signed: false }]);
+        return [0, 2].map(head => explorer.weightsOf(row, head, 61))"""
+        mean, one = node(code, data=packed([(row, False)]))
+        for shown, right in ((mean, row.mean(0)), (one, row[1])):
+            np.testing.assert_allclose(shown["weights"], right, atol=row.max() / 509)
+            assert shown["best"] == right.argmax() and shown["sum"] == pytest.approx(right.sum(), abs=1e-5)
+            assert shown["uniform"] == pytest.approx(1 / (row != 0).any(0).sum())
 
 
-def test_a_row_from_the_kernel_is_the_row_of_the_whole_map(node):
-    found = checked_map("space", softmax_map(np.arange(60).reshape(3, 20), heads=2), GRID.size)
-    code = """return [explorer.rowOfMap(explorer.unpackMap(packed, 2, 60), 33), explorer.unpackRow(buffers)]"""
-    whole, asked = node(code, packed=found.packed(), buffers=list(found.packed(33).values()))
-    assert whole == asked and whole["members"] == list(range(20, 40))
+def test_heads_count_through_all_parts_and_a_row_keeps_its_signs(node):
+    rows = [(np.array([[0.5, -0.25, 0]]), True), (np.array([[0, 0.1, 0.3]]), False)]
+    code = """const row = explorer.unpackRow(data, [{ signed: true }, { signed: false }]);
+    return [0, 1, 2].map(head => Array.from(explorer.weightsOf(row, head, 3).weights))"""
+    mean, first, second = node(code, data=packed(rows))
+    np.testing.assert_allclose(first, [0.5, -0.25, 0], atol=0.003)
+    np.testing.assert_allclose(second, [0, 0.1, 0.3], atol=0.003)
+    np.testing.assert_allclose(mean, [0.25, -0.075, 0.15], atol=0.003)
+
+
+def test_one_row_of_many_is_found_by_where_it_begins(node):
+    widget = AttentionExplorer(clip(), everything())
+    stored = widget.rows["2/0/one layer"]
+    code = "return [explorer.rowFrom(stored, 33, [{}]), explorer.unpackRow(alone, [{}])]"
+    whole, alone = node(code, stored=stored, alone=packed([(learned().parts["space"].row(33), False)]))
+    assert whole == alone
+
+
+def test_colour_begins_at_the_equal_share(node):
+    code = """const pixels = new Uint32Array(5), heat = Array.from({ length: 256 }, (_, i) => 1000 + i);
+    explorer.paintWeights(pixels, found, { heat, veil: 7, negative: 0x112233, signed }, 1); return pixels"""
+    found = {"weights": [0.5, 0.25, 0.1, 0.375, 0], "may": [1, 1, 1, 1, 0], "most": 0.5, "uniform": 0.25}
+    assert node(code, found=found, signed=False) == [1255, 7, 7, 1128, 0]
+    found = {"weights": [0.5, -0.5, 0, -0.25, 0], "may": [1, 1, 1, 1, 0], "most": 0.5, "uniform": 0.25}
+    assert node(code, found=found, signed=True)[:3] == [1255, 0x112233 + (round(255 * 0.9) << 24), 1000]
 
 
 def test_no_digit_is_shown_that_a_byte_does_not_carry(node):
     code = """return maxima.map(most => {
-      const row = { members: [0], levels: [[255]], scales: [most / 255], sums: [most] };
-      return explorer.weightsOf(row, -1).told(most);
+      const row = [{ keys: [0], levels: [[255]], scales: [most / 255], sums: [most] }];
+      return explorer.weightsOf(row, 0, 1).told(most);
     })"""
     assert node(code, maxima=[1.0, 0.25, 0.01, 0.0]) == ["1.00", "0.250", "0.0100", "0.00"]
-
-
-def test_the_strongest_weight_is_the_brightest(node):
-    code = """const pixels = new Uint32Array(8), heat = Array.from({ length: 256 }, (_, i) => 1000 + i);
-    explorer.paintWeights(pixels, { members: [3, 1], weights: [0.5, 0.1], most: 0.5 }, heat, 2); return pixels"""
-    assert node(code) == [0, 0, 1051, 1051, 0, 0, 1255, 1255]
 
 
 def test_colours_are_packed_as_the_canvas_keeps_them(node):
@@ -181,28 +273,43 @@ def test_colours_are_packed_as_the_canvas_keeps_them(node):
 
 # ---- words
 
+DESCRIBE = LAYERS + "return explorer.describe({ head: 0, view: 'one layer', ...more, layer: layers[number] })"
+
+
+def say(node, layers, number: int, **more) -> str:
+    (source,), tables = described({"it": layers}, {})
+    return node(DESCRIBE, source=source, tables=tables, number=number, more=more)
+
 
 def test_the_words_say_what_the_masks_are(node):
-    t, h, w = (axis.ravel() for axis in np.indices(GRID))
-    steps = [{"name": "time", "group": h * 5 + w}, {"name": "space", "group": t}]
-    say = "return explorer.describe({ query, grid, steps, chosen, learned })"
-    shown = dict(query=33, grid=GRID, steps=steps, chosen=steps, learned=False)
-    assert node(say, **shown) == (
-        "Patch at time 1, row 2, column 3. In one layer it may attend: 3 of 60 tokens (time), 20 of 60 tokens (space). "
-        "Through two layers in a row (space, and before it time) it can depend on all 60 tokens."
+    layers = everything()["divided"]
+    assert say(node, layers, 1, query=33) == (
+        "Patch at time 1, row 2, column 3. In block 1 space it may take from 20 of 61 tokens (space)."
     )
-    assert node(say, **shown | {"query": -1}).startswith("Point at a patch")
-    alone = node(say, **shown | {"steps": steps[1:], "chosen": steps[1:]})
-    assert alone.endswith("(space twice) it can depend on 20 of 60 tokens.")
+    assert say(node, layers, 1, query=None).startswith("Point at a patch")
+    assert say(node, layers, 1, query=-1) == "No such token takes part in block 1 space."
+    through = {"reached": [1] * 60 + [0]}
+    words = say(node, layers, 1, query=60, view="whole block", through=through)
+    assert words == "Class token. Through all layers of block 1 it can depend on 60 of 61 tokens."
+    assert "It sees 4.2 % of the clip through all layers up to" in say(node, layers, 0, query=0, seen=0.042)
 
 
 def test_the_words_name_the_strongest_weights_or_say_that_the_kernel_is_late(node):
-    row = {"members": [4, 5], "levels": [[255, 51], [0, 255]], "scales": [0.002, 0.001], "sums": [0.7, 0.3]}
-    say = "return explorer.describe({ query, grid, steps: undefined, chosen: [], learned })"
-    learned = {"name": "block 1", "heads": 2, "head": 0, "row": row, "late": False}
-    text = node(say, query=0, grid=GRID, learned=learned)
-    assert "Strongest in block 1, head 0: 0.51 at time 0, row 0, column 4; 0.10 at time 0, row 1, column 0." in text
-    assert "it may attend 2 of 60 tokens; their weights add up to 0.70." in text
-    assert "mean of 2 heads" in node(say, query=0, grid=GRID, learned=learned | {"head": -1})
-    assert "Waiting for the kernel" in node(say, query=0, grid=GRID, learned=learned | {"row": None})
-    assert "did not answer within 0.5 s" in node(say, query=0, grid=GRID, learned=learned | {"row": None, "late": True})
+    layers = [learned()]
+    row = [
+        {"keys": [4, 60], "levels": [[255, 51], [0, 255], [0, 0]], "scales": [0.002, 0.001, 0], "sums": [0.7, 0.3, 0]}
+    ]
+    text = say(node, layers, 0, query=0, head=1, row=row)
+    assert "Strongest in block 1 space, head 1: 0.51 at time 0, row 0, column 4; 0.10 at class token." in text
+    assert "It takes from 2 of 61 tokens, 0.50 each if all were equal; they add up to 0.70." in text
+    assert "mean of 3 heads" in say(node, layers, 0, query=0, row=row)
+    assert "Waiting for the kernel" in say(node, layers, 0, query=0)
+    assert "did not answer within 0.5 s" in say(node, layers, 0, query=0, late=True)
+
+
+def test_what_stands_beside_a_source_is_short(node):
+    (source,), _ = described(
+        {"divided": layer_masks(build("timesformer_tiny"))}, {"divided": {"multiply-adds": "196 G"}}
+    )
+    words = node("return explorer.factWords(source, source.layers[2])", source=source)
+    assert words == "divided · block 1 space: 129 tokens, 2305 pairs, multiply-adds 196 G"

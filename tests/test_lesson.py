@@ -15,15 +15,15 @@ from course_lib.experiments import Data
 from course_lib.figures.curves import LiveCurve
 from course_lib.grading.checks import Verdict
 from course_lib.grid import Grid
-from course_lib.layers.schemes import JOINT, SPACE, TIME
+from course_lib.layers.schemes import SPACE, TIME
 from course_lib.lesson import (
     answered,
     both_ways,
     computes,
-    explore,
-    groups,
+    explore_variants,
     interval_table,
     masks,
+    most_moving,
     opening,
     reveal,
     study,
@@ -262,21 +262,21 @@ def test_how_many_answers_turn_when_the_clips_are_played_backwards():
 
 
 def test_schemes_become_what_the_pictures_draw():
-    grid = Grid(2, 1, 2)
-    drawn, numbered = (make({"divided": (TIME, SPACE)}, grid)["divided"] for make in (masks, groups))
-    assert [name for name, _ in drawn] == [name for name, _ in numbered] == ["time", "space"]
+    drawn = masks({"divided": (TIME, SPACE)}, Grid(2, 1, 2))["divided"]
+    assert [name for name, _ in drawn] == ["time", "space"]
     assert drawn[0][1].tolist() == [[True, False, True, False], [False, True, False, True]] * 2
-    assert numbered[1][1].tolist() == [0, 0, 1, 1]
 
 
-def test_masks_can_be_clicked_on_a_generated_clip_of_any_grid():
-    schemes = {"joint": (JOINT,), "divided": (TIME, SPACE)}
-    found = explore(schemes, Grid(4, 2, 3), "divided")
-    assert (found.grid, found.scheme, explore(schemes, Grid(8, 4, 4), patch=8).scheme) == (
-        [4, 2, 3],
-        "divided",
-        "joint",
-    )
+def test_variants_can_be_clicked_on_a_generated_clip_of_their_size():
+    found = explore_variants("timesformer_tiny", "attention", ("joint", "divided"), "divided", depth=1, size=(32, 48))
+    assert (found.clip, found.source, list(found.relations)) == ([8, 32, 48], "divided", ["joint", "divided"])
+    assert [layer.name for layer in found.relations["divided"]] == ["patch embed", "block 1 time", "block 1 space"]
+
+
+def test_the_first_patch_lies_where_the_picture_changes():
+    film = torch.full((4, 32, 48, 3), 90, dtype=torch.uint8)
+    film[2, 16:32, 32:48] = 255
+    assert most_moving(film) == [2, 24, 40] and most_moving(film, 8)[0] == 2
 
 
 def test_blind_networks_say_the_same_of_both(monkeypatch):

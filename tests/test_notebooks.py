@@ -262,7 +262,7 @@ def test_the_network_that_is_trained_is_the_learners_once_their_answers_are_righ
     again = run(training.source + "\nprint('trained:', type(yours).__name__, type(yours.blocks[0]).__name__)", training)
     assert "the network: yours" in said_by(again)
     assert "trained: MyTimeSformer MyBlock" in said_by(again) and "6 steps in" in said_by(again)
-    (explorer,) = (cell for cell in code(notebook) if "attention_maps(" in cell.source)
+    (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
     run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from course_lib.analysis.maps import attention_maps
 from einops import rearrange
 from reference import recipe
 from torch import nn
 
 from course_lib.analysis.cost import cost
-from course_lib.analysis.maps import attention_maps
 from course_lib.analysis.reach import reach, then
 from course_lib.layers.attention import record_attention
 from course_lib.layers.inflate import LoadReport, load_image_weights

@@ -18,7 +18,6 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
-from jaxtyping import UInt8
 
 from course_lib.analysis.relations import Reads, Relation, reach_of
 from course_lib.analysis.rollout import rollout
@@ -45,8 +44,9 @@ class Refused(ValueError, traitlets.TraitError):
 class AttentionExplorer(anywidget.AnyWidget):
     """An interactive picture of who takes from whom in a clip.
 
-    frames: the clip, as many frames as the relations tell of. relations: a name (a scheme, a network) -> its layers in
-        order, masks or weights (`analysis.layers`, `analysis.weights`).
+    frames: the clip, uint8 (T, H, W, 3), as many frames as the relations tell of.
+    relations: a name (a scheme, a network) -> its layers in order, masks or weights
+        (`analysis.layers`, `analysis.weights`).
     facts: name -> what stands beside it when sources are compared ("multiply-adds" -> "590 G").
     hiding: for sources with weights; gets a layer and the row of a query, tells how far the score drops without what
         is attended to most. width: pixels that the notebook cell offers. whole_rows_bytes: more rows than that stay in
@@ -83,7 +83,7 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     def __init__(
         self,
-        frames: UInt8[np.ndarray, "T H W 3"],
+        frames: np.ndarray,
         relations: Sources,
         *,
         facts: Mapping[str, Mapping[str, str]] | None = None,
@@ -93,15 +93,15 @@ class AttentionExplorer(anywidget.AnyWidget):
         **shown: Any,
     ) -> None:
         try:
-            self._layers = checked(relations)
+            self.relations = checked(relations)
         except ValueError as error:
             raise Refused(str(error)) from error
-        self._frames = _checked_frames(frames, self._layers)
+        self._frames = _checked_frames(frames, self.relations)
         self._hiding = hiding
-        found, tables = described(self._layers, facts or {})
+        found, tables = described(self.relations, facts or {})
         weighing = [key for key in self._keys() if key[2] == ONE]
         few = sum(self._entries(*key) for key in weighing) <= whole_rows_bytes
-        first = shown.get("source", next(iter(self._layers)))
+        first = shown.get("source", next(iter(self.relations)))
         super().__init__(
             clip=list(frames.shape[:3]),
             width=width,
@@ -115,7 +115,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             hides=hiding is not None,
             **{
                 "source": first,
-                "layer": self._default_layer(first) if first in self._layers else "",
+                "layer": self._default_layer(first) if first in self.relations else "",
                 "pinned": [length // 2 for length in frames.shape[:3]],
                 **shown,
             },
@@ -135,12 +135,12 @@ class AttentionExplorer(anywidget.AnyWidget):
                 raise Refused(f"head={value}: heads count from 1 to {heads}, and 0 is their mean")
             return value
         if name == "compared":
-            if unknown := [one for one in value if one not in self._layers]:
-                raise Refused(f"compared={unknown!r} is unknown here: choose from {_listed(self._layers)}")
+            if unknown := [one for one in value if one not in self.relations]:
+                raise Refused(f"compared={unknown!r} is unknown here: choose from {_listed(self.relations)}")
             return value
-        layers = self._layers.get(self.source, [])
+        layers = self.relations.get(self.source, [])
         choices = {
-            "source": list(self._layers),
+            "source": list(self.relations),
             "layer": [layer.name for layer in layers],
             "view": list(VIEWS),
         }[name]
@@ -152,7 +152,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         if value == []:
             return value
         if len(value) == 2 and isinstance(value[0], str):
-            extras = {extra.name: extra.shape.size for layers in self._layers.values() for layer in layers
+            extras = {extra.name: extra.shape.size for layers in self.relations.values() for layer in layers
                       for extra in (*layer.queries.extra, *layer.keys.extra)}  # fmt: skip
             if value[0] in extras and type(value[1]) is int and 0 <= value[1] < extras[value[0]]:
                 return value
@@ -166,21 +166,21 @@ class AttentionExplorer(anywidget.AnyWidget):
     @traitlets.observe("source", "layer")
     def _drop_what_is_gone(self, _change: Any) -> None:
         """Another source has other layers, and another layer other views and heads."""
-        names = [layer.name for layer in self._layers[self.source]]
+        names = [layer.name for layer in self.relations[self.source]]
         if self.layer not in names:
             self.layer = self._default_layer(self.source)
-        if self.view not in views(self._layers[self.source], names.index(self.layer)):
+        if self.view not in views(self.relations[self.source], names.index(self.layer)):
             self.view = ONE
         if self.head > self._heads():
             self.head = 0
 
     def _default_layer(self, source: str) -> str:
         """The first that attends, else the first that is not a pool."""
-        layers = self._layers[source]
+        layers = self.relations[source]
         return next((layer.name for layer in layers if layer.kind == "attention"), layers[0].name)
 
     def _here(self) -> Relation | None:
-        return next((layer for layer in self._layers.get(self.source, ()) if layer.name == self.layer), None)
+        return next((layer for layer in self.relations.get(self.source, ()) if layer.name == self.layer), None)
 
     def _heads(self) -> int:
         layer = self._here()
@@ -206,7 +206,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         """Source, layer and view of everything that has weights."""
         return [
             (s, i, view)
-            for s, layers in enumerate(self._layers.values())
+            for s, layers in enumerate(self.relations.values())
             for i, layer in enumerate(layers)
             if weighs(layer)
             for view in views(layers, i)
@@ -217,7 +217,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         return {}
 
     def _relation(self, source: int, layer: int, view: str) -> Relation:
-        layers = list(self._layers.values())[source]
+        layers = list(self.relations.values())[source]
         if view == ONE:
             return layers[layer]
         key = (source, layer, view)
@@ -233,10 +233,10 @@ class AttentionExplorer(anywidget.AnyWidget):
     def _entries(self, source: int, layer: int, view: str) -> int:
         """About how many bytes all rows take; what is worked out row by row is never sent whole."""
         relation = self._relation(source, layer, view)
-        calls = [part.calls if hasattr(part, "calls") else None for part in relation.parts.values()]
-        if None in calls:
+        parts = list(relation.parts.values())
+        if not all(hasattr(part, "calls") for part in parts):
             return relation.queries.size * relation.keys.size * 5
-        return sum(call.weights.size + call.weights[:, 0].size * 4 for part in calls for call in part)
+        return sum(call.weights.size + call.weights[:, 0].size * 4 for part in parts for call in part.calls)
 
     def _all_rows(self, source: int, layer: int, view: str) -> dict[str, bytes]:
         relation = self._relation(source, layer, view)
@@ -268,11 +268,12 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     def _still(self) -> tuple[bytes, str]:
         """The stored picture and its description, for the pinned patch, else for the middle one."""
-        layers, layer = self._layers[self.source], self._here()
+        layers, layer = self.relations[self.source], self._here()
         assert layer is not None
         place = self.pinned or [length // 2 for length in self.clip]
         query = self.token(place, layer)
-        painted, keys, said = ([], layer.keys, f"no such token takes part in {layer.name}")
+        painted: list[stills.Painted] = []
+        keys, said = layer.keys, f"no such token takes part in {layer.name}"
         if query is not None:
             painted, keys = self._painted(layers, layer, query)
             said = ", ".join(f"{one.words}" for one in painted) or "it takes from nobody here"
@@ -288,7 +289,7 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     def _painted(self, layers: list[Relation], layer: Relation, query: int) -> tuple[list[stills.Painted], Any]:
         """Masks as they are; of weights, those above uniform."""
-        colours = colours_of(self._layers)
+        colours = colours_of(self.relations)
         index = layers.index(layer)
         if self.view != ONE and not weighs(layer):
             found = chain(layers, index, self.view)
@@ -302,7 +303,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             return [stills.Painted(words, colours[next(iter(found[0].parts))], reached)], found[0].inputs or found[
                 0
             ].keys
-        relation = self._relation(list(self._layers).index(self.source), index, self.view)
+        relation = self._relation(list(self.relations).index(self.source), index, self.view)
         painted = []
         for name, part in relation.parts.items():
             row = part.row(query)
@@ -374,8 +375,8 @@ def _checked_frames(frames: np.ndarray, relations: Mapping[str, list[Relation]])
             t, h, w = layer.queries.clip
             if abs(frames.shape[1] * w - frames.shape[2] * h) > max(h, w) or len(frames) % min(t, len(frames)):
                 raise Refused(
-                    f"frames {frames.shape[:3]} do not show the clip {tuple(layer.queries.clip)} of '{source}': crop them "
-                    "to the same form, and give as many frames, or a multiple"
+                    f"frames {frames.shape[:3]} do not show the clip {tuple(layer.queries.clip)} of '{source}': crop "
+                    "them to the same form, and give as many frames, or a multiple"
                 )
     return frames
 

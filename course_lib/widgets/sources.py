@@ -155,7 +155,9 @@ def pairs(part: Any) -> int:
         return int(np.unpackbits(part.packed, axis=1, count=part.keys, bitorder="little").sum())
     calls = getattr(part, "calls", ())
     once = sum(int((call.keys >= 0).sum()) * call.queries.shape[1] for call in calls)
-    often = np.flatnonzero(part.times > 1) if calls else []  # a class token visits every frame, and itself as often
+    often = (
+        np.flatnonzero(part.times > 1).tolist() if calls else []
+    )  # a class token visits every frame, and itself as often
     return once - sum(int(part.times[token]) - 1 for token in often)
 
 

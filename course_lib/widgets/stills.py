@@ -22,11 +22,9 @@ BACKGROUND, INK = "#14181d", "#e6edf3"  # the frames lie on a dark table in ligh
 TINT = 0.7  # how far a colour covers the picture
 GREY = {"dark": 20, "dim": 0.55}  # under a mask the picture turns grey: brightness -> dark + dim * brightness
 MARGIN, GAP, LABEL, HEIGHT, LARGEST = 12, 12, 22, 560, 48  # screen pixels; LARGEST of a patch
-TEXT, SPRITE, MANY = (
-    150,
-    448,
-    60_000,
-)  # room for the name of extra tokens; the largest side of a frame sent; most tokens drawn
+PANEL = 224  # as wide as a panel may be for any grid
+TEXT = 150  # room for the name of extra tokens
+SPRITE, MANY = 448, 60_000  # the largest side of a frame that is sent; the most tokens that a still draws
 STILL_WIDTH = 720  # smaller than on the screen, since every notebook stores it
 NEGATIVE = "#3b7dd8"  # of affinities below zero
 RAMP = ((72, 30, 120), (58, 84, 160), (30, 146, 140), (96, 202, 100), (253, 231, 60))  # never grey, ever brighter
@@ -39,7 +37,7 @@ class Tile(NamedTuple):
     y: int
     side: int
     columns: int
-    count: int
+    many: int
     name: str
 
 
@@ -63,7 +61,8 @@ class Layout(NamedTuple):
         panel has at least one for each.
         """
         grid, tall = tokens.grid, tokens.clip.h / tokens.clip.w
-        whole = [grid.w * cell for cell in range(LARGEST, 0, -1) if grid.w * cell <= LARGEST * 14]
+        cells = range(max(LARGEST, PANEL // grid.w), 0, -1)
+        whole = [grid.w * cell for cell in cells if grid.w * cell <= LARGEST * 14]
         for wide in [*whole, *range(min(grid.w, whole[-1]) - 8 if whole else 112, 15, -8)]:
             rows = round(wide * tall / grid.h) * grid.h  # whole pixels for patches that are not square, too
             panel = (wide, rows or round(wide * tall))
@@ -74,7 +73,8 @@ class Layout(NamedTuple):
         return layout
 
     def with_tiles(self, tokens: Tokens, width: int) -> Layout:
-        tiles, x, y = [], MARGIN, self.bottom + LABEL
+        tiles: list[Tile] = []
+        x, y = MARGIN, self.bottom + LABEL
         for extra in tokens.extra:
             t, h, w = extra.shape
             side = (
@@ -83,7 +83,7 @@ class Layout(NamedTuple):
             columns = w if h * w > 1 else t
             wide = max(columns * side, TEXT)
             if x > MARGIN and x + wide > width - MARGIN:
-                x, y = MARGIN, max(tile.y + -(-tile.count // tile.columns) * tile.side for tile in tiles) + LABEL
+                x, y = MARGIN, max(tile.y + -(-tile.many // tile.columns) * tile.side for tile in tiles) + LABEL
             tiles.append(Tile(x, y, side, columns, extra.shape.size, extra.name))
             x += wide + 2 * GAP
         return self._replace(tiles=tuple(tiles))
@@ -99,7 +99,7 @@ class Layout(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        low = [tile.y + -(-tile.count // tile.columns) * tile.side for tile in self.tiles]
+        low = [tile.y + -(-tile.many // tile.columns) * tile.side for tile in self.tiles]
         wide = [tile.x + max(tile.columns * tile.side, TEXT) for tile in self.tiles]
         right = MARGIN + self.columns * (self.panel[0] + GAP) - GAP
         return max(right, *wide, 0) + MARGIN, max([self.bottom, *low]) + MARGIN - self.top
@@ -117,13 +117,13 @@ class Layout(NamedTuple):
         if token < self.grid.size:
             step, row, column = np.unravel_index(token, self.grid)
             (left, top), wide, high = self.corner(int(step)), self.panel[0] / self.grid.w, self.panel[1] / self.grid.h
-            return left + column * wide, top + row * high, wide, high
+            return left + float(column) * wide, top + float(row) * high, wide, high
         token -= self.grid.size
         for tile in self.tiles:
-            if token < tile.count:
-                row, column = divmod(token, tile.columns)
-                return tile.x + column * tile.side, tile.y + row * tile.side, tile.side, tile.side
-            token -= tile.count
+            if token < tile.many:
+                line, place = divmod(token, tile.columns)
+                return tile.x + place * tile.side, tile.y + line * tile.side, tile.side, tile.side
+            token -= tile.many
         raise IndexError(f"no token {token} in the picture")
 
     def centre(self, token: int) -> tuple[float, float]:
@@ -183,9 +183,9 @@ def still(
         draw.text((left, top - 5), f"t = {at}", INK, font, anchor="ls")
     for tile in layout.tiles:
         draw.text((tile.x, tile.y - 5), tile.name, INK, font, anchor="ls")
-        for i in range(tile.count):
-            x, y = tile.x + i % tile.columns * tile.side, tile.y + i // tile.columns * tile.side
-            draw.rectangle((x, y, x + tile.side - 2, y + tile.side - 2), "#39424e")
+        for i in range(tile.many):
+            left, top = tile.x + i % tile.columns * tile.side, tile.y + i // tile.columns * tile.side
+            draw.rectangle((left, top, left + tile.side - 2, top + tile.side - 2), "#39424e")
 
     tint, cover = Image.new("RGB", sheet.size), Image.new("L", sheet.size)
     paint, lay = ImageDraw.Draw(tint), ImageDraw.Draw(cover)
@@ -203,11 +203,11 @@ def still(
         draw.rectangle((x - 1, y - 1, x + wide, y + high), outline="white", width=1)
 
     draw.text((MARGIN, height + LABEL - 8), title, INK, font, anchor="ls")
-    x = MARGIN
+    at = MARGIN
     for words, colour in (("the patch that asks", QUERY), *((one.words, one.colour) for one in painted)):
-        draw.rectangle((x, height + LABEL + 3, x + 12, height + LABEL + 15), colour)
-        draw.text((x + 18, height + LABEL + 14), words, INK, font, anchor="ls")
-        x += 18 + round(draw.textlength(words, font)) + 24
+        draw.rectangle((at, height + LABEL + 3, at + 12, height + LABEL + 15), colour)
+        draw.text((at + 18, height + LABEL + 14), words, INK, font, anchor="ls")
+        at += 18 + round(draw.textlength(words, font)) + 24
     file = io.BytesIO()
     sheet.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -242,7 +242,7 @@ def asked_boxes(layout: Layout, tokens: Tokens, asking: Box | None) -> list[tupl
     if asking is None:
         return []
     if asking.extra:
-        tiles = [tile for tile in layout.tiles if tile.name == asking.extra and asking.number < tile.count]
+        tiles = [tile for tile in layout.tiles if tile.name == asking.extra and asking.number < tile.many]
         return [
             (tile.x + asking.number % tile.columns * tile.side, tile.y + asking.number // tile.columns * tile.side,
              tile.side - 1, tile.side - 1) for tile in tiles

@@ -87,7 +87,7 @@ function render({ model, el }) {
 
   const id = Math.random().toString(36).slice(2);
   const control = (name, onchange) => {
-    const select = make("select", { onchange: () => onchange(select.value) });
+    const select = make("select", { onchange: () => onchange(select.value), ariaLabel: name });
     return { select, label: make("label", {}, make("span", { className: "name", textContent: name }), select) };
   };
   const sourceControl = control("Scheme or network", chooseSource), layerControl = control("Layer", name => chooseLayer(name));
@@ -170,7 +170,7 @@ function render({ model, el }) {
     const many = now.length, caption = many > 1 ? LABEL : 0;
     let top = 0;
     const layouts = now.map(({ keys }) => {
-      const layout = layoutOf(keys, clip, width, many > 1 ? Math.max(110, 760 / many) : HEIGHT, top + caption);
+      const layout = layoutOf(keys, clip, width, many > 1 ? Math.max(170, 760 / many) : HEIGHT, top + caption);
       top += layout.size[1] + caption;
       return layout;
     });

@@ -1,7 +1,7 @@
 // Where tokens lie. Tokens of a grid [t, h, w] are numbered row-major; extra tokens (class tokens) follow, by name.
 // A place is a pixel of the frames, [frame, row, column], or an extra token, ["class token", number]; [] is nowhere.
 
-const MARGIN = 12, GAP = 12, LABEL = 22, HEIGHT = 560, LARGEST = 48, TEXT = 150; // as in stills.py
+const MARGIN = 12, GAP = 12, LABEL = 22, HEIGHT = 560, LARGEST = 48, PANEL = 224, TEXT = 150; // as in stills.py
 
 export const size = ([T, H, W]) => T * H * W;
 export const position = (token, [, H, W]) => [Math.floor(token / (H * W)), Math.floor(token / W) % H, token % W];
@@ -61,7 +61,7 @@ export const frameOf = (step, steps, frames) => Math.floor(((2 * step + 1) * fra
 
 export function layoutOf({ grid, extra }, clip, width, height = HEIGHT, top = 0) {
   const [T, H, W] = grid, tall = clip[1] / clip[2], whole = [];
-  for (let cell = LARGEST; cell > 0; cell--) if (W * cell <= LARGEST * 14) whole.push(W * cell);
+  for (let cell = Math.max(LARGEST, Math.floor(PANEL / W)); cell > 0; cell--) if (W * cell <= LARGEST * 14) whole.push(W * cell);
   const wides = [...whole];
   for (let wide = whole.length ? Math.min(W, whole.at(-1)) - 8 : 112; wide > 15; wide -= 8) wides.push(wide);
   let layout;
