@@ -20,7 +20,6 @@ from PIL import Image
 
 import course_lib
 from course_lib.analysis.branches import residual_branches
-from course_lib.analysis.maps import attention_maps
 from course_lib.figures import BLUE, RED, WIDEST, picture, png, source, table
 from course_lib.figures.blocks import block_diagram, block_words
 from course_lib.figures.clips import boxes, picks, strips
@@ -29,7 +28,6 @@ from course_lib.figures.costs import crossing
 from course_lib.figures.curves import LiveCurve, by_dial, curves, plateau, smooth
 from course_lib.figures.masks import schemes_picture, schemes_words
 from course_lib.grid import Grid
-from course_lib.layers.attention import record_attention
 from course_lib.layers.schemes import SPACE, TIME
 from course_lib.models import build
 
@@ -127,73 +125,6 @@ def test_a_live_curve_draws_itself_and_says_so_in_words(monkeypatch):
 
 def test_a_figure_becomes_a_png():
     assert png(curves({"one": [1.0]}, "loss")).startswith(b"\x89PNG")
-
-
-def test_maps_of_a_network_without_one_token_grid_are_refused_with_the_way_out():
-    with pytest.raises(ValueError, match=r"NonLocalNet has no single token grid .*: use record_attention\(net\)"):
-        attention_maps(build("nonlocal_tiny"), torch.zeros(1, 3, 8, 64, 64))
-
-
-def test_maps_of_a_layer_on_a_grid_of_its_own_are_refused():
-    """ViViT's factorised encoder attends along time over one vector a step."""
-    with pytest.raises(ValueError, match=r"time_encoder.blocks.0.attentions.0 attends on another grid"):
-        attention_maps(build("vivit_tiny", model=2), torch.randn(1, 3, 8, 64, 64))
-    maps = attention_maps(build("vivit_tiny", model=3, pool="gap"), torch.randn(1, 3, 8, 64, 64))
-    assert list(maps)[:2] == ["block 1 time", "block 1 space"] and maps["block 1 time"].weights.shape == (16, 4, 4, 4)
-
-
-def test_attention_maps_are_laid_out_on_the_grid():
-    net = build("timesformer_tiny", depth=2).train()
-    clip = torch.randn(1, 3, *net.config.clip)
-    maps = attention_maps(net, clip)
-    assert list(maps) == ["block 1 time", "block 1 space", "block 2 time", "block 2 space"] and net.training
-    time, space = maps["block 1 time"], maps["block 1 space"]
-    assert time.weights.shape == (16, 4, 8, 8) and space.weights.shape == (8, 4, 16, 16)
-    query = 3 * 16 + 5  # frame 3, place 5
-    row = time.row(query)
-    assert row.sum(1) == pytest.approx(np.ones(4), abs=1e-5)  # no class token in the time attention
-    assert set(np.nonzero(row[0])[0]) == {16 * t + 5 for t in range(8)}
-    row = space.row(query)
-    assert set(np.nonzero(row[0])[0]) == set(range(48, 64)) and (row.sum(1) < 1).all()  # the class token has its share
-    with record_attention(net.eval()) as recorded, torch.no_grad():
-        net(clip)
-    (weights,) = recorded["blocks.0.attention"]  # frame head 1+n 1+n, class token first
-    np.testing.assert_allclose(row[:, 48:64], weights[3, :, 1 + 5, 1:])
-
-
-def test_the_class_tokens_row_and_column_are_those_of_the_recorded_weights():
-    net = build("timesformer_tiny", depth=1).eval()
-    clip = torch.randn(1, 3, *net.config.clip)
-    maps = attention_maps(net, clip)
-    with record_attention(net) as recorded, torch.no_grad():
-        net(clip)
-    (weights,) = recorded["blocks.0.attention"]  # frame head 1+n 1+n, class token first
-    row, column = maps["block 1 space"].cls_row(), maps["block 1 space"].cls_column()
-    for token in (0, 3 * 16 + 5, 127):
-        frame, place = divmod(token, 16)
-        np.testing.assert_allclose(row[:, token], weights[frame, :, 0, 1 + place])
-        np.testing.assert_allclose(column[:, token], weights[frame, :, 1 + place, 0])
-    with pytest.raises(ValueError, match="no class token takes part in this layer"):
-        maps["block 1 time"].cls_row()
-
-
-def test_every_part_of_the_network_keeps_its_mode_when_maps_are_made():
-    net = build("timesformer_tiny", depth=2).train()
-    net.blocks[0].eval()
-    before = [module.training for module in net.modules()]
-    attention_maps(net, torch.randn(1, 3, *net.config.clip))
-    assert [module.training for module in net.modules()] == before
-
-
-def test_maps_of_two_clips_are_refused_with_the_way_out():
-    with pytest.raises(ValueError, match=r"2 clips have as many maps a layer: give one, such as clips\[:1\]"):
-        attention_maps(build("timesformer_tiny"), torch.randn(2, 3, 8, 64, 64))
-
-
-def test_maps_of_a_space_only_network_have_a_frame_each():
-    net = build("timesformer_tiny", attention="space", depth=1)
-    maps = attention_maps(net, torch.randn(1, 3, *net.config.clip))
-    assert maps["block 1 space"].members.shape == (8, 16) and maps["block 1 space"].weights.shape[0] == 8
 
 
 def test_picks_marks_every_chosen_frame_one_line_a_clip():

@@ -458,6 +458,34 @@ def test_a_patch_pays_the_rest_of_its_attention_to_the_class_token():
     assert not maps["block 1 time"].parts["time"].row(cls).any(), "it sits this layer out"
 
 
+def test_attention_maps_are_laid_out_on_the_grid():
+    torch.manual_seed(0)
+    net = build("timesformer_tiny", depth=2).train()
+    clip = torch.randn(1, 3, *net.config.clip)
+    maps = layer_weights(net, clip)
+    assert list(maps) == ["block 1 time", "block 1 space", "block 2 time", "block 2 space"] and net.training
+    time, space = (maps[f"block 1 {one}"].parts[one] for one in ("time", "space"))
+    assert time.calls[0].weights.shape == (16, 4, 8, 8) and space.calls[0].weights.shape == (8, 4, 17, 17)
+    query = 3 * 16 + 5  # frame 3, place 5
+    row = time.row(query)
+    assert row.sum(1) == pytest.approx(np.ones(4), abs=1e-5)  # no class token in the time attention
+    assert set(np.nonzero(row[0])[0]) == {16 * t + 5 for t in range(8)}
+    row = space.row(query)
+    assert set(np.nonzero(row[0])[0]) == {*range(48, 64), 128}
+    assert (row[:, :128].sum(1) < 1).all()  # the class token has its share
+    with attention.record_attention(net.eval()) as recorded, torch.no_grad():
+        net(clip)
+    (weights,) = recorded["blocks.0.attention"]  # frame head 1+n 1+n, class token first
+    np.testing.assert_allclose(row[:, 48:64], weights[3, :, 1 + 5, 1:], rtol=1e-6)
+
+
+def test_a_space_only_network_has_a_map_for_each_frame():
+    net = build("timesformer_tiny", attention="space", depth=1)
+    (found,) = layer_weights(net, torch.randn(1, 3, *net.config.clip)).values()
+    (call,) = found.parts["space"].calls
+    assert call.queries.shape == (8, 17) and call.weights.shape[0] == 8
+
+
 def test_what_zeros_around_a_clip_get_belongs_to_no_token():
     net = tiny("video_swin_tiny", dict(size=40, frames=7))
     windows = layer_weights(net, noise(1, 3, 7, 40, 40))["stage 1 block 1 windows"].parts["windows"]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from course_lib.analysis.maps import attention_maps
 from einops import rearrange
 from reference import recipe
 from torch import nn
 
 from course_lib.analysis.cost import cost
 from course_lib.analysis.reach import reach, then
+from course_lib.analysis.weights import layer_weights
 from course_lib.layers.attention import record_attention
 from course_lib.layers.inflate import LoadReport, load_image_weights
 from course_lib.layers.schemes import FLAT_JOINT, FLAT_SPACE, FLAT_TIME, kept_mask, most_varied
@@ -247,10 +247,10 @@ def test_class_tokens_stand_in_front_of_frames_and_of_patches():
 @pytest.mark.parametrize("changes", [{}, {"separate": True}, {"attention": "joint"}])
 def test_attention_maps_lie_on_the_grid_of_all_tokens(changes):
     net = tiny("vidtr_tiny", **changes)
-    maps = attention_maps(net, CLIPS[:1])
+    maps = layer_weights(net, CLIPS[:1])
     steps = ["joint"] if changes.get("attention") else ["time", "space"]
-    assert set(maps) == {f"block {i} {step}" for i in range(1, 5) for step in steps}
-    row = maps[f"block 1 {steps[0]}"].row(0)
+    assert set(maps) == {f"block {i} {step}" for i in range(1, net.config.depth + 1) for step in steps}
+    row = maps[f"block 1 {steps[0]}"].parts[steps[0]].row(0)
     assert row.shape[1] == torch.Size(net.config.grid).numel() and row.sum(1) == pytest.approx(1)
 
 
@@ -262,9 +262,6 @@ def test_recorded_attention_gives_the_same_logits_and_rows_that_sum_to_one(name,
     assert all(len(calls) == 1 for calls in recorded.values())
     for (weights,) in recorded.values():
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1], dtype=torch.double))
-    if name == "cvidtr_tiny":
-        with pytest.raises(ValueError, match="no single token grid"):
-            attention_maps(net, CLIPS[:1])
 
 
 # Dropping frames

@@ -59,7 +59,7 @@ def test_a_wheel_holds_types_lists_and_the_widgets_files(wheel):
         "course_lib/py.typed",
         "course_lib/datasets/lists/kinetics/mini10.csv",
         "course_lib/datasets/lists/ssv2/opposites.csv",
-        "course_lib/widgets/static/explorer.js",
+        *(f"course_lib/widgets/static/{part}.js" for part in ("space", "relations", "words", "paint", "explorer")),
     } <= names
     assert all(name.startswith(("course_lib/", "course_lib-")) for name in names)
 

@@ -45,36 +45,40 @@ def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
     page, seen = lesson
     canvas = page.locator(".attention-explorer canvas").first
     page.wait_for_function("canvas => canvas.dataset.painted === '1'", arg=canvas.element_handle())
-    t, h, w = kernel_eval(page, "idea.grid")
-    geometry = kernel_eval(page, "idea.geometry")
-    query = (3 * h + 1) * w + 2  # frame 3, row 1, column 2
+    t, h, w = 8, 14, 14
+    place, query = [3, 24, 40], (3 * h + 1) * w + 2  # frame 3, row 1, column 2
+    kernel_eval(page, "setattr(idea, 'layer', 'block 1 space')")
+    page.wait_for_function("canvas => canvas.dataset.layer === 'block 1 space'", arg=canvas.element_handle())
+    layout = canvas.evaluate("canvas => canvas.layouts[0]")
 
     def middle(token: int) -> tuple[float, float]:
         frame, inside = divmod(token, h * w)
-        x, y = geometry["corners"][frame]
-        return x + (inside % w + 0.5) * geometry["patch"], y + (inside // w + 0.5) * geometry["patch"]
+        (x, y), (wide, high) = layout["corners"][frame], layout["panel"]
+        return x + (inside % w + 0.5) * wide / w, y + (inside // w + 0.5) * high / h
 
     x, y = middle(query)
     canvas.scroll_into_view_if_needed()
     canvas.click(position={"x": x, "y": y})
     page.wait_for_function(
-        "([canvas, query]) => canvas.dataset.pinned === query", arg=[canvas.element_handle(), str(query)]
+        "([canvas, query]) => canvas.dataset.query === query", arg=[canvas.element_handle(), str(query)]
     )
     until = time.monotonic() + 10
-    while kernel_eval(page, "idea.pinned") != query and time.monotonic() < until:
+    while kernel_eval(page, "idea.pinned") != place and time.monotonic() < until:
         page.wait_for_timeout(50)
-    assert kernel_eval(page, "idea.pinned") == query
-    assert kernel_eval(page, "idea.scheme") == "divided"
+    assert kernel_eval(page, "idea.pinned") == place
+    assert kernel_eval(page, "idea.source") == "divided"
 
-    # Divided attention, one layer: the own frame and the own place are in colour, everything else is grey.
+    # Divided attention in space: the own frame is in colour, and the class token; everything else is grey.
     page.mouse.move(0, 0)
     page.wait_for_timeout(300)
     for token in range(t * h * w):
-        frame, inside = divmod(token, h * w)
         px, py = middle(token)
         r, g, b = page.evaluate(COLOUR, [canvas.element_handle(), px, py])
         coloured = max(r, g, b) - min(r, g, b) > 12
-        assert coloured == (frame == 3 or inside == query % (h * w)), (token, (r, g, b))
+        assert coloured == (token // (h * w) == 3), (token, (r, g, b))
+    (tile,) = layout["tiles"]
+    r, g, b = page.evaluate(COLOUR, [canvas.element_handle(), tile["x"] + 12, tile["y"] + 12])
+    assert max(r, g, b) - min(r, g, b) > 12
     assert not seen.errors and not seen.outside
 
     if folder := os.environ.get("COURSE_SCREENSHOTS"):
