@@ -37,7 +37,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
     "lesson": CORE
-    | {"paths", "profiles", "video", "datasets", "synthetic", "layers", "modes", "training", "analysis"}
+    | {"paths", "profiles", "video", "datasets", "synthetic", "layers", "models", "modes", "training", "analysis"}
     | {"figures", "widgets", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "doctor": {"datasets", "paths", "profiles", "synthetic", "video"},
