@@ -348,6 +348,8 @@ def test_the_controls_can_be_used_by_their_labels_and_sources_compared(lab):
     lab.told("masks.compared", lab.ask("list(masks.relations)"))
     assert lab.canvas("masks").evaluate("canvas => canvas.layouts.length") == 10
     lab.says("masks", "windows: Patch at time 0")
+    lab.page.mouse.move(1, 1)
+    lab.wait("masks", query=5)
     assert picture(lab, "masks", 0) == lab.ask("row(masks, 'divided', 'block 1 space', 5)")
     windows = (
         "row(masks, 'windows', 'stage 1 block 1 windows', masks.token([0, 20, 20], masks.relations['windows'][1]))"
