@@ -422,14 +422,8 @@ def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
     assert prose.count(f"{divided:.0f} against {joint:.0f} G") == 3
     record = json.loads((Path(__file__).parent / "reference" / "timesformer_divided_8x224.json").read_text())
     assert f"as in the released file, it is {record['params'] / 1e6:.1f} M" in prose
-    wheels, discs = 1 / 3, 2 / 3  # of the clips of D: one pair turns, two move
-    assert [law.dial for law in EVEN] == [
-        "way",
-        "way",
-        "turn",
-    ] and "four classes left for two thirds of the clips of D" in prose
-    assert f"\\ln 2 = {discs * np.log(4) + wheels * np.log(2):.3f}$" in prose
-    assert discs / 4 + wheels / 2 == pytest.approx(1 / 3) and "a third of the answers right, at a loss" in prose
+    assert len(EVEN) == 3 and "two classes left for every clip: half of the answers right, at a loss of " in prose
+    assert f"$\\ln 2 = {np.log(2):.3f}$" in prose
     tiny = configure("timesformer_tiny")
     assert f"{tiny.depth} blocks of {tiny.dim} features, on clips of {tiny.size} pixels" in prose
     assert f"{gmacs('joint', 96) / gmacs('divided', 96):.1f} in favour of divided" in prose
@@ -523,3 +517,14 @@ def test_what_lesson_00_reads_from_its_tables_stands_in_them():
         for sees in ("first frame", "in order"):
             right = float(row[sees].removesuffix("%"))
             assert 35 < right < 65 if law.even else right > 85, (row, sees)
+
+
+def test_lesson_06_tells_how_far_attention_in_space_got_on_directions():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "06_timesformer")
+    (rows,) = (rows for rows in stored_tables(path) if "your network" in rows[0])
+    found = {row["test clips of D"]: row for row in rows}
+    blind = {what: float(row["attention in space"].removesuffix("%")) for what, row in found.items()}
+    assert blind["loss at the end"] == pytest.approx(np.log(2), abs=0.1) and 42 < blind["top-1"] <= 50
+    within = [what for what in found if "within the pair" in what]
+    assert len(within) == 3 and {blind[what] for what in within} == {50.0}
+    assert all(float(found[what]["your network"].removesuffix("%")) > 90 for what in within)
