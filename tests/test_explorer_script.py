@@ -13,7 +13,7 @@ import pytest
 from test_explorer import LAYOUTS, clip, everything, learned, tokens
 
 from course_lib.analysis.layers import layer_masks
-from course_lib.analysis.relations import Bits, Reads, SameGroup, reach_of
+from course_lib.analysis.relations import Bits, Call, Reads, SameGroup, Weights, reach_of
 from course_lib.analysis.tokens import shares
 from course_lib.grid import Grid
 from course_lib.models import build
@@ -224,18 +224,23 @@ def test_weights_come_through_bytes_to_within_half_a_level(node):
         row = weights.row(query)
         code = """const row = explorer.unpackRow(data, [{ signed: false }]);
         return [0, 2].map(head => explorer.weightsOf(row, head, 61))"""
-        mean, one = node(code, data=packed([(row, False)]))
+        mean, one = node(code, data=packed([weights], query))
         for shown, right in ((mean, row.mean(0)), (one, row[1])):
             np.testing.assert_allclose(shown["weights"], right, atol=row.max() / 509)
             assert shown["best"] == right.argmax() and shown["sum"] == pytest.approx(right.sum(), abs=1e-5)
             assert shown["uniform"] == pytest.approx(1 / (row != 0).any(0).sum())
 
 
+def one_row(weights: list[list[float]]) -> Weights:
+    call = Call(np.array([[0]]), np.array([[0, 1, 2]]), np.array(weights)[None, :, None])
+    return Weights((call,), 1, 3)
+
+
 def test_heads_count_through_all_parts_and_a_row_keeps_its_signs(node):
-    rows = [(np.array([[0.5, -0.25, 0]]), True), (np.array([[0, 0.1, 0.3]]), False)]
+    rows = [one_row([[0.5, -0.25, 0]]), one_row([[0, 0.1, 0.3]])]
     code = """const row = explorer.unpackRow(data, [{ signed: true }, { signed: false }]);
     return [0, 1, 2].map(head => Array.from(explorer.weightsOf(row, head, 3).weights))"""
-    mean, first, second = node(code, data=packed(rows))
+    mean, first, second = node(code, data=packed(rows, 0))
     np.testing.assert_allclose(first, [0.5, -0.25, 0], atol=0.003)
     np.testing.assert_allclose(second, [0, 0.1, 0.3], atol=0.003)
     np.testing.assert_allclose(mean, [0.25, -0.075, 0.15], atol=0.003)
@@ -245,7 +250,7 @@ def test_one_row_of_many_is_found_by_where_it_begins(node):
     widget = AttentionExplorer(clip(), everything())
     stored = widget.rows["2/0/one layer"]
     code = "return [explorer.rowFrom(stored, 33, [{}]), explorer.unpackRow(alone, [{}])]"
-    whole, alone = node(code, stored=stored, alone=packed([(learned().parts["space"].row(33), False)]))
+    whole, alone = node(code, stored=stored, alone=packed([learned().parts["space"]], 33))
     assert whole == alone
 
 

@@ -505,6 +505,17 @@ def test_dot_products_are_affinities_with_a_sign():
     )
 
 
+def test_a_row_without_those_that_cannot_be_taken_from_is_the_same_row():
+    net = tiny("video_swin_tiny", dict(size=40, frames=7))
+    for layer in [*layer_weights(net, noise(1, 3, 7, 40, 40)).values()][:2]:
+        (part,) = layer.parts.values()
+        for query in (0, 211, 399):
+            keys, weights = part.sparse(query)
+            row = np.zeros((part.heads, part.keys), np.float32)
+            row[:, keys] = weights
+            assert np.array_equal(row, part.row(query)) and len(keys) <= 32
+
+
 def test_some_layers_by_name_and_the_others_left_out():
     net = tiny("timesformer_tiny", {})
     clip = noise(1, 3, *net.config.clip)

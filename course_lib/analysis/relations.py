@@ -122,7 +122,7 @@ class Weights:
     def heads(self) -> int:
         return self.calls[0].weights.shape[1]
 
-    @property
+    @cached_property
     def signed(self) -> bool:
         """Whether some weights are below zero: an affinity, not a share."""
         return any(call.weights.min() < 0 for call in self.calls)
@@ -147,6 +147,18 @@ class Weights:
             call = self.calls[number]
             row[:, call.keys[group]] += call.weights[group, :, place]
         return row[:, :-1] / max(1, self.times[query])
+
+    def sparse(self, query: int) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "head k"]]:
+        """The keys that may be taken from, and their weights: the same as `row` without the others."""
+        places, begin = self.where
+        if begin[query + 1] - begin[query] != 1:
+            row = self.row(query)
+            keys = np.flatnonzero((row != 0).any(axis=0))
+            return keys, row[:, keys]
+        number, group, place = places[begin[query]]
+        call = self.calls[number]
+        there = call.keys[group] >= 0
+        return call.keys[group][there], call.weights[group, :, place][:, there]
 
     def push(self, value: Float[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
         """weights @ value, heads averaged."""

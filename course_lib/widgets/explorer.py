@@ -99,7 +99,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         self._frames = _checked_frames(frames, self.relations)
         self._hiding = hiding
         found, tables = described(self.relations, facts or {})
-        weighing = [key for key in self._keys() if key[2] == ONE]
+        weighing = [key for key in self._keys if key[2] == ONE]
         few = sum(self._entries(*key) for key in weighing) <= whole_rows_bytes
         first = shown.get("source", next(iter(self.relations)))
         super().__init__(
@@ -202,6 +202,7 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     # ---- rows of weights
 
+    @cached_property
     def _keys(self) -> list[tuple[int, int, str]]:
         """Source, layer and view of everything that has weights."""
         return [
@@ -227,9 +228,6 @@ class AttentionExplorer(anywidget.AnyWidget):
             self._composed[key] = rollout(found, f"{layers[layer].name}, {view}")
         return self._composed[key]
 
-    def _row(self, relation: Relation, query: int) -> bytes:
-        return packed((part.row(query), bool(getattr(part, "signed", False))) for part in relation.parts.values())
-
     def _entries(self, source: int, layer: int, view: str) -> int:
         """About how many bytes all rows take; what is worked out row by row is never sent whole."""
         relation = self._relation(source, layer, view)
@@ -240,7 +238,7 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     def _all_rows(self, source: int, layer: int, view: str) -> dict[str, bytes]:
         relation = self._relation(source, layer, view)
-        found = [self._row(relation, query) for query in range(relation.queries.size)]
+        found = [packed(relation.parts.values(), query) for query in range(relation.queries.size)]
         begin = np.cumsum([0, *map(len, found)]).astype("<i4")
         return {"begin": begin.tobytes(), "rows": b"".join(found)}
 
@@ -248,9 +246,8 @@ class AttentionExplorer(anywidget.AnyWidget):
         """Rows of weights, every part and head of them. What the page asks for is checked, never trusted."""
         asked = message if isinstance(message, dict) else {}
         source, layer, view, queries = (asked.get(name) for name in ("source", "layer", "view", "queries"))
-        known = {"/".join(map(str, key)): key for key in self._keys()}
-        key = known.get(f"{source}/{layer}/{view}") if all(type(n) is int for n in (source, layer)) else None
-        if key is None:
+        key = (source, layer, view)
+        if type(source) is not int or type(layer) is not int or not isinstance(view, str) or key not in self._keys:
             return _refusal(f"no weights for source {source!r:.40}, layer {layer!r:.40}, view {view!r:.40}")
         if not isinstance(queries, list) or not 0 < len(queries) <= MOST_ROWS:
             return _refusal(f"ask for a list of 1 to {MOST_ROWS} queries, not {queries!r:.80}")
@@ -262,7 +259,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             weights = [part.row(queries[0]).mean(0) for name, part in relation.parts.items() if name != KEPT]
             return {"kind": "hidden", "text": self._hiding(relation, np.mean(weights, axis=0))}, []
         reply = {"kind": "rows", "source": source, "layer": layer, "view": view, "queries": queries}
-        return reply, [self._row(relation, query) for query in queries]
+        return reply, [packed(relation.parts.values(), query) for query in queries]
 
     # ---- without a page
 
@@ -341,7 +338,7 @@ class AttentionExplorer(anywidget.AnyWidget):
 
         ValueError if the rows of weights, those of whole blocks and networks among them, would not fit into a page.
         """
-        keys = self._keys()
+        keys = self._keys
         size = sum(self._entries(*key) for key in keys)
         if size > most_bytes:
             raise Refused(

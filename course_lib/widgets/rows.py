@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int8, UInt8
+
+from course_lib.analysis.relations import Weights
 
 
 def quantise(
@@ -21,17 +24,34 @@ def quantise(
     return level.clip(-most if signed else 0, most).astype(kind), scale
 
 
-def packed(rows: Iterable[tuple[Float[np.ndarray, "head m"], bool]]) -> bytes:
+@runtime_checkable
+class Weighted(Protocol):
+    """A part of a relation with weights; some know which keys a query may take from without going through all."""
+
+    def row(self, query: int) -> Float[np.ndarray, "head m"]: ...
+
+
+def packed(parts: Iterable[Weighted], query: int) -> bytes:
     """One query: for every part its number of keys and of heads, the keys that get anything, scales, sums, levels.
 
     Little-endian, each part filled up to whole words; static/relations.js takes it apart.
     """
     found = []
-    for row, signed in rows:
-        keys = np.flatnonzero((row != 0).any(axis=0)).astype("<i4")
-        level, scale = quantise(row[:, keys], signed)
-        sums = row.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
-        words = (np.array([len(keys), len(row)], "<i4"), keys, scale.astype("<f4"), sums.astype("<f4"))
-        part = b"".join(word.tobytes() for word in words) + level.tobytes()
-        found.append(part + bytes(-len(part) % 4))
+    for part in parts:
+        if isinstance(part, Weights):
+            keys, weights = part.sparse(query)
+        else:
+            row = part.row(query)
+            keys = np.flatnonzero((row != 0).any(axis=0))
+            weights = row[:, keys]
+        level, scale = quantise(weights, isinstance(part, Weights) and part.signed)
+        sums = weights.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
+        words = (
+            np.array([len(keys), len(weights)], "<i4"),
+            keys.astype("<i4"),
+            scale.astype("<f4"),
+            sums.astype("<f4"),
+        )
+        data = b"".join(word.tobytes() for word in words) + level.tobytes()
+        found.append(data + bytes(-len(data) % 4))
     return b"".join(found)

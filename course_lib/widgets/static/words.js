@@ -42,7 +42,8 @@ function weightWords({ layer, view, head, row, late, tokens }) {
   const kept = row.filter((_, i) => layer.parts[i]?.marks && view === "one layer"), paying = row.filter(one => !kept.includes(one));
   const { weights, many, sum, uniform, told } = weightsOf(paying, view === "one layer" ? head : 0, tokens.size);
   if (!many) return [`It takes from nobody in ${which}.`];
-  const best = Array.from(weights.keys()).filter(i => weights[i] !== 0).sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a])).slice(0, 3);
+  const paid = [...new Set(paying.flatMap(({ keys }) => Array.from(keys)))].filter(i => weights[i] !== 0);
+  const best = paid.sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a]) || a - b).slice(0, 3);
   const strongest = best.map(i => `${told(weights[i])} at ${placeWords(i, tokens)}`).join("; ");
   const said = [`Strongest in ${which}: ${strongest}.`];
   if (parts.some(({ signed }) => signed)) said.push(`These are affinities, which may be negative; they add up to ${sum.toFixed(2)}.`);
