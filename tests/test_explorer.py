@@ -262,7 +262,7 @@ def test_small_rows_lie_in_the_page_and_large_ones_stay_in_the_kernel():
     assert buffers[0] == row and reply["queries"] == [33, 0] and len(buffers) == 2
     ((keys, weights, sums),) = unpacked(row, 1)
     want = learned().parts["space"].row(33)
-    assert keys.tolist() == [*range(20, 40), 60]
+    assert sorted(keys.tolist()) == [*range(20, 40), 60]
     np.testing.assert_allclose(weights, want[:, keys], atol=want.max() / 509)
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
