@@ -25,7 +25,7 @@ RECIPES = {  # network: on L, on D
     "vtn_tiny": (Recipe(250, 32, 1e-3), Recipe(1300, 16, 1e-3)),
     "timesformer_tiny": (Recipe(250, 32, 1e-3), Recipe(1300, 16, 1.5e-3)),
     "vivit_tiny": (Recipe(400, 32, 1e-3), Recipe(1500, 16, 1e-3)),
-    "vidtr_tiny": (Recipe(400, 16, 1e-3), Recipe(700, 16, 1.5e-3)),
+    "vidtr_tiny": (Recipe(400, 16, 1e-3), Recipe(1000, 16, 1.5e-3)),
     "cvidtr_tiny": (Recipe(500, 16, 1e-3), Recipe(1300, 16, 1.5e-3)),
     "mvit_tiny": (Recipe(200, 16, 1e-3), Recipe(200, 16, 1e-3)),
     "mvitv2_tiny": (Recipe(200, 16, 1e-3), Recipe(200, 16, 1e-3)),
