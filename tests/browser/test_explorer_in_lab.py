@@ -340,7 +340,7 @@ def test_keys_move_the_patch_and_choose_what_is_shown_and_the_notebook_stays_as_
 
 def test_the_controls_can_be_used_by_their_labels_and_sources_compared(lab):
     root = lab.root("masks")
-    lab.set("masks", pinned=[0, 20, 20])
+    lab.set("masks", view="one layer", pinned=[0, 20, 20])
     root.get_by_label("Scheme or network").select_option("divided")
     root.get_by_label("Layer", exact=True).select_option("block 1 space")
     lab.wait("masks", source="divided", layer="block 1 space")
