@@ -14,7 +14,7 @@ from course_lib.analysis.tokens import Extra, Tokens, pixels
 from course_lib.analysis.weights import KEPT, layer_weights
 from course_lib.grid import Grid
 from course_lib.layers import attention
-from course_lib.models import build, cvidtr, mvit, names, vidtr
+from course_lib.models import build, cvidtr, mvit, names, vidtr, vtn
 
 SMALL = dict(size=32, classes=3)
 ATTENTIVE = [  # network, changes that keep it small
@@ -395,10 +395,8 @@ def test_attention_planted_on_a_pixel_lands_on_tokens_that_hold_it(monkeypatch, 
         monkeypatch.setattr(module, "attention_weights", planted)
     frames = name == "vtn_tiny" or changes.get("model") == 2  # which hear of the pixel by their class tokens
     for part in net.modules():
-        if (
-            isinstance(part, attention.MultiHeadAttention | mvit.PooledAttention | vidtr.SeparableAttention)
-            and not frames
-        ):
+        silenced = attention.MultiHeadAttention | mvit.PooledAttention | vidtr.SeparableAttention
+        if isinstance(part, vtn.LongformerAttention) or (isinstance(part, silenced) and not frames):
             nn.init.zeros_(part.out.weight)  # else attention would carry the change elsewhere
     masks = {found.name: found for found in layer_masks(net)}
     blank = noise(1, 3, *net.config.clip)
