@@ -17,7 +17,7 @@ from course_lib.experiments.records import by_dial
 from course_lib.experiments.runs import by_pair, identity
 from course_lib.models import names
 from course_lib.paths import DATA
-from course_lib.profiles import PROFILES
+from course_lib.profiles import PROFILES, Profile
 from course_lib.synthetic.difficulty import EASY, FULL, Difficulty
 from course_lib.training.batches import in_order
 from course_lib.training.evaluate import predict
@@ -235,6 +235,65 @@ def test_a_run_follows_its_recipe_and_records_each_pair(here, monkeypatch):
 
 
 # The recorded runs. Remade by `course experiment C1`.
+
+
+def blacked_out(net: torch.nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.zero_()
+            weight.requires_grad = False
+        net.head.bias[seed] = 1.0
+    net.head.bias.requires_grad = True
+
+
+def dark(clips: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(clips, -1.0)
+
+
+def doubled(clips: torch.Tensor) -> torch.Tensor:
+    return 2 * clips
+
+
+def brightest(net: torch.nn.Module, data: Data) -> dict[str, float]:
+    return {"brightest": max(float(clips.max()) for clips, _ in data.test_batches())}
+
+
+def test_an_arm_starts_sees_and_measures_as_its_functions_say_and_its_record_names_them(here):
+    plain = Arm("timesformer_tiny", "A", SMALL)
+    arm = replace(plain, start=blacked_out, shown=dark, trained_on=doubled, measure=brightest)
+    record = run(arm, TINY, 0, here)
+    named = {"start": "blacked_out", "shown": "dark", "trained_on": "doubled", "measure": "brightest"}
+    assert named.items() <= record["arm"].items()
+    assert record["scores"]["brightest"] == -1.0, "tests see what is shown"
+    assert record["scores"]["accuracy"] == 1 / 8, "dark clips through zero weights: always the same class"
+    assert max(record["loss"]) - min(record["loss"]) < 0.1
+    assert (
+        len({plain.name, arm.name, replace(arm, shown=None).name, replace(plain, recipe=Recipe(2, 4, 1e-3)).name}) == 4
+    )
+    found = [record, run(plain, TINY, 0, here)]
+    assert by_seed(found, "A", "accuracy", start="blacked_out") == [1 / 8]
+    assert by_seed(found, "A", "accuracy", start=None) == [found[1]["scores"]["accuracy"]]
+    assert len(by_seed(found, "A", "accuracy", steps=TINY.steps)) == 2
+
+
+def test_training_clips_alone_are_changed_by_trained_on_and_both_by_shown(here):
+    data = load_set("A", TINY, workers=1, progress=False)
+    changed = data._replace(trained_on=doubled, shown=dark)
+    for batches, darker in ((changed.train_batches(4, 0)(0), -1.0), (changed.test_batches(4), -1.0)):
+        assert (next(iter(batches))[0] == darker).all()
+    torch.manual_seed(0)
+    (plain, _) = next(data.train_batches(4, 0)(0))
+    torch.manual_seed(0)
+    (double, _) = next(data._replace(trained_on=doubled).train_batches(4, 0)(0))
+    assert torch.equal(double, 2 * plain)
+    assert torch.equal(next(data._replace(trained_on=doubled).test_batches(4))[0], next(data.test_batches(4))[0])
+
+
+def test_an_arms_own_recipe_takes_the_place_of_the_networks_in_the_cpu_profile_alone():
+    arm = Arm("i3d_tiny", "L", recipe=Recipe(50, 8, 3e-4))
+    cpu, smoke = (arm.settings(PROFILES[name]) for name in ("cpu", "smoke"))
+    assert (cpu.steps, cpu.batch, cpu.peak_lr) == (50, 8, 3e-4)
+    assert smoke == PROFILES["smoke"]
 
 
 def recorded(set_name: str, attention: str, measure: str) -> list[float]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,8 @@ class Data(NamedTuple):
 
     `train` and `test` are clips in memory or data sets that read them (`real`); `train_batches`, `test_batches` and
     `clip` serve both. `left_out` are files that could not be read; `sha256` is the sum of the list of clips of a real
-    set, "" for a generated one.
+    set, "" for a generated one. `shown` turns every clip b 3 T H W into what a network is given of it,
+    `trained_on` those of training alone, before that.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Data(NamedTuple):
     left_out: tuple[Problem, ...] = ()
     sha256: str = ""
     workers: int = 0  # processes that read ahead
+    shown: Callable[[Tensor], Tensor] | None = None
+    trained_on: Callable[[Tensor], Tensor] | None = None
 
     @property
     def key(self) -> str:
@@ -68,16 +72,26 @@ class Data(NamedTuple):
         """
         if isinstance(self.train, Tensor):
             together = 2 if self.name == "D" else 1
-            return shuffled(self.train, self.train_labels, batch, seed, varied, together=together)
-        dataset = copy(self.train)
-        dataset.seed = seed
-        return real.told(loader(dataset, min(batch, len(dataset)), seed, self.workers, real.PREPARE, device))
+            batches = shuffled(self.train, self.train_labels, batch, seed, varied, together=together)
+        else:
+            dataset = copy(self.train)
+            dataset.seed = seed
+            batches = real.told(loader(dataset, min(batch, len(dataset)), seed, self.workers, real.PREPARE, device))
+        return lambda step: _through(batches(step), self.trained_on, self.shown)
 
     def test_batches(self, batch: int = 64) -> Iterator[Batch]:
         """Every test clip once, in order, for `training.evaluate.predict`."""
         if isinstance(self.test, Tensor):
-            return in_order(self.test, self.test_labels, batch, to_clips)
-        return real.in_order(self.test, batch, self.workers)
+            return _through(in_order(self.test, self.test_labels, batch, to_clips), self.shown)
+        return _through(real.in_order(self.test, batch, self.workers), self.shown)
+
+
+def _through(batches: Iterator[Batch], *changes: Callable[[Tensor], Tensor] | None) -> Iterator[Batch]:
+    with closing(cast(Any, batches)):  # workers that read ahead end with it
+        for clips, labels in batches:
+            for change in changes:
+                clips = clips if change is None else change(clips)
+            yield clips, labels
 
 
 def load_set(

@@ -42,12 +42,23 @@ def records(name: str, profile: str, folder: Path = DATA / "results") -> list[di
 
 
 def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[float]:
-    """One measure of the runs on a set whose network was built with `changes`, in the order of their seeds."""
+    """One measure of the runs on a set whose network was built with `changes`, in the order of their seeds.
+
+    `changes` may also name what else an arm has, `start="inflated"`, and the steps of its recipe, `steps=200`; None is
+    for arms without.
+    """
     return [
         record["scores"][measure]
         for record in found
-        if record["arm"]["set_name"] == set_name and changes.items() <= record["arm"]["changes"].items()
+        if record["arm"]["set_name"] == set_name and all(_of(record, key) == value for key, value in changes.items())
     ]
+
+
+def _of(record: Mapping[str, Any], key: str) -> object:
+    arm = record["arm"]
+    if key == "steps":
+        return record["profile"]["steps"]
+    return arm["changes"].get(key, arm.get(key))
 
 
 def by_dial(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from course_lib.experiments.data import Data, load_set
 from course_lib.experiments.real import SETS, Kept, selection
-from course_lib.experiments.recipes import with_recipe
+from course_lib.experiments.recipes import Recipe, with_recipe
 from course_lib.experiments.records import require_match
 from course_lib.files import read_json, write_json
 from course_lib.machine import machine
@@ -36,24 +36,53 @@ from course_lib.training.resume import Step, history
 
 @dataclass(frozen=True)
 class Arm:
-    """One cell of an experiment. `changes` go to `models.build`; `difficulty` takes the place of the profile's."""
+    """One cell of an experiment. `changes` go to `models.build`; `difficulty` takes the place of the profile's,
+    `recipe` that of the network's own in the cpu profile.
+
+    Functions are named in the record. `start` is given the fresh network, the arm, its profile and the seed, and leaves
+    it as it is to be trained: filled, or with parts that stay as they are. `shown` turns clips b 3 T H W into what the
+    network is given, in training and in tests; `trained_on` does so in training alone, before it. `measure` gives more
+    scores of the trained network, by name.
+    """
 
     network: str
     set_name: str
     changes: tuple[tuple[str, object], ...] = ()
     difficulty: Difficulty | None = None
+    recipe: Recipe | None = None
+    start: Callable[[nn.Module, Arm, Profile, int], None] | None = None
+    shown: Callable[[Tensor], Tensor] | None = None
+    trained_on: Callable[[Tensor], Tensor] | None = None
+    measure: Callable[[nn.Module, Data], dict[str, float]] | None = None
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Those that this arm has, by name."""
+        given = {name: getattr(self, name) for name in ("start", "shown", "trained_on", "measure")}
+        return {name: function.__name__ for name, function in given.items() if function is not None}
 
     @property
     def name(self) -> str:
         parts = [self.network, self.set_name, *(f"{key}={_plain(value)}" for key, value in self.changes)]
         if self.difficulty is not None:
             parts.append(self.difficulty.name or "full")
+        if self.recipe is not None:
+            parts.append(f"{self.recipe.steps}x{self.recipe.batch}")
+        parts += [f"{name}={word}" for name, word in self.functions.items() if name != "measure"]
         return "-".join(parts)
 
     def settings(self, profile: Profile) -> Profile:
-        """The profile as this arm runs: with the network's recipe, where there is one, and the arm's difficulty."""
-        profile = with_recipe(profile, self.network, self.set_name)
+        """The profile as this arm runs: with a recipe, the arm's or the network's, and the arm's difficulty."""
+        if self.recipe is not None and profile.name == "cpu":
+            profile = replace(profile, **self.recipe._asdict())
+        else:
+            profile = with_recipe(profile, self.network, self.set_name)
         return profile if self.difficulty is None else replace(profile, difficulty=self.difficulty)
+
+    def data(self, profile: Profile) -> Data:
+        """The arm's set, with what its network is shown of it."""
+        data = load_set(self.set_name, profile, frames=self.frames)
+        return data._replace(shown=self.shown, trained_on=self.trained_on)
 
     @property
     def frames(self) -> int:
@@ -74,6 +103,7 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
     """
     named: dict[str, Any] = {"network": arm.network, "set_name": arm.set_name}
     named["changes"] = {key: _plain(value) for key, value in arm.changes}
+    named |= arm.functions
     about = {"arm": named, "profile": profile.settings(), "seed": seed}
     if arm.set_name in SETS:
         about["clips"] = selection(arm.set_name, profile).sha256
@@ -154,8 +184,10 @@ def run(
         found = read_json(record)
         require_match(record, found, about, profile_defaults())
         return found
-    data = load_set(arm.set_name, profile, frames=arm.frames)
+    data = arm.data(profile)
     net = arm.build(len(data.classes), seed)
+    if arm.start is not None:
+        arm.start(net, arm, profile, seed)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
     checkpoint = DATA / "runs" / f"{record.stem}-{digest}.safetensors"
@@ -171,7 +203,7 @@ def run(
         "train_clips": len(data.train_labels),
         "test_clips": len(data.test_labels),
         "parameters": sum(p.numel() for p in net.parameters()),
-        "scores": _scores(logits, labels, data),
+        "scores": _scores(logits, labels, data) | (arm.measure(net, data) if arm.measure else {}),
         "pairs": by_pair(logits, labels, data),
         "seconds": round(sum(step.seconds for step in steps), 1),
         "cpu_seconds": None if done else round(used, 1),  # of a run that was not interrupted
