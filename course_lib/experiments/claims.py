@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from course_lib.experiments.recipes import RECIPES
+from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
 from course_lib.profiles import STANDS_FOR, Profile
 from course_lib.synthetic.difficulty import EASY, FULL
@@ -19,6 +19,36 @@ def c1(profile: Profile) -> tuple[Arm, ...]:
         Arm(network, set_name, (("attention", attention), ("scratch", True)))
         for set_name in ("A", "M")
         for attention in ("space", "divided", "joint")
+    )
+
+
+SHORT = Recipe(150, 16, 1e-3)  # half of what r2plus1d_tiny needs on D, so that networks can still differ
+FACTORED: tuple[tuple[tuple[str, object], ...], ...] = (
+    (("convolutions", "r3d"),),
+    (("convolutions", "r2plus1d"),),
+    (("convolutions", "r2plus1d"), ("middle_relu", False)),
+    (("convolutions", "r3d"), ("depths", (2, 2, 2, 2)), ("width", 8)),
+)
+
+
+def c9(profile: Profile) -> tuple[Arm, ...]:
+    """Factored convolutions train better than 3x3x3 ones of as many parameters. Two controls: factored without the
+    norm and ReLU between its halves, and 3x3x3 with as many ReLUs, deeper and narrower."""
+    if profile.full:
+        return tuple(Arm("r2plus1d_18_paper", "D", (("convolutions", row),)) for row in ("r3d", "r2plus1d"))
+    return tuple(Arm("r2plus1d_tiny", "D", changes, recipe=SHORT) for changes in FACTORED)
+
+
+WAYS = (0.2, 0.7, 1.4)  # about 2, 6 and 13 pixels from one given frame to the next
+
+
+def c10(profile: Profile) -> tuple[Arm, ...]:
+    """3D convolutions early or late in the network, or everywhere, against how far things move from frame to frame."""
+    network = "r2plus1d_18_paper" if profile.full else "r2plus1d_tiny"
+    return tuple(
+        Arm(network, "D", (("convolutions", row),), replace(EASY, way=way), recipe=SHORT)
+        for way in WAYS
+        for row in ("r3d", "mc3", "rmc3")
     )
 
 
@@ -59,7 +89,7 @@ def dials(profile: Profile) -> tuple[Arm, ...]:
     return tuple(Arm(network, "D", (), setting) for network in TURNED for setting in settings)
 
 
-CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "tiny": tiny, "dials": dials}
+CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "C9": c9, "C10": c10, "tiny": tiny, "dials": dials}
 
 
 def on_set(arms: Iterable[Arm], set_name: str) -> tuple[Arm, ...]:

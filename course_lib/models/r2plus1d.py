@@ -49,6 +49,7 @@ class R2Plus1DConfig(NetworkConfig):
     depths: tuple[int, ...] = R18
     width: int = 64
     shared_middle: bool = False  # torchvision takes M once a block, for both its convolutions: 31.5 M instead of 33.3
+    middle_relu: bool = True  # norm and ReLU between the halves of a factored convolution; False: two in a row
     eps: float = 1e-3  # of the norms, as the authors released them; torchvision has 1e-5
     dropout: float = 0.0
     classes: int = 400
@@ -84,9 +85,19 @@ def middle(dim: int, out: int) -> int:
 
 
 def convolution(
-    kind: str, dim: int, out: int, width: int = 0, *, kernel: int = 3, time: int = 1, space: int = 1, eps: float = 1e-5
+    kind: str,
+    dim: int,
+    out: int,
+    width: int = 0,
+    *,
+    kernel: int = 3,
+    time: int = 1,
+    space: int = 1,
+    eps: float = 1e-5,
+    relu: bool = True,
 ) -> nn.Module:
-    """What the words in CONVOLUTIONS mean. `width` lies between the halves; `time` and `space` are strides."""
+    """What the words in CONVOLUTIONS mean. `width` lies between the halves, with a norm and a ReLU unless `relu` is
+    False; `time` and `space` are strides."""
 
     def over_space(dim: int, out: int) -> nn.Conv3d:
         return nn.Conv3d(dim, out, (1, kernel, kernel), (1, space, space), (0, kernel // 2, kernel // 2), bias=False)
@@ -94,7 +105,8 @@ def convolution(
     def over_time(dim: int, out: int) -> nn.Conv3d:
         return nn.Conv3d(dim, out, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False)
 
-    between = dict(norm=nn.BatchNorm3d(width, eps=eps), relu=nn.ReLU(inplace=True)) if "+" in kind else {}
+    bend = relu and "+" in kind
+    between = dict(norm=nn.BatchNorm3d(width, eps=eps), relu=nn.ReLU(inplace=True)) if bend else {}
     match kind:
         case "2d":
             return over_space(dim, out)
@@ -111,12 +123,23 @@ def convolution(
 class Block(nn.Module):
     """Two convolutions of one kind, added to the input. The strides belong to the first."""
 
-    def __init__(self, kind: str, dim: int, out: int, time: int, space: int, eps: float, shared_middle: bool):
+    def __init__(
+        self,
+        kind: str,
+        dim: int,
+        out: int,
+        time: int,
+        space: int,
+        eps: float = 1e-5,
+        shared_middle: bool = False,
+        middle_relu: bool = True,
+    ):
         super().__init__()
         first = middle(dim, out)
         second = first if shared_middle else middle(out, out)
-        self.first = with_norm(convolution(kind, dim, out, first, time=time, space=space, eps=eps), out, eps=eps)
-        self.second = with_norm(convolution(kind, out, out, second, eps=eps), out, relu=False, eps=eps)
+        conv = partial(convolution, kind, eps=eps, relu=middle_relu)
+        self.first = with_norm(conv(dim, out, first, time=time, space=space), out, eps=eps)
+        self.second = with_norm(conv(out, out, second), out, relu=False, eps=eps)
         self.shortcut = shortcut(dim, out, time, space, eps)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b out u v w2"]:
@@ -159,9 +182,12 @@ class R2Plus1D(nn.Module):
         if stem == "all":
             conv: nn.Module = nn.Conv3d(3, c.width, (c.frames, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
         else:  # released: 45 of 64 channels between the halves of conv1, where the formula would give 83
-            conv = convolution(stem, 3, c.width, c.width * 45 // 64, kernel=7, space=2, eps=c.eps)
+            between = c.width * 45 // 64
+            conv = convolution(stem, 3, c.width, between, kernel=7, space=2, eps=c.eps, relu=c.middle_relu)
         self.conv1 = with_norm(conv, c.width, eps=c.eps)
-        block: Callable[..., nn.Module] = partial(Block, eps=c.eps, shared_middle=c.shared_middle)
+        block: Callable[..., nn.Module] = partial(
+            Block, eps=c.eps, shared_middle=c.shared_middle, middle_relu=c.middle_relu
+        )
         wider, times, spaces = 1, TIME_STRIDE, SPACE_STRIDE
         if c.bottleneck:
             block = partial(BottleneckBlock, eps=c.eps)
