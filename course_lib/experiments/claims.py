@@ -71,6 +71,19 @@ def tiny(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
+FRAMES_AS_COLOURS = ((("convolutions", "r2d"),), (("convolutions", "r2d"), ("frames", 16)))
+
+
+def c8(profile: Profile) -> tuple[Arm, ...]:
+    """R2D, whose first layer takes the frames for colours, sees the order, and gains nothing by more frames.
+
+    f-R2D, which takes frame by frame, is in `tiny`.
+    """
+    if profile.full:
+        return tuple(Arm("r2d_18", "D", changes) for changes in FRAMES_AS_COLOURS)
+    return tuple(Arm("r2plus1d_tiny", "D", changes) for changes in FRAMES_AS_COLOURS)
+
+
 DIALS: dict[str, tuple[Any, ...]] = {  # of set D, one at a time, all others as in EASY
     "texture": (1.0,),
     "shapes": (8,),
@@ -89,7 +102,14 @@ def dials(profile: Profile) -> tuple[Arm, ...]:
     return tuple(Arm(network, "D", (), setting) for network in TURNED for setting in settings)
 
 
-CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {"C1": c1, "C9": c9, "C10": c10, "tiny": tiny, "dials": dials}
+CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
+    "C1": c1,
+    "C8": c8,
+    "C9": c9,
+    "C10": c10,
+    "tiny": tiny,
+    "dials": dials,
+}
 
 
 def on_set(arms: Iterable[Arm], set_name: str) -> tuple[Arm, ...]:
