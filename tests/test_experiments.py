@@ -324,6 +324,20 @@ def test_every_record_says_where_and_how_it_was_measured():
         assert len(record["loss"]) == record["profile"]["steps"] and record["seconds"] > 0
 
 
+def test_runs_are_found_by_a_dial_of_their_difficulty_and_measured_by_a_pair_of_classes():
+    found = [
+        {
+            "arm": {"network": "n", "set_name": "D", "changes": {}},
+            "profile": {"difficulty": asdict(replace(EASY, way=way))},
+            "scores": {"accuracy": 0.9},
+            "pairs": {"lower": way},
+        }
+        for way in (0.2, 0.7)
+    ]
+    assert by_seed(found, "D", "lower", way=0.7) == [0.7]
+    assert by_seed(found, "D", "accuracy", way=0.2) == [0.9] and by_seed(found, "D", "accuracy", way=1.4) == []
+
+
 def test_a_run_counts_for_the_dial_that_it_turns_and_one_at_the_easy_end_for_all():
     def record(network: str, difficulty: Difficulty, score: float, set_name: str = "D", **changes: object) -> dict:
         arm = {"network": network, "set_name": set_name, "changes": changes}

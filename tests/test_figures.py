@@ -24,6 +24,7 @@ from course_lib.figures import BLUE, RED, WIDEST, picture, png, source, table
 from course_lib.figures.blocks import block_diagram, block_words
 from course_lib.figures.clips import boxes, picks, strips
 from course_lib.figures.code import narrow
+from course_lib.figures.convolutions import KINDS, placements, placements_words, reach_in_time, reach_words
 from course_lib.figures.costs import crossing
 from course_lib.figures.curves import LiveCurve, by_dial, curves, plateau, smooth
 from course_lib.figures.masks import schemes_picture, schemes_words
@@ -55,6 +56,32 @@ def test_the_drawn_row_is_what_the_query_attends_to_not_who_attends_to_it():
     figure = schemes_picture({"one way": [("look back", mask)]}, Grid(1, 2, 2), (0, 1, 0))
     drawn = figure.axes[0].images[0].get_array()
     assert (np.abs(drawn - np.array(to_rgb(RED))).max(-1) < 1e-6).tolist() == [[True, False], [True, False]]
+
+
+NETWORKS = {"early": ("3d", "2d"), "late": ("2d", "2+1d")}
+
+
+def test_every_group_has_the_colour_of_how_it_convolves_the_first_at_the_bottom():
+    (axis,) = placements(NETWORKS).axes
+    drawn = np.asarray(axis.images[0].get_array())
+    for column, kinds in enumerate(NETWORKS.values()):
+        for row, kind in enumerate(kinds):
+            assert drawn[row, column] == pytest.approx(to_rgb(KINDS[kind][0]))
+    assert axis.images[0].origin == "lower" and [text.get_text() for text in axis.texts] == ["3d", "2d", "2d", "2+1d"]
+    assert "early 3d 2d; late 2d 2+1d." in placements_words(NETWORKS)
+
+
+def test_reach_in_time_colours_the_frames_that_are_seen_and_no_other():
+    frames = np.arange(6)
+    seen = {"early": [abs(frames - 3) < 2] * 2, "late": [frames == 3, abs(frames - 3) < 2]}
+    figure = reach_in_time(seen, NETWORKS, columns=2)
+    for axis, (name, groups) in zip(figure.axes, seen.items(), strict=True):
+        drawn = np.asarray(axis.images[0].get_array())
+        assert axis.get_title() == name and axis.images[0].origin == "lower"
+        for row, (group, kind) in enumerate(zip(groups, NETWORKS[name], strict=True)):
+            coloured = np.abs(drawn[row] - np.array(to_rgb(KINDS[kind][0]))).max(-1) < 1e-6
+            assert coloured.tolist() == group.tolist()
+    assert "Of 6 frames" in reach_words(seen) and "early 3, 3; late 1, 3." in reach_words(seen)
 
 
 def test_strips_show_each_frame_once():
@@ -160,6 +187,8 @@ def test_no_figure_is_wider_than_a_narrow_page_can_show_with_letters_that_are_re
         picks({"a rule": [np.arange(8)]}, 300),
         block_diagram({str(i): layers for i in range(6)}),
         schemes_picture({str(i): masks for i in range(9)}, grid, (0, 0, 0)),
+        placements({str(i): ("2d", "3d") for i in range(12)}),
+        reach_in_time({str(i): [np.ones(8, bool)] * 5 for i in range(12)}, {str(i): ("2d",) * 5 for i in range(12)}),
         curve.figure(),
     ):
         assert figure.get_figwidth() <= WIDEST + 1e-9

@@ -102,6 +102,7 @@ VARIANTS = [  # every form that a paper compares, small enough to train here
     ("nonlocal_tiny", {"network": "i3d"}),
     *[("r2plus1d_tiny", {"convolutions": row, "width": 8}) for row in CONVOLUTIONS],
     ("r2plus1d_tiny", {"shared_middle": True, "width": 8}),
+    ("r2plus1d_tiny", {"middle_relu": False, "width": 8}),
     *[("slowfast_tiny", {"join": join}) for join in JOINS],
     ("slowfast_tiny", {"paths": ("slow",)}),
     ("slowfast_tiny", {"paths": ("fast",)}),

@@ -9,7 +9,7 @@ from torch import nn
 
 from course_lib.analysis.cost import cost
 from course_lib.models import build
-from course_lib.models.r2plus1d import CONVOLUTIONS, R2Plus1D, R2Plus1DConfig, middle
+from course_lib.models.r2plus1d import CONVOLUTIONS, R2Plus1D, R2Plus1DConfig, convolution, middle
 
 PAPER = {  # table 2: parameters in millions, ResNet-18, clips of 8 frames
     "r2d_18": 11.4,
@@ -61,6 +61,27 @@ def test_r2plus1d_34_has_the_published_multiply_adds(frames, size, gmacs):
 def test_a_factored_convolution_has_the_parameters_of_the_one_it_replaces(dim, out, width):
     assert middle(dim, out) == width
     assert 9 * dim * width + 3 * width * out == pytest.approx(27 * dim * out, rel=0.005)
+
+
+def test_without_a_middle_relu_a_factored_convolution_is_one_linear_map_and_with_it_is_not():
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 1, 4, 5, 6, 6)
+    for relu in (False, True):
+        conv = convolution("2+1d", 4, 3, 7, relu=relu).eval()
+        with torch.no_grad():
+            bend = (conv(x + y) - conv(x) - conv(y)).abs().max()
+        assert (bend > 0.01) == relu and (bend < 1e-5) != relu
+
+
+def test_a_middle_relu_costs_two_parameters_a_channel_and_its_lack_is_no_other_network():
+    bent, straight = build("r2plus1d_tiny"), build("r2plus1d_tiny", middle_relu=False)
+    halves = [part for part in bent.modules() if isinstance(part, nn.Sequential) and hasattr(part, "time")]
+    between = sum(part.space.out_channels for part in halves)
+    sizes = [sum(weight.numel() for weight in net.parameters()) for net in (bent, straight)]
+    assert len(halves) == 9 and sizes[0] - sizes[1] == 2 * between
+    kept = {name for name, _ in straight.named_parameters()}
+    left_out = {name for name, _ in bent.named_parameters()} - kept
+    assert all(".conv.norm." in name for name in left_out) and len(left_out) == 18
 
 
 REACH = {  # by hand, one block a group: how many frames a frame sees after conv1, conv2_x .. conv5_x

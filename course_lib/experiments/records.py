@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from course_lib.files import read_json
 from course_lib.paths import DATA
-from course_lib.synthetic.difficulty import EASY
+from course_lib.synthetic.difficulty import EASY, Difficulty
+
+DIALS = {part.name for part in fields(Difficulty)}
 
 
 def require_match(
@@ -44,11 +46,12 @@ def records(name: str, profile: str, folder: Path = DATA / "results") -> list[di
 def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[float]:
     """One measure of the runs on a set whose network was built with `changes`, in the order of their seeds.
 
-    `changes` may also name what else an arm has, `start="inflated"`, and the steps of its recipe, `steps=200`; None is
-    for arms without.
+    `measure` is one of the scores, or a pair of classes, for the pair accuracy of its clips. `changes` may also name
+    what else an arm has, `start="inflated"`, the steps of its recipe, `steps=200`, and a dial of its difficulty,
+    `way=0.7`; None is for arms without.
     """
     return [
-        record["scores"][measure]
+        (record.get("pairs", {}) | record["scores"])[measure]
         for record in found
         if record["arm"]["set_name"] == set_name and all(_of(record, key) == value for key, value in changes.items())
     ]
@@ -58,6 +61,8 @@ def _of(record: Mapping[str, Any], key: str) -> object:
     arm = record["arm"]
     if key == "steps":
         return record["profile"]["steps"]
+    if key in DIALS:
+        return record["profile"]["difficulty"][key]
     return arm["changes"].get(key, arm.get(key))
 
 
