@@ -19,6 +19,7 @@ from course_lib.grading.checks import (
     judge_all,
     parameter_count,
     reaches_exactly,
+    same_list,
     same_numbers,
     same_outputs,
     same_shape,
@@ -255,3 +256,24 @@ def test_weights_are_copied_in_order_or_not_at_all():
     before = longer[0].weight.clone()
     assert "expected 2 parameters, you have 4" in str(copy_weights(source, longer))
     assert torch.equal(before, longer[0].weight)
+
+
+@pytest.mark.parametrize("right", [[6, 7, 8], (6, 7, 8), np.arange(6, 9), torch.arange(6, 9), range(6, 9)])
+def test_a_list_is_right_in_whatever_form(right):
+    assert same_list(right, [6, 7, 8])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (None, "nothing there yet; a list of 3 is expected"),
+        ([6, 7], "expected 3 of them, you have 2: [6, 7]"),
+        ([6, 9, 8], "at place 1 7 is expected, you have 9"),
+        ([[6], 7, 8], "at place 0 6 is expected, you have [6]"),
+        ("678", "expected a list, you have a str"),
+        (8, "expected a list, you have a int"),
+    ],
+)
+def test_a_wrong_list_is_told_where(wrong, says):
+    verdict = same_list(wrong, [6, 7, 8])
+    assert not verdict and verdict.sentence == says

@@ -77,6 +77,42 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ("def averaged(describe, classify, clips): return classify(describe(clips[:, :, 0]))", "numbers differ"),
         ("def within_pair(logits, labels, partner): return 0.625", "too large|too small"),
     ],
+    "04_slowfast": [
+        (
+            "def frames_of(frames, alpha): return torch.arange(0, frames, alpha), torch.arange(frames)",
+            r"frames_of\(32, 8\): slow path: the shape is right, the numbers differ",
+        ),
+        (
+            "def joined(kind, slow, alpha, beta): return slow + slow // beta * dict(t_sample=1, t_conv=2).get(kind, 0)",
+            r"joined\(ttoc_concat, 64, 8, 8\): 64 is too small",
+        ),
+        (
+            "Right = MyJoin\n"
+            "class MyJoin(Right):\n"
+            "    def forward(self, slow, fast):  # no zeros around\n"
+            "        found = F.conv3d(fast, self.weight, stride=(self.alpha, 1, 1))\n"
+            "        return torch.cat([slow, F.relu(self.norm(found))], dim=1)",
+            r"at place 0 \[0, 1, 2\] is expected, you have \[0, 1, 2, 3, 4\]",
+        ),
+        (
+            "def fed_by(t, alpha, kernel, frames): return list(range(alpha * t, min(frames, alpha * t + kernel)))",
+            r"fed_by\(0, 8, 5, 32\): expected 3 of them, you have 5",
+        ),
+        (
+            "Right = MySlowFast\n"
+            "class MySlowFast(Right):\n"
+            "    def forward(self, clip):  # every alpha-th frame\n"
+            "        slow, fast = pick_frames(clip.shape[2], self.config.alpha)\n"
+            "        x = {'slow': clip[:, :, fast[::self.config.alpha]], 'fast': clip}\n"
+            "        for name in STAGES:\n"
+            "            x = {path: self.paths[path].get_submodule(name)(x[path]) for path in x}\n"
+            "            if name in self.joins:\n"
+            "                x['slow'] = self.joins[name](x['slow'], x['fast'])\n"
+            "        return self.head(torch.cat([y.mean((2, 3, 4)) for y in x.values()], dim=1))",
+            "the shape is right, the numbers differ",
+        ),
+        ("def fast_over_slow(alpha, beta): return alpha / beta", r"fast_over_slow\(8, 8\): 1 is too large"),
+    ],
     "06_timesformer": [
         (
             "def over_time(attend, x): return rearrange(attend(rearrange(x, 'b t h w d -> (b t w) h d')), "
@@ -264,6 +300,29 @@ def test_the_network_that_is_trained_is_the_learners_once_their_answers_are_righ
     assert "trained: MyTimeSformer MyBlock" in said_by(again) and "6 steps in" in said_by(again)
     (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
     run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
+
+
+@pytest.mark.timeout(600)
+def test_the_slowfast_that_is_trained_is_the_learners_with_their_joins(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "04_slowfast":
+        pytest.skip("no SlowFast is written there")
+    (training,) = (cell for cell in code(notebook) if "answered(MySlowFast" in cell.source)
+    assert "the network: the library's, until your answer is right" in said_by(training)
+    for exercise, check, answer in zip(
+        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
+    ):
+        run(answer, exercise)
+        run(check.source, check)
+    again = run(
+        training.source + "\nprint('trained:', type(yours).__name__, *map(type, yours.joins.values()))", training
+    )
+    assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
+    assert "trained: MySlowFast" in said_by(again) and said_by(again).count("MyJoin") == 4
+    (twins,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
+    run(twins.source, twins)
+    logits = run("with evaluating(twin), evaluating(yours): print((twin(seen) - yours(seen)).abs().max().item())")
+    assert float(said_by(logits)) < 1e-4
 
 
 @pytest.mark.timeout(600)

@@ -8,6 +8,8 @@ from typing import Any
 
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
+from course_lib.experiments.two_paths import fast_after_d, fast_as_drawn, slow_answers
+from course_lib.models.slowfast import JOINS
 from course_lib.profiles import STANDS_FOR, Profile
 from course_lib.synthetic.difficulty import EASY, FULL
 
@@ -102,11 +104,42 @@ def dials(profile: Profile) -> tuple[Arm, ...]:
     return tuple(Arm(network, "D", (), setting) for network in TURNED for setting in settings)
 
 
+RATES = (("alpha", 8), ("beta", 8))  # of the paper; the tiny network of `tiny` has 4 and 4
+ONE_PATH = {path: (*RATES, ("paths", (path,))) for path in ("slow", "fast")}
+
+
+def two_paths(profile: Profile) -> tuple[str, Recipe]:
+    """The network of lesson 04 and a recipe that leaves room for one of its paths to be better than another."""
+    return "slowfast_r50_4x16" if profile.full else "slowfast_tiny", Recipe(200, 16, 1e-3)
+
+
+def c17(profile: Profile) -> tuple[Arm, ...]:
+    """A thin, fast path is poor alone and lifts the slow path; also one that stays as it is."""
+    network, short = two_paths(profile)
+    return (
+        *(
+            Arm(network, set_name, changes, recipe=short)
+            for set_name in ("L", "D")
+            for changes in (ONE_PATH["slow"], ONE_PATH["fast"], RATES)
+        ),
+        Arm(network, "D", (("alpha", 4), *ONE_PATH["slow"][1:]), recipe=short),  # twice the frames
+        *(Arm(network, "D", RATES, recipe=short, start=start) for start in (fast_after_d, fast_as_drawn)),
+    )
+
+
+def c18(profile: Profile) -> tuple[Arm, ...]:
+    """Where and how the paths join: what crosses, if the slow path alone is heard."""
+    network, short = two_paths(profile)
+    return tuple(Arm(network, "D", (*RATES, ("join", join)), recipe=short, start=slow_answers) for join in JOINS)
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
     "C8": c8,
     "C9": c9,
     "C10": c10,
+    "C17": c17,
+    "C18": c18,
     "tiny": tiny,
     "dials": dials,
 }

@@ -376,3 +376,18 @@ def same_value(found: object, expected: float | int | str, unit: str = "", toler
     if abs(number - expected) <= tolerance * abs(expected):
         return Verdict(True, f"{number:g}{unit}")
     return Verdict(False, f"{number:g}{unit} is too {'large' if number > expected else 'small'}")
+
+
+def same_list(found: object, expected: Sequence[object]) -> Verdict:
+    """Is a list right, whatever kind of sequence it is? The first place where it is not is named."""
+    if found is None or found is ...:
+        return Verdict(False, f"{NOTHING}; a list of {len(expected)} is expected")
+    if not isinstance(found, Sequence | Tensor | np.ndarray) or isinstance(found, str):
+        return Verdict(False, f"expected a list, you have a {type(found).__name__}")
+    have: list[Any] = found.tolist() if isinstance(found, Tensor | np.ndarray) else list(found)
+    if len(have) != len(expected):
+        return Verdict(False, f"expected {len(expected)} of them, you have {len(have)}: {have!s:.60}")
+    for i, (mine, right) in enumerate(zip(have, expected, strict=True)):
+        if mine != right:
+            return Verdict(False, f"at place {i} {right} is expected, you have {mine}")
+    return Verdict(True, f"all {len(expected)} agree")
