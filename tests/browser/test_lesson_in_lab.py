@@ -1,4 +1,4 @@
-"""Lesson 06 as a newcomer meets it: opened in JupyterLab, run from top to bottom, and a patch clicked."""
+"""Lessons as a newcomer meets them: opened in JupyterLab, run from top to bottom, and a patch clicked."""
 
 from __future__ import annotations
 
@@ -84,6 +84,37 @@ def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
     if folder := os.environ.get("COURSE_SCREENSHOTS"):
         canvas.scroll_into_view_if_needed()
         page.screenshot(path=str(Path(folder) / "lesson.png"))
+
+
+OTHERS = [path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if path.name not in ("00_clips.ipynb", LESSON)]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_every_other_lesson_runs_and_its_first_picture_answers_a_click(browser, server, path):
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    seen = watch(page)
+    open_notebook(page, server, path.name)
+    page.set_default_timeout(300_000)
+    run_all(page)
+    page.set_default_timeout(30_000)
+    canvas = page.locator(".attention-explorer canvas").first
+    page.wait_for_function("canvas => canvas.dataset.painted === '1'", arg=canvas.element_handle())
+    canvas.scroll_into_view_if_needed()
+    layout = canvas.evaluate("canvas => canvas.layouts[0]")
+    frame = 1
+    (x, y), (wide, high) = layout["corners"][frame], layout["panel"]
+    canvas.click(position={"x": x + 0.2 * wide, "y": y + 0.8 * high})
+    height, width = kernel_eval(page, "idea.clip[1:]")
+    until, pinned = time.monotonic() + 10, []
+    while pinned[:1] != [frame] and time.monotonic() < until:
+        page.wait_for_timeout(50)
+        pinned = kernel_eval(page, "idea.pinned")
+    assert pinned[0] == frame
+    assert pinned[1:] == pytest.approx([0.8 * height, 0.2 * width], abs=height / 14), "the patch under the pointer"
+    assert not seen.errors and not seen.outside
+    if folder := os.environ.get("COURSE_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{path.stem}-clicked.png"))
+    page.close()
 
 
 IMAGES = """() => [...document.querySelectorAll(".jp-OutputArea-output img")]
