@@ -29,7 +29,7 @@ RECIPES = {  # network: on L, on D
     "cvidtr_tiny": (Recipe(500, 16, 1e-3), Recipe(1300, 16, 1.5e-3)),
     "mvit_tiny": (Recipe(200, 16, 1e-3), Recipe(200, 16, 1e-3)),
     "mvitv2_tiny": (Recipe(200, 16, 1e-3), Recipe(200, 16, 1e-3)),
-    "video_swin_tiny": (Recipe(350, 16, 1e-3), Recipe(400, 16, 1e-3)),
+    "video_swin_tiny": (Recipe(400, 16, 5e-4), Recipe(400, 16, 1e-3)),
 }
 
 
