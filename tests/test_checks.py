@@ -277,3 +277,13 @@ def test_a_list_is_right_in_whatever_form(right):
 def test_a_wrong_list_is_told_where(wrong, says):
     verdict = same_list(wrong, [6, 7, 8])
     assert not verdict and verdict.sentence == says
+
+
+def test_a_copied_network_computes_the_same_in_evaluation_too():
+    source, target = (nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3)) for _ in range(2))
+    source(torch.randn(4, 2, 5))  # its norm has seen something
+    assert copy_weights(source, target)
+    x = torch.randn(1, 2, 5)
+    assert torch.equal(source.eval()(x), target.eval()(x))
+    without = nn.Sequential(nn.Conv1d(2, 3, 1), nn.GroupNorm(1, 3))  # as many parameters
+    assert "your batch norms are others" in str(copy_weights(source, without))

@@ -455,3 +455,13 @@ def test_reach_in_the_still_is_that_of_the_relations():
     assert reach_of(layers, 33)[:60].all()
     alt = explorer(view="whole block")._still()[1]
     assert f"{reach_of(layers, 32).sum()} of 61 tokens reach it" in alt
+
+
+def test_the_still_is_as_wide_as_its_caption():
+    frames, tokens = np.zeros((2, 8, 8, 3), np.uint8), explorer().relations["divided"][0].queries
+    narrow, wide = (
+        Image.open(io.BytesIO(stills.still(frames, tokens, None, [], title))) for title in ("short", "w" * 300)
+    )
+    assert narrow.width < 800 and wide.width > 300 * 8
+    right = np.asarray(wide.convert("L"))[:, -stills.MARGIN + 2 :]
+    assert (right == right[0, 0]).all(), "the last letter stands before the margin"

@@ -28,6 +28,7 @@ from course_lib.figures.convolutions import KINDS, placements, placements_words,
 from course_lib.figures.costs import crossing
 from course_lib.figures.curves import LiveCurve, by_dial, curves, plateau, smooth
 from course_lib.figures.masks import schemes_picture, schemes_words
+from course_lib.figures.weights import weight_bars, weight_words
 from course_lib.grid import Grid
 from course_lib.layers.schemes import SPACE, TIME
 from course_lib.models import build
@@ -262,3 +263,16 @@ def test_source_shows_one_thing_and_tables_scroll(monkeypatch):
     table(["a", "b"], [[1, 2]])
     assert shown[0].data.startswith("```python\ndef picture_in") and shown[0].data.endswith("```")
     assert 'overflow-x: auto">\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n</div>' in shown[1].data
+
+
+def test_bars_of_weights_are_the_weights_and_those_below_zero_stand_out():
+    weights = {"softmax": [0.25, 0.75], "dot product": [0.5, -1.0]}
+    figure = weight_bars(weights)
+    for axis, (name, values) in zip(figure.axes, weights.items(), strict=True):
+        assert axis.get_title() == name and [bar.get_height() for bar in axis.patches] == values
+        colours = [tuple(bar.get_facecolor()[:3]) for bar in axis.patches]
+        assert colours == [to_rgb(RED if value < 0 else BLUE) for value in values]
+    assert weight_words(weights) == (
+        "What one place takes from 2 places: softmax from 0.25 to 0.75, together 1.00; "
+        "dot product from -1.00 to 0.50, together -0.50."
+    )

@@ -82,6 +82,9 @@ def test_the_block_is_its_equation_written_out_place_by_place(affinity):
                 if affinity == "gaussian":
                     f.append((xi @ xj).exp())
                     continue
+                if affinity == "uniform":
+                    f.append(torch.tensor(1.0).double())
+                    continue
                 theta, phi = conv(block.theta, xi), conv(block.phi, xj)
                 if affinity == "softmax":
                     f.append((theta @ phi / 3**0.5).exp())
@@ -174,7 +177,7 @@ def test_pooled_keys_are_a_quarter_and_weights_can_be_watched():
     assert all(torch.allclose(calls[0].sum(-1), torch.ones(())) for calls in recorded.values())
 
 
-@pytest.mark.parametrize("affinity", ["dot_product", "concatenation"])
+@pytest.mark.parametrize("affinity", ["dot_product", "concatenation", "uniform"])
 def test_affinities_that_are_no_softmax_are_watched_too(affinity):
     block, x = awake(NonLocal(8, affinity)), torch.randn(1, 8, 2, 4, 4)
     with record_attention(nn.Sequential(block)) as recorded, torch.no_grad():

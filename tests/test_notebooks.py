@@ -77,6 +77,39 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ("def averaged(describe, classify, clips): return classify(describe(clips[:, :, 0]))", "numbers differ"),
         ("def within_pair(logits, labels, partner): return 0.625", "too large|too small"),
     ],
+    "02_nonlocal": [
+        (
+            "def nonlocal_mean(theta, phi, g):  # with the root of attention\n"
+            "    return (theta @ phi.transpose(1, 2) / theta.shape[-1] ** 0.5).softmax(2) @ g",
+            "the shape is right, the numbers differ",
+        ),
+        ("def by_attention(attend, theta, phi, g): return attend(theta, phi, g)", "the numbers differ"),
+        (
+            "Right = MyNonLocal\n"
+            "class MyNonLocal(Right):\n"
+            "    def forward(self, x):  # keys from all places\n"
+            "        parts = self.theta(x), self.phi(x), self.g(x)\n"
+            "        y = attend(*(rearrange(part, 'b d t h w -> b (t h w) d') for part in parts))\n"
+            "        y = rearrange(y, 'b (t h w) d -> b d t h w', t=x.shape[2], h=x.shape[3])\n"
+            "        return x + self.norm(self.out(y))",
+            "sees what it should not",
+        ),
+        (
+            "Right = MyNonLocalNet\n"
+            "class MyNonLocalNet(Right):\n"
+            "    def forward(self, clip):  # the step through time comes too early\n"
+            "        x = F.max_pool3d(self.stem(clip), (2, 3, 3), (2, 2, 2), (0, 1, 1))\n"
+            "        for part in self.stages:\n"
+            "            x = part(x)\n"
+            "        return self.head(self.dropout(x.mean(dim=(2, 3, 4))))",
+            "the numbers differ|your result does not change when some pixels",
+        ),
+        (
+            "def block_macs(t, h, w, dim, pool_keys): return 2286419968",
+            r"block_macs\(4, 28, 28, 512, False\): .* too small",
+        ),
+        ("def stamped(clip): return clip + 0.5", "two frames get the same stamp"),
+    ],
     "04_slowfast": [
         (
             "def frames_of(frames, alpha): return torch.arange(0, frames, alpha), torch.arange(frames)",

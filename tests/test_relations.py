@@ -164,7 +164,7 @@ def test_patches_stand_for_the_pixels_that_they_are_computed_from(name, changes)
         assert first.queries.box(query) == tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(inside))
 
 
-@pytest.mark.parametrize("affinity", ["softmax", "concatenation"])
+@pytest.mark.parametrize("affinity", ["softmax", "concatenation", "uniform"])
 @pytest.mark.parametrize(("scope", "pool"), [("joint", True), ("space", True), ("time", False), ("joint", False)])
 def test_a_nonlocal_block_joins_what_gradients_join(monkeypatch, affinity, scope, pool):
     net = tiny("nonlocal_tiny", dict(width=4, size=64, affinity=affinity, scope=scope, pool_keys=pool))

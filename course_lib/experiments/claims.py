@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
 from course_lib.experiments.two_paths import fast_after_d, fast_as_drawn, slow_answers
+from course_lib.layers.nonlocal_block import AFFINITIES, NO_BLOCKS
 from course_lib.models.slowfast import JOINS
 from course_lib.profiles import STANDS_FOR, Profile
 from course_lib.synthetic.difficulty import EASY, FULL
@@ -133,11 +138,45 @@ def c18(profile: Profile) -> tuple[Arm, ...]:
     return tuple(Arm(network, "D", (*RATES, ("join", join)), recipe=short, start=slow_answers) for join in JOINS)
 
 
+def stamped(clips: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
+    """Every frame tells when it is: the first darker by one standard deviation, the last as much brighter."""
+    return clips + torch.linspace(-1, 1, clips.shape[2], device=clips.device)[:, None, None]
+
+
+WITHOUT = ("nonlocal_after", NO_BLOCKS)
+
+
+def c13(profile: Profile) -> tuple[Arm, ...]:
+    """The affinity of a non-local block does not matter: four of them, the plain mean over the clip, and no block."""
+    network = "c2d_nl_r50_8x8" if profile.full else "nonlocal_tiny"
+    arms = (WITHOUT, *(("affinity", affinity) for affinity in ("uniform", *AFFINITIES[:4])))
+    return tuple(Arm(network, "V", (change,), recipe=Recipe(200, 16, 3e-3)) for change in arms)
+
+
+def c16(profile: Profile) -> tuple[Arm, ...]:
+    """Non-local blocks and convolutions over time add up: with and without each, where speeds are to be told apart and
+    where directions are, after few steps. Last, frames that say when they are in place of convolutions."""
+    blocks = ("affinity", "softmax")
+    arms = [
+        Arm(f"{kind}_nl_r50_8x8" if profile.full else "nonlocal_tiny", set_name, changes, recipe=recipe)
+        for set_name, recipe in (("V", Recipe(200, 16, 3e-3)), ("D", Recipe(60, 16, 1e-3)))
+        for kind in ("c2d", "i3d")
+        for changes in (
+            (WITHOUT,) if kind == "c2d" else (("network", kind), WITHOUT),
+            (blocks,) if kind == "c2d" else (("network", kind), blocks),
+        )
+    ]
+    stamps = [replace(arm, recipe=None, shown=stamped) for arm in arms if arm.set_name == "D"][:2]
+    return (*arms, *stamps)
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
     "C8": c8,
     "C9": c9,
     "C10": c10,
+    "C13": c13,
+    "C16": c16,
     "C17": c17,
     "C18": c18,
     "tiny": tiny,

@@ -280,7 +280,8 @@ def acts_as(
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> Verdict:
-    """Copy every parameter of `source` into `target`, in order, whatever they are called. False: they do not fit."""
+    """Copy every parameter of `source` into `target`, in order, whatever they are called, and what batch norms have
+    seen. False: they do not fit."""
     have, want = list(target.parameters()), list(source.parameters())
     for number, (mine, (name, weight)) in enumerate(zip(have, source.named_parameters(), strict=False)):
         if mine.shape != weight.shape:
@@ -290,10 +291,20 @@ def copy_weights(source: nn.Module, target: nn.Module) -> Verdict:
             )  # fmt: skip
     if len(have) != len(want):
         return Verdict(False, f"expected {len(want)} parameters, you have {len(have)}: leave __init__ as it was given")
+    seen, to_see = _statistics(target), _statistics(source)
+    if [part.shape for part in seen] != [part.shape for part in to_see]:
+        return Verdict(False, "your batch norms are others than the library's: leave __init__ as it was given")
     with torch.no_grad():
-        for mine, weight in zip(have, want, strict=True):
-            mine.copy_(weight)
+        for to, given in zip((*have, *seen), (*want, *to_see), strict=True):
+            to.copy_(given)
     return Verdict(True, f"{len(want)} parameters copied")
+
+
+def _statistics(net: nn.Module) -> list[Tensor]:
+    """Running means and variances."""
+    norms = [part for part in net.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    found = [(norm.running_mean, norm.running_var) for norm in norms]
+    return [part for pair in found for part in pair if part is not None]
 
 
 def _same_reach(theirs: nn.Module, ours: nn.Module, given: tuple[Tensor, ...]) -> Verdict:

@@ -17,7 +17,13 @@ ONE_BLOCK = ((), (), (4,), ())  # right before the last block of res4, in R50
 FIVE_BLOCKS = ((), (1, 3), (1, 3, 5), ())
 TEN_BLOCKS = ((), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5), ())
 FIVE_BLOCKS_R101 = ((), (1, 3), (6, 13, 20), ())  # the authors'; PySlowFast's recipe keeps FIVE_BLOCKS for R101
-AFFINITIES = ("gaussian", "softmax", "dot_product", "concatenation")  # section 3.2; softmax: the embedded Gaussian
+AFFINITIES = (  # section 3.2; softmax: the embedded Gaussian; uniform: ours
+    "gaussian",
+    "softmax",
+    "dot_product",
+    "concatenation",
+    "uniform",
+)
 SCOPES = {"joint": JOINT, "space": SPACE, "time": TIME}  # table 2d
 
 
@@ -28,6 +34,7 @@ class NonLocal(RecordableAttention):
     softmax         exp(theta(x_i) . phi(x_j) / sqrt(inner)), over its sum: attention. The root is the released code's
     dot_product     theta(x_i) . phi(x_j), over the number of keys
     concatenation   ReLU(w_f [theta(x_i), phi(x_j)]), over the number of keys
+    uniform         1, over the number of keys: the plain mean, not in the paper. What is left without any affinity
 
     With `pool_keys` only the largest of 2x2 neighbours is looked at. `scope` says within which group a place looks.
     """
@@ -38,7 +45,7 @@ class NonLocal(RecordableAttention):
             raise ValueError("scope='time' looks along single places, where no 2x2 neighbours are: use pool_keys=False")
         self.affinity, self.scheme, self.pool_keys = affinity, SCOPES[scope], pool_keys
         inner = dim // 2
-        if affinity != "gaussian":
+        if affinity not in ("gaussian", "uniform"):
             self.theta, self.phi = nn.Conv3d(dim, inner, 1), nn.Conv3d(dim, inner, 1)
         if affinity == "concatenation":
             self.w_f = nn.Parameter(torch.empty(2, inner).normal_(std=inner**-0.5))
@@ -48,7 +55,7 @@ class NonLocal(RecordableAttention):
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         keys = F.max_pool3d(x, (1, 2, 2)) if self.pool_keys else x
-        q, k = (x, keys) if self.affinity == "gaussian" else (self.theta(x), self.phi(keys))
+        q, k = (self.theta(x), self.phi(keys)) if hasattr(self, "theta") else (x, keys)
         y = self.look(self.fold(q), self.fold(k), self.fold(self.g(keys)))
         grid, groups = self.scheme.pattern.split(" -> ")
         t, h, w = x.shape[2:]
@@ -66,7 +73,9 @@ class NonLocal(RecordableAttention):
             if self.affinity == "gaussian":
                 q = q * q.shape[-1] ** 0.5  # undoes the root that attention divides by
             return self.mix(q[:, None], k[:, None], v[:, None])[:, 0]
-        if self.affinity == "dot_product":
+        if self.affinity == "uniform":
+            f = q.new_ones(len(q), q.shape[1], k.shape[1])
+        elif self.affinity == "dot_product":
             # q (k^T v) gives the same at a cost linear in the places; the released order is kept, and counted
             f = q @ k.transpose(1, 2)
         else:

@@ -6,6 +6,7 @@ Okabe and Ito's colours are told apart by readers with any common colour blindne
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -171,10 +172,10 @@ def still(
     """A PNG of the frames with tokens tinted, in stripes where colours meet; `asking` is outlined, in screen pixels."""
     tokens, painted = coarse(tokens, painted)
     layout = Layout.fit(tokens, STILL_WIDTH)
-    width, height = max(layout.size[0], 480), layout.size[1]
+    font = ImageFont.load_default(size=13)
+    width, height = max(layout.size[0], 480, math.ceil(font.getlength(title)) + 2 * MARGIN), layout.size[1]
     sheet = Image.new("RGB", (width, height + 2 * LABEL + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=13)
     for step in range(layout.grid.t):
         left, top = layout.corner(step)
         at = frame_of(step, layout.grid.t, len(frames))
