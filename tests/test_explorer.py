@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 from nbconvert import HTMLExporter
 from PIL import Image, ImageColor
+from torch import nn
 
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Bits, Call, Relation, SameGroup, Weights, reach_of
@@ -22,7 +24,7 @@ from course_lib.analysis.weights import layer_weights
 from course_lib.grid import Grid
 from course_lib.models import build, names
 from course_lib.widgets import AttentionExplorer, stills
-from course_lib.widgets.explore import explore
+from course_lib.widgets.explore import explore, places
 from course_lib.widgets.explorer import SCRIPT
 from course_lib.widgets.rows import packed, quantise
 from course_lib.widgets.sources import BLOCK, NETWORK, ONE, chain, described, pairs, views
@@ -323,6 +325,99 @@ def test_the_score_without_what_a_network_attends_to_is_told():
     widget = explore(net, torch.randn(1, 3, *net.config.clip), label=2)
     reply, _ = widget._answer({"kind": "hide", "source": 0, "layer": 1, "view": ONE, "queries": [128]})
     assert reply["text"].startswith("25 of 128 patches hidden: the score falls by")
+
+
+# ---- what convolutions used
+
+
+class Planted(nn.Module):
+    """Two convolutions that pass one tap on, by hand; a channel of the second is dead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(clip=Grid(4, 8, 8), colours=1)
+        self.first = nn.Conv3d(1, 1, 3, padding=1, bias=False).requires_grad_(False)
+        self.second = nn.Conv3d(1, 1, 3, padding=1).requires_grad_(False)
+        self.first.weight.zero_()[0, 0, 0, 2, 1] = 3  # the frame before, the row below
+        self.second.weight.zero_()[0, 0, 1, 1, 2] = -2  # the column to the right
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+def used_row(widget: AttentionExplorer, layer: str, place: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Where the unit at a place took what it has."""
+    source = list(widget.relations).index(widget.source)
+    number, relation = next((i, one) for i, one in enumerate(widget.relations[widget.source]) if one.name == layer)
+    message = {"kind": "rows", "source": source, "layer": number, "view": ONE}
+    query = int(np.ravel_multi_index(place, relation.queries.grid))
+    _, (row,) = widget._answer(message | {"queries": [query]})
+    ((keys, weights, sums),) = unpacked(row, 1)
+    assert not len(keys) or ((weights > 0).all() and sums == pytest.approx(1, abs=1e-5))
+    return [tuple(map(int, np.unravel_index(key, relation.keys.grid))) for key in keys]
+
+
+def test_a_planted_tap_is_all_that_a_convolution_used():
+    net = Planted()
+    film = torch.rand(1, 1, 4, 8, 8) + 1
+    widget = explore({"net": net}, film, source="net, used", layer="second", pinned=[2, 3, 4])
+    assert [source["name"] for source in widget.sources] == ["net", "net, used"]
+    assert used_row(widget, "first", (2, 3, 4)) == [(1, 4, 4)]
+    assert used_row(widget, "second", (2, 3, 4)) == [(1, 4, 5)]
+    assert used_row(widget, "second", (2, 3, 7)) == []  # to the right lies only padding
+    alt = widget._still()[1]
+    assert "net, used, second, one layer: what the patch at frame 2, row 3, column 4 used." in alt
+
+
+def test_a_unit_whose_gradient_is_zero_used_nothing():
+    net = Planted()
+    net.second.weight.zero_()
+    net.second.bias.fill_(5)
+    widget = explore({"net": net}, torch.rand(1, 1, 4, 8, 8), source="net, used", layer="second")
+    assert used_row(widget, "second", (2, 3, 4)) == []
+    assert "gradient norm: 0 of 256 places" in widget._still()[1]
+
+
+def test_no_pass_is_made_before_a_unit_is_asked_and_one_serves_all():
+    net = Planted()
+    passes = []
+    net.register_forward_hook(lambda part, args, out: passes.append(args[0].is_meta))
+    widget = explore({"net": net}, torch.rand(1, 1, 4, 8, 8))
+    assert all(passes) and widget.source == "net"
+    widget.source = "net, used"
+    for layer in ("first", "second"):
+        assert used_row(widget, layer, (2, 3, 4))
+    assert passes.count(False) == 1
+
+
+def test_weights_lie_in_the_page_beside_gradients_that_stay_in_the_kernel():
+    net = build("nonlocal_tiny", size=32)
+    widget = explore({"net": net}, torch.randn(1, 3, *net.config.clip))
+    assert [source["name"] for source in widget.sources] == ["net, learned", "net", "net, used"]
+    assert {key.split("/")[0] for key in widget.rows} == {"0"}
+    with pytest.raises(ValueError, match="pass fewer layers"):
+        widget.save_html("never.html")
+
+
+def test_layers_to_record_are_named_for_convolutions_too(tmp_path):
+    net = build("nonlocal_tiny", size=32)
+    film = torch.randn(1, 3, *net.config.clip)
+    widget = explore({"net": net}, film, layers=["res5 block 1 b"])
+    assert list(widget.relations) == ["net", "net, used"]
+    assert [layer.name for layer in widget.relations["net, used"]] == ["res5 block 1 b"]
+    assert list(explore({"net": net}, film, layers=[]).relations) == ["net"]
+    page = widget.save_html(tmp_path / "page.html").read_text()
+    assert json.loads(re.search(r'id="state">(.*?)</script>', page, re.S)[1])["rows"].keys() == {"1/0/one layer"}
+    with pytest.raises(ValueError, match=r"net has no layer \['res9'\]: there are \['"):
+        explore({"net": net}, film, layers=["res9"])
+
+
+@pytest.mark.parametrize(
+    ("clip", "found"),
+    [((8, 64, 64), (8, 32, 32)), ((64, 224, 224), (64, 56, 56)), ((4, 8, 8), (4, 8, 8)), ((8, 112, 170), (8, 28, 43))],
+)
+def test_gradients_are_told_in_squares_of_few_pixels(clip, found):
+    assert places(Grid(*clip)) == Grid(*found)
 
 
 # ---- every network

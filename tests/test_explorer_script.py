@@ -10,11 +10,14 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from test_explorer import LAYOUTS, clip, everything, learned, tokens
+from torch import nn
 
+from course_lib.analysis.gradients import USED, Gradients, Pass
 from course_lib.analysis.layers import layer_masks
-from course_lib.analysis.relations import Bits, Call, Reads, SameGroup, Weights, reach_of
-from course_lib.analysis.tokens import shares
+from course_lib.analysis.relations import Bits, Call, Reads, Relation, SameGroup, Weights, reach_of
+from course_lib.analysis.tokens import Tokens, shares
 from course_lib.grid import Grid
 from course_lib.models import build
 from course_lib.widgets import AttentionExplorer, stills
@@ -160,7 +163,8 @@ def test_rows_and_what_many_reach_are_those_of_python(node, found):
 
 LAYERS = """const layers = source.layers.map(layer => ({
   ...layer, parts: layer.parts.map(part => explorer.unpackPart(part, tables)),
-  ofKeys: explorer.unpackPart(layer.ofKeys, tables), ofQueries: explorer.unpackPart(layer.ofQueries, tables) }));"""
+  ofKeys: explorer.unpackPart(layer.ofKeys, tables), ofQueries: explorer.unpackPart(layer.ofQueries, tables),
+  sees: explorer.unpackPart(layer.sees, tables) }));"""
 
 
 @pytest.mark.parametrize(
@@ -312,9 +316,58 @@ def test_the_words_name_the_strongest_weights_or_say_that_the_kernel_is_late(nod
     assert "did not answer within 0.5 s" in say(node, layers, 0, query=0, late=True)
 
 
+def gradient(queries: Tokens, keys: Tokens) -> Relation:
+    part = Gradients(Pass(nn.Identity(), torch.zeros(1, 3, *keys.clip)), "conv", keys)
+    return Relation("conv", "conv", "gradient", queries, keys, {USED: part})
+
+
+def test_the_words_say_what_a_unit_sees_and_used(node):
+    """Two frames of 2 x 2 pixels, each read as it is by a unit that sees all of its frame."""
+    one, everywhere = np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)
+    at = shares(Grid(2, 2, 2), Grid(2, 2, 2))
+    units = at._replace(sees=(one, everywhere, everywhere))
+    layers = [gradient(units, at)]
+    row = [{"keys": [4, 5, 7], "levels": [[51, 255, 26]], "scales": [0.003], "sums": [1]}]
+    text = say(node, layers, 0, query=6, row=row)
+    assert text.startswith(
+        "Patch at time 1, row 1, column 0. In conv it used most: 0.76 at time 1, row 0, column 1; 0.15"
+    )
+    assert text.endswith("its gradient is not zero in 3 of 8 places, and half of it lies in 1.")
+    assert "It sees 50 % of the clip;" in text
+    zero = [{"keys": [], "levels": [[]], "scales": [0], "sums": [0]}]
+    assert "sees 50 % of the clip through all layers up to conv, but its gradient is zero" in say(
+        node, layers, 0, query=6, row=zero
+    )
+    assert "works out the gradient of this unit of conv" in say(node, layers, 0, query=6)
+    assert "did not answer within 20 s" in say(node, layers, 0, query=6, late=True)
+
+
+def test_a_row_that_costs_a_pass_is_asked_for_alone(node):
+    code = """const sent = [], rows = explorer.kernelRows({ send: message => sent.push(message.queries) }, () => {});
+    rows.ask({ source: 0, layer: 0, view: "one layer" }, 33, at, costly);
+    rows.stop();
+    return sent"""
+    at = tokens_as_json(tokens())
+    assert node(code, at=at, costly=True) == [[33]]
+    ((first, *around),) = node(code, at=at, costly=False)
+    assert first == 33 and len(around) == 8
+
+
+def test_a_refusal_or_an_answer_makes_room_for_the_next_row(node):
+    code = """const sent = [], at0 = { source: 0, layer: 0, view: "one layer" };
+    const rows = explorer.kernelRows({ send: message => sent.push(message.queries[0]) }, () => {});
+    const ask = query => rows.ask(at0, query, at, true);
+    ask(1), ask(2), rows.receive({ kind: "refused" }, []), ask(1), ask(3), ask(4);
+    rows.receive({ kind: "rows", ...at0, queries: [3] }, [new Uint8Array([7])]), ask(3), ask(4), rows.stop();
+    return [sent, rows.late(at0, 1), rows.get(at0, 3)]"""
+    assert node(code, at=tokens_as_json(tokens())) == [[1, 3, 4], True, [7]]
+
+
 def test_what_stands_beside_a_source_is_short(node):
     (source,), _ = described(
         {"divided": layer_masks(build("timesformer_tiny"))}, {"divided": {"multiply-adds": "196 G"}}
     )
     words = node("return explorer.factWords(source, source.layers[2])", source=source)
     assert words == "divided · block 1 space: 129 tokens, 2305 pairs, multiply-adds 196 G"
+    (source,), _ = described({"used": [gradient(tokens(), tokens())]}, {})
+    assert node("return explorer.factWords(source, source.layers[0])", source=source) == "used · conv: 61 units"

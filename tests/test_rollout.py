@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.analysis.gradients import used
+from course_lib.analysis.gradients import USED, used
 from course_lib.analysis.hiding import drops, hide
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Call, Relation, Weights
@@ -145,7 +145,7 @@ def test_what_a_unit_used_lies_in_its_reach_and_is_the_slope_of_a_small_change()
     torch.manual_seed(0)
     net = build("r2plus1d_tiny", size=32, width=8).double().eval()
     clip = torch.randn(1, 3, *net.config.clip).double()
-    found = used(net, clip, "conv3 block 1 first time")
+    (found,) = used(net, clip, ["conv3 block 1 first time"]).values()
     (part,) = found.parts.values()
     query = int(np.ravel_multi_index((1, 3, 4), found.queries.grid))
     pixels = part.pixels(query)
@@ -171,16 +171,58 @@ def test_shares_of_a_gradient_add_up_to_one_on_any_grid():
     net = build("slowfast_tiny", size=32, width=8, classes=3)
     clip = torch.randn(1, 3, *net.config.clip)
     for keys in (None, Grid(4, 2, 2)):
-        found = used(net, clip, "slow res4 block 1 a", keys)
+        (found,) = used(net, clip, ["slow res4 block 1 a"], keys).values()
         (part,) = found.parts.values()
         assert found.keys.grid == (keys or (16, 4, 4))
         row = part.row(5)
         assert row.shape == (1, found.keys.grid.size) and row.sum() == pytest.approx(1, rel=1e-5)
     assert net.training and not any(parameter.grad is not None for parameter in net.parameters())
-    with pytest.raises(ValueError, match="no convolution is called 'res9'"):
-        used(net, clip, "res9")
+    with pytest.raises(ValueError, match=r"no convolution is called \['res9'\]"):
+        used(net, clip, ["res9"])
     with pytest.raises(ValueError, match="2 clips have as many gradients"):
-        used(net, clip.expand(2, -1, -1, -1, -1), "slow res4 block 1 a")
+        used(net, clip.expand(2, -1, -1, -1, -1))
+    with pytest.raises(
+        ValueError, match=r"the clip has \(8, 32, 32\) pixels, the network was built for \(16, 32, 32\)"
+    ):
+        used(net, clip[:, :, ::2])
+
+
+@pytest.mark.parametrize("name", ["i3d_tiny", "nonlocal_tiny", "r2plus1d_tiny", "slowfast_tiny"])
+def test_every_unit_of_a_network_of_convolutions_used_nothing_outside_its_reach(name):
+    """Pools that are no module of their own, joins and what follows a non-local block among them."""
+    torch.manual_seed(0)
+    net = build(name, size=32)
+    found = used(net, torch.randn(1, 3, *net.config.clip))
+    masks = [layer for layer in layer_masks(net) if layer.kind != "attention"]
+    assert [(layer.name, layer.queries.grid) for layer in masks] == [
+        (layer.name, layer.queries.grid) for layer in found.values()
+    ]
+    for layer in found.values():
+        query = layer.queries.size // 2
+        pixels = layer.parts[USED].pixels(query)
+        t, h, w = (
+            axis[i] for axis, i in zip(layer.queries.sees, np.unravel_index(query, layer.queries.grid), strict=True)
+        )
+        assert not pixels[~(t[:, None, None] & h[:, None] & w)].any(), layer.name
+        assert pixels.any(), layer.name
+
+
+@pytest.mark.parametrize("name", ["timesformer_tiny", "vtn_tiny", "mvit_tiny", "video_swin_tiny"])
+def test_a_network_that_convolves_only_to_make_patches_used_nothing_by_convolutions(name):
+    net = build(name)
+    assert used(net, torch.randn(1, 3, *net.config.clip)) == {}
+
+
+def test_what_was_used_is_of_the_network_as_it_was():
+    """Training on changes weights in place, between one click and the next."""
+    net = build("r2plus1d_tiny", size=32, width=8)
+    (found,) = used(net, torch.randn(1, 3, *net.config.clip), ["conv3 block 1 first time"]).values()
+    part = found.parts[USED]
+    first = part.row(5)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(2).add_(0.1)
+    np.testing.assert_array_equal(part.row(5), first)
 
 
 # ---- hiding

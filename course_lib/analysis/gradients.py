@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,33 +13,42 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.analysis.layers import layers
+from course_lib.analysis.layers import layers, walked
 from course_lib.analysis.relations import Relation
 from course_lib.analysis.tokens import Tokens, shares
 from course_lib.grid import Grid
-from course_lib.modes import evaluating
 
 USED = "gradient norm"
 
 
 @dataclass
-class Gradients:
-    """Row of a unit: which share of its gradient's norm every key gets. The forward pass is kept, one row costs one
-    backward pass."""
+class Pass:
+    """One forward pass on one clip, made when its features are first asked for and kept for every backward pass."""
 
-    output: Float[Tensor, "c t h w"]
-    clip: Tensor
+    net: nn.Module
+    clip: Float[Tensor, "1 c T H W"]
+
+    @cached_property
+    def features(self) -> dict[str, Float[Tensor, "1 c t h w"]]:
+        """Of every convolution and pooling, by name."""
+        with torch.enable_grad():
+            return walked(self.net, self.clip).tracer.outputs
+
+
+@dataclass
+class Gradients:
+    """Row of a unit: which share of its gradient's norm every key gets. One row costs one backward pass."""
+
+    forward: Pass
+    name: str
     keys: Tokens
     heads: int = 1
-    grid: Grid = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.grid = Grid(*self.output.shape[1:])
 
     def pixels(self, query: int) -> Float[np.ndarray, "T H W"]:
         """The norm of the gradient of the unit's features' norm, at every pixel."""
-        t, h, w = np.unravel_index(query, self.grid)
-        (gradient,) = torch.autograd.grad(self.output[:, t, h, w].norm(), self.clip, retain_graph=True)
+        (features,) = self.forward.features[self.name]
+        t, h, w = np.unravel_index(query, features.shape[1:])
+        (gradient,) = torch.autograd.grad(features[:, t, h, w].norm(), self.forward.clip, retain_graph=True)
         return gradient[0].norm(dim=0).cpu().numpy()
 
     def row(self, query: int) -> Float[np.ndarray, "1 m"]:
@@ -46,30 +58,35 @@ class Gradients:
         return (x / max(x.sum(), np.finfo(x.dtype).tiny)).reshape(1, -1)
 
 
-def used(net: nn.Module, clip: Float[Tensor, "b c T H W"], name: str, keys: Grid | None = None) -> Relation:
-    """The convolution `name` of `net` ("conv4 block 1 first time"), from its units to the clip.
+def used(
+    net: nn.Module, clip: Float[Tensor, "b c T H W"], names: Collection[str] | None = None, keys: Grid | None = None
+) -> dict[str, Relation]:
+    """Every convolution and pooling of `net` (or those of `names`), from its units to the clip.
 
-    keys: the grid on which shares are told; if not given, every frame, in as many places as the layer has.
-    ValueError for more than one clip, or if no convolution or pooling has this name.
+    Named as `layer_masks` names them: "conv4 block 1 first time". A copy of the network runs once, when the first row
+    is asked for. keys: the grid on which shares are told; if not given, every frame, in as many places as the layer
+    has. Empty for a network whose only convolution makes patches. ValueError for more than one clip, for one of another
+    size than the network was built for, and for names that it has not.
     """
     if len(clip) != 1:
         raise ValueError(f"{len(clip)} clips have as many gradients: give one, such as clips[:1]")
-    found = {layer.relation.name: layer for layer in layers(net) if layer.rows is None}
-    if name not in found:
-        raise ValueError(f"no convolution is called {name!r}: there are {list(found)}")
-    relation, outputs = found[name].relation, []
-
-    def keep(_: nn.Module, args: Any, out: Tensor) -> None:
-        outputs.append(out)
-
-    handle = net.get_submodule(found[name].module).register_forward_hook(keep)
-    clip = clip.detach().clone().requires_grad_()
-    try:
-        with evaluating(net), torch.enable_grad():
-            net(clip)
-    finally:
-        handle.remove()
-    grid = keys or Grid(clip.shape[2], *relation.queries.grid[1:])
-    tokens = shares(relation.queries.clip, grid)
-    part = Gradients(outputs[0][0], clip, tokens)
-    return Relation(f"{name}, used", relation.block, "gradient", relation.queries, tokens, {USED: part})
+    config: Any = net.config
+    size = Grid(*config.clip)
+    if tuple(clip.shape[2:]) != size:
+        raise ValueError(
+            f"the clip has {tuple(clip.shape[2:])} pixels, the network was built for {tuple(size)}: resize it"
+        )
+    found = {layer.relation.name: layer.relation for layer in layers(net) if layer.rows is None}
+    if sum(relation.kind == "convolution" for relation in found.values()) < 2:
+        found = {}
+    if unknown := set(names or ()) - set(found):
+        raise ValueError(f"no convolution is called {sorted(unknown)}: there are {list(found)}")
+    frozen = copy.deepcopy(net).eval().requires_grad_(False)
+    forward = Pass(frozen, clip.detach().clone().requires_grad_())
+    relations = {}
+    for name, relation in found.items():
+        if names is None or name in names:
+            tokens = shares(size, keys or Grid(size.t, *relation.queries.grid[1:]))
+            part = Gradients(forward, name, tokens)
+            relations[name] = Relation(name, relation.block, "gradient", relation.queries, tokens, {USED: part})
+    return relations

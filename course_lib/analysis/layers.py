@@ -63,10 +63,14 @@ def layers(net: nn.Module) -> list[Layer]:
     net = copy.deepcopy(net).to("meta", torch.float).eval().requires_grad_(False)
     colours = getattr(config, "colours", 3)
     clip = torch.empty(1, colours, *config.clip, device="meta")
-    with Tracer(net, clip, pixels(config.clip)) as tracer, Walk(net, tracer) as walk:
+    return walked(net, clip).layers
+
+
+def walked(net: nn.Module, clip: Tensor) -> Walk:
+    with Tracer(net, clip, pixels(Grid(*clip.shape[2:]))) as tracer, Walk(net, tracer) as walk:
         net(clip)
     walk.take_over()
-    return walk.layers
+    return walk
 
 
 class Walk:

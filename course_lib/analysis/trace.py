@@ -55,6 +55,7 @@ class Tracer(TorchFunctionMode):
         super().__init__()
         self.relations: list[Relation] = []
         self.modules: dict[str, str] = {}  # relation -> the path of the module that computed it
+        self.outputs: dict[str, Tensor] = {}  # relation -> what it computed
         self.inside: list[str] = []  # the modules that run now
         self.known: dict[int, tuple[Tensor, Seen]] = {id(clip): (clip, fresh(tokens))}  # the tensor keeps its id
         self.waiting: dict[int, tuple[Tensor, Seen, torch.Size, list[Callable[[Tensor], Tensor]]]] = {}
@@ -120,14 +121,14 @@ class Tracer(TorchFunctionMode):
         t, h, w = (k > 1 or s > 1 for k, s in zip(kernel, stride, strict=True))
         over = "time and space" if t and (h or w) else "time" if t else "space"
         kind = "convolution" if name == "conv3d" else "pooling"
-        self.tell(kind, tokens, seen.tokens, over, reads)
+        self.tell(kind, tokens, seen.tokens, over, reads, out)
         self.know(out, fresh(tokens))
 
-    def tell(self, kind: str, queries: Tokens, keys: Tokens, part: str, reads: Axes) -> None:
+    def tell(self, kind: str, queries: Tokens, keys: Tokens, part: str, reads: Axes, out: Tensor) -> None:
         name, block = plain(self.inside[-1], kind)
         alike = sum(re.fullmatch(rf"{re.escape(name)}( \d+)?", other) is not None for other in self.modules)
         name = f"{name} {alike + 1}" if alike else name
-        self.modules[name] = self.inside[-1]
+        self.modules[name], self.outputs[name] = self.inside[-1], out
         self.relations.append(Relation(name, block, kind, queries, keys, {part: Reads(reads)}))
 
     def pad(self, x: Tensor, out: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> None:
@@ -140,15 +141,16 @@ class Tracer(TorchFunctionMode):
 
     def merge(self, parts: Any, out: Tensor) -> None:
         """Sums, and channels side by side. What comes moved from elsewhere is a layer: SlowFast's joins are."""
-        seen = [found for part in parts if (found := self.seen(part))]
-        if not seen or out.ndim != 5:
+        known = [(part, found) for part in parts if (found := self.seen(part))]
+        if not known or out.ndim != 5:
             return
+        seen = [found for _, found in known]
         settled = [one.settled() for one in seen]
         t, h, w = (np.logical_or.reduce(axes) for axes in zip(*(one.sees for one in settled), strict=True))
         tokens = settled[0]._replace(sees=(t, h, w))
-        for one in seen:
+        for part, one in known:
             if one.moved and any(other.tokens is not one.tokens for other in seen):
-                self.tell("pooling", tokens, one.tokens, "time", one.at)
+                self.tell("pooling", tokens, one.tokens, "time", one.at, part)
         self.know(out, fresh(tokens))
 
     def move(self, func: Callable, x: Tensor, out: Tensor, args: tuple, kwargs: dict) -> None:

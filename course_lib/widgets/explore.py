@@ -12,12 +12,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from course_lib.analysis.cost import cost
+from course_lib.analysis.gradients import used
 from course_lib.analysis.hiding import drops
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Relation
 from course_lib.analysis.weights import layer_weights
+from course_lib.grid import Grid
 from course_lib.layers.attention import RecordableAttention, record_attention
 from course_lib.widgets.explorer import AttentionExplorer
+
+PLACES = 56  # along a side, at most, in which shares of a gradient are told
 
 
 def explore(
@@ -31,23 +35,29 @@ def explore(
     """Every layer of a network, or of several by name: what it may take and, with a clip, what it took.
 
     clip: as the network takes it; without one, masks alone. frames: the same clip to look at; grey if there is none.
-    label: the clip's class, to see how far its score falls without what is attended to most. layers: names of the
-    layers to record, where all would not fit in memory.
+    With a clip, "NAME, learned" has the weights of attention, and "NAME, used" the gradients of convolutions, which
+    are worked out for the unit that is asked. label: the clip's class, to see how far its score falls without what is
+    taken from most. layers: names of the layers to record, where all would not fit in memory.
     """
     named = dict(nets) if isinstance(nets, Mapping) else {type(nets).__name__: nets}
     relations: dict[str, list[Relation]] = {}
     facts = {}
     for name, net in named.items():
         masks = layer_masks(net)
-        recorded: dict[str, Relation] = {}
-        if clip is not None and any(isinstance(part, RecordableAttention) for part in net.modules()):
-            recorded = layer_weights(net, clip, layers)
-        if recorded:
+        known = [layer.name for layer in masks]
+        if unknown := [layer for layer in layers or () if layer not in known]:
+            raise ValueError(f"{name} has no layer {unknown}: there are {known}")
+        wanted = [layer for layer in masks if clip is not None and (layers is None or layer.name in layers)]
+        if attending := [layer.name for layer in wanted if layer.kind == "attention"]:
+            recorded = layer_weights(net, clip, attending)
             follow = [recorded.get(layer.name, layer) for layer in masks if layer.kind != "convolution"]
             relations[f"{name}, learned"] = follow
         relations[name] = masks
-        facts[name] = told(net)
-        facts[f"{name}, learned"] = facts[name]
+        if wanted:
+            units = used(net, clip, keys=places(Grid(*net.config.clip)))
+            if slopes := [units[layer.name] for layer in wanted if layer.name in units]:
+                relations[f"{name}, used"] = slopes
+        facts |= dict.fromkeys((name, f"{name}, learned", f"{name}, used"), told(net))
     config: Any = next(iter(named.values())).config
     if frames is None:
         frames = np.full((*config.clip, 3), 90, np.uint8)
@@ -59,6 +69,12 @@ def explore(
 
         shown["hiding"] = hiding
     return AttentionExplorer(frames, relations, facts=facts, **shown)
+
+
+def places(clip: Grid) -> Grid:
+    """Every frame, in squares of as few pixels as there is room for."""
+    side = -(-max(clip.h, clip.w) // PLACES)
+    return Grid(clip.t, -(-clip.h // side), -(-clip.w // side))
 
 
 def told(net: nn.Module) -> dict[str, str]:

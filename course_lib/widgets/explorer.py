@@ -27,7 +27,7 @@ from course_lib.figures import picture
 from course_lib.files import atomic_write
 from course_lib.widgets import stills
 from course_lib.widgets.rows import packed
-from course_lib.widgets.sources import ONE, VIEWS, Sources, chain, checked, colours_of, described, views, weighs
+from course_lib.widgets.sources import ONE, VIEWS, Sources, chain, checked, colours_of, described, stays, views, weighs
 
 STATIC = Path(__file__).parent / "static"
 SCRIPT = "\n".join(
@@ -99,7 +99,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         self._frames = _checked_frames(frames, self.relations)
         self._hiding = hiding
         found, tables = described(self.relations, facts or {})
-        weighing = [key for key in self._keys if key[2] == ONE]
+        weighing = [key for key in self._keys if key[2] == ONE and not stays(self._relation(*key))]
         few = sum(self._entries(*key) for key in weighing) <= whole_rows_bytes
         first = shown.get("source", next(iter(self.relations)))
         super().__init__(
@@ -175,7 +175,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             self.head = 0
 
     def _default_layer(self, source: str) -> str:
-        """The first that attends, else the first that is not a pool."""
+        """The first that attends, else the first."""
         layers = self.relations[source]
         return next((layer.name for layer in layers if layer.kind == "attention"), layers[0].name)
 
@@ -231,10 +231,10 @@ class AttentionExplorer(anywidget.AnyWidget):
     def _entries(self, source: int, layer: int, view: str) -> int:
         """About how many bytes all rows take; what is worked out row by row is never sent whole."""
         relation = self._relation(source, layer, view)
-        parts = list(relation.parts.values())
-        if not all(hasattr(part, "calls") for part in parts):
+        if stays(relation):
             return relation.queries.size * relation.keys.size * 5
-        return sum(call.weights.size + call.weights[:, 0].size * 4 for part in parts for call in part.calls)
+        calls = [call for part in relation.parts.values() for call in part.calls]
+        return sum(call.weights.size + call.weights[:, 0].size * 4 for call in calls)
 
     def _all_rows(self, source: int, layer: int, view: str) -> dict[str, bytes]:
         relation = self._relation(source, layer, view)
@@ -279,7 +279,8 @@ class AttentionExplorer(anywidget.AnyWidget):
             if isinstance(place[0], str)
             else "the patch at frame {}, row {}, column {}".format(*place)
         )
-        title = f"{self.source}, {layer.name}, {self.view}: what {who} takes from"
+        takes = "used" if layer.kind == "gradient" else "takes from"
+        title = f"{self.source}, {layer.name}, {self.view}: what {who} {takes}"
         grid = keys.grid
         alt = f"{len(self._frames)} frames of a clip in {grid.t} steps of {grid.h} x {grid.w} tokens. {title}. {said}."
         return stills.still(self._frames, keys, self._box(place, layer, query), painted, title), alt
@@ -311,7 +312,8 @@ class AttentionExplorer(anywidget.AnyWidget):
                 continue
             weights = row.mean(0)
             above = weights > 1 / max(1, (row != 0).any(0).sum())
-            words = f"{name}: {above.sum()} of {row.shape[1]} tokens get more than an equal share"
+            what = "places" if layer.kind == "gradient" else "tokens"
+            words = f"{name}: {above.sum()} of {row.shape[1]} {what} get more than an equal share"
             painted.append(stills.Painted(words, colours.get(name, stills.STEPS[0]), above))
         return painted, relation.keys
 

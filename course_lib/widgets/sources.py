@@ -36,6 +36,11 @@ def weighs(layer: Relation) -> bool:
     return not all(is_mask(part) for part in layer.parts.values())
 
 
+def stays(layer: Relation) -> bool:
+    """Whether rows are worked out one by one, when they are asked for, and so stay in the kernel."""
+    return weighs(layer) and not all(hasattr(part, "calls") for part in layer.parts.values())
+
+
 def checked(relations: Sources) -> dict[str, list[Relation]]:
     """ValueError names the source that has no layer, or two layers of one name."""
     if not relations:
@@ -101,6 +106,7 @@ def layer_as_json(layers: Sequence[Relation], index: int, colour: Mapping[str, s
     layer = layers[index]
     offered = views(layers, index)
     chains = {view: chain(layers, index, view) for view in offered[1:]}
+    tells_reach = layer.kind == "gradient" or (NETWORK in chains and chains[NETWORK] is None)
     return {
         "name": layer.name,
         "block": layer.block,
@@ -118,7 +124,7 @@ def layer_as_json(layers: Sequence[Relation], index: int, colour: Mapping[str, s
             for view, found in chains.items()
             if found
         },
-        "sees": None if chains.get(NETWORK, layer) else part_as_json("", Reads(layer.queries.sees), "", tables),
+        "sees": part_as_json("", Reads(layer.queries.sees), "", tables) if tells_reach else None,
         "clip": list(layer.queries.clip),
         "pairs": sum(pairs(part) for part in layer.parts.values()),
     }

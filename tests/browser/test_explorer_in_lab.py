@@ -66,6 +66,8 @@ asked""",
 kept""",
     "signed": """signed = opened({"dot product": ("nonlocal_tiny", dict(affinity="dot_product"))})
 signed""",
+    "used": """used = opened({"R(2+1)D": ("r2plus1d_tiny", dict(size=32))})
+used""",
 }
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
@@ -404,6 +406,32 @@ def test_affinities_have_a_sign(lab):
     lab.says("signed", "These are affinities, which may be negative")
     assert "affinity below zero" in lab.root("signed").locator(".legend").inner_text()
     lab.shot("signed", "affinities")
+
+
+def test_what_a_unit_of_a_convolution_used_is_worked_out_when_it_is_clicked(lab):
+    name, source = "conv3 block 1 first time", "R(2+1)D, used"
+    lab.ask("setattr(used, 'heard', [])")
+    heard = "(used.heard.append(m['queries']), type(used)._answer(used, m))[-1]"
+    lab.ask(f"setattr(used, '_answer', lambda m: {heard})")
+    lab.set("used", source=source, view="one layer", pinned=[])
+    lab.set("used", layer=name)
+    lab.click("used", 4, 0.6, 0.3)
+    lab.wait("used", waiting=0, pinned=[5, 18, 10])
+    query = (2 * 8 + 4) * 8 + 2
+    row = lab.ask(f"part(used, {source!r}, {name!r}, 'gradient norm').row({query})[0].tolist()")
+    assert lab.ask("used.heard") == [[query]]
+    found, many = picture(lab, "used"), sum(value > 0 for value in row)
+    nothing = [mark for value, mark in zip(row, found, strict=True) if value == 0]
+    much = [mark for value, mark in zip(row, found, strict=True) if value > 1.5 / many]
+    assert nothing.count("#") < 20 < 4000 < len(nothing)  # but for the outline
+    assert much.count(".") < 20 < 400 < len(much)
+    best = max(range(len(row)), key=row.__getitem__)
+    lab.says("used", f"at time {best // 1024}, row {best // 32 % 32}, column {best % 32};")
+    lab.says("used", f"its gradient is not zero in {many} of 8192 places")
+    assert "all that it sees" in lab.root("used").locator(".legend").inner_text()
+    assert not lab.root("used").get_by_label("Head").is_visible()
+    lab.shot("used", "used")
+    lab.ask("delattr(used, '_answer')")
 
 
 def test_rows_that_the_kernel_keeps_come_when_asked_and_the_last_patch_wins(lab):

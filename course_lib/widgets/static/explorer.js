@@ -49,10 +49,10 @@ function render({ model, el }) {
       return { source: here, layer: its, view, layers, asking, keys, sees, where: { source: here.number, layer: its.number, view } };
     });
   }
+  const stored = ({ where }) => whole[`${where.source}/${where.layer}/${where.view}`];
   function rowFor(board, query) {
-    const stored = whole[`${board.where.source}/${board.where.layer}/${board.view}`];
-    const parts = board.view === "one layer" ? board.layer.parts : [{ signed: false }];
-    if (stored) return rowFrom(stored, query, parts);
+    const rows = stored(board), parts = board.view === "one layer" ? board.layer.parts : [{ signed: false }];
+    if (rows) return rowFrom(rows, query, parts);
     const row = kernel.get(board.where, query);
     return row && unpackRow(row, parts);
   }
@@ -62,10 +62,7 @@ function render({ model, el }) {
     const found = { query, layer, view, head: model.get("head"), first: layers?.[0] };
     if (query === null || query < 0) return found;
     if (layer.weights) return { ...found, row: rowFor(board, query), late: kernel.late(board.where, query) };
-    if (sees) {
-      const runs = runsOf(sees, query), share = runs.map((axis, i) => axis.reduce((sum, [a, b]) => sum + b - a, 0) / sees.keys[i]);
-      return { ...found, runs, seen: share[0] * share[1] * share[2] };
-    }
+    if (sees) return { ...found, runs: runsOf(sees, query), seen: seenShare(sees, query) };
     return layers ? { ...found, through: reachThrough(layers, query) } : found;
   }
 
@@ -128,7 +125,7 @@ function render({ model, el }) {
     fill(layerControl, source().layers.map(({ name }) => [name, name]), here.name);
     const single = Array.from({ length: heads }, (_, head) => [String(head + 1), `head ${head + 1}`]);
     fill(headControl, heads > 1 ? [["0", `mean of ${heads}`], ...single] : [["0", "the only one"]], String(model.get("head")));
-    headControl.label.hidden = !here.weights || model.get("view") !== "one layer";
+    headControl.label.hidden = !here.weights || here.kind === "gradient" || model.get("view") !== "one layer";
     compareControl.hidden = sources.length < 2;
     compare.checked = model.get("compared").length > 0;
     hide.hidden = !model.get("hides") || !here.weights;
@@ -142,9 +139,10 @@ function render({ model, el }) {
         const [red, green, blue] = ramp.subarray(i * 31 * 4 + (i === 8 ? 28 : 0));
         return `rgb(${red} ${green} ${blue})`;
       }).join(", ")})`, "ramp");
+      if (layer.kind === "gradient") entries.push(entry(swatch("transparent", "frame"), "all that it sees"));
       if (layer.parts.some(({ signed }) => signed)) entries.push(entry(swatch(colours.negative), "affinity below zero"));
       else entries.push(entry(swatch("rgb(72 30 120 / 40%)"), "up to an equal share"));
-      entries.push(make("li", {}, uniform, bar, strongest), entry(swatch("#666"), "not joined"));
+      entries.push(make("li", {}, uniform, bar, strongest), entry(swatch("#666"), layer.kind === "gradient" ? "no gradient" : "not joined"));
       if (layer.parts.some(({ marks }) => marks) && view === "one layer") entries.push(entry(swatch("#fff", "dot"), "goes on from here"));
     } else if (sees) entries.push(entry(swatch(layer.parts[0].colour), `what it sees of the clip through ${layer.name}`));
     else if (layers) {
@@ -216,6 +214,7 @@ function render({ model, el }) {
       }
     }
     here.grille(pen);
+    if (layer.kind === "gradient") here.frame(pen, runsOf(layer.sees, query), layer.sees.keys);
     const pinned = model.get("pinned"), pin = pinned.length ? tokenOf(pinned, board.asking, clip) : -1;
     if (pin >= 0 && pin !== query) for (const box of outlines(pin, board.asking, here.layout)) here.outline(pen, box, true);
     for (const box of outlines(query, board.asking, here.layout)) here.outline(pen, box, false);
@@ -239,19 +238,18 @@ function render({ model, el }) {
       }
     });
     const milliseconds = performance.now() - start, complete = canvas.dataset.waiting === "0";
-    const missing = now.findIndex((board, i) => board.layer.weights && words[i].query >= 0 && !words[i].row);
-    if (missing >= 0) kernel.ask(now[missing].where, words[missing].query, now[missing].asking);
-    else now.forEach((board, i) => {
-      if (board.layer.weights && words[i].query >= 0 && !whole[`${board.where.source}/${board.where.layer}/${board.view}`])
-        kernel.ask(board.where, words[i].query, board.asking); // those around it
-    });
+    const asking = now.map((board, i) => board.layer.weights && words[i].query !== null && words[i].query >= 0 && !stored(board));
+    const missing = asking.findIndex((asks, i) => asks && !words[i].row), ask = i =>
+      kernel.ask(now[i].where, words[i].query, now[i].asking, now[i].layer.kind === "gradient");
+    if (missing >= 0) ask(missing);
+    else asking.forEach((asks, i) => asks && ask(i)); // those around it
     tellReader(now, words);
     for (const name of ["source", "layer", "view", "head"]) canvas.dataset[name] = model.get(name);
     canvas.dataset.pinned = model.get("pinned").join(" ");
     canvas.dataset.query = words[0].query ?? -1;
     root.dispatchEvent(new CustomEvent("explorer-drawn", { detail: { cause, complete, milliseconds, since } }));
     clearTimeout(settle);
-    settle = setTimeout(tellKernel, now.some(board => board.layer.weights && !Object.keys(whole).length) ? SETTLE_ASKING : SETTLE);
+    settle = setTimeout(tellKernel, now.some(board => board.layer.weights && !stored(board)) ? SETTLE_ASKING : SETTLE);
   }
   function tellReader(now, words) {
     const text = now.map((board, i) => (now.length > 1 ? `${board.source.name}: ` : "") + describe(words[i])).join(" ");

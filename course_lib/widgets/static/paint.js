@@ -134,6 +134,17 @@ export function sheet(layout, clip, picture, colours, scale, width) {
         pen.fillRect(x + (c * wide) / w, y + (a * high) / h, ((d - c) * wide) / w, ((b - a) * high) / h);
     });
   }
+  // A box around what runs along t, h and w span.
+  function frame(pen, [times, rows, columns], [t, h, w]) {
+    pen.strokeStyle = "#fff";
+    pen.lineWidth = 1;
+    corners.forEach(([x, y], step) => {
+      if (!times.some(([a, b]) => a < ((step + 1) * t) / T && b > (step * t) / T)) return;
+      const [top, bottom] = [rows[0][0], rows.at(-1)[1]].map(at => (at * high) / h);
+      const [left, right] = [columns[0][0], columns.at(-1)[1]].map(at => (at * wide) / w);
+      pen.strokeRect(x + left + 0.5, y + top + 0.5, right - left - 1, bottom - top - 1);
+    });
+  }
   const base = (pen, greyed) => pen.drawImage((greyed ? grey : plain).canvas, 0, 0, width * scale, height * scale, 0, top, width, height);
   const grille = pen => cell >= 8 && pen.drawImage(lines.canvas, 0, 0, width * scale, height * scale, 0, top, width, height);
   const marks = (pen, tokens) => tokens.forEach(token => {
@@ -143,5 +154,5 @@ export function sheet(layout, clip, picture, colours, scale, width) {
     pen.arc(x + w / 2, y + h / 2, Math.max(1.5, Math.min(w, h) / 6), 0, 7);
     pen.fill();
   });
-  return { layout, prepare, lay, runs, base, grille, marks, outline, label, caption };
+  return { layout, prepare, lay, runs, frame, base, grille, marks, outline, label, caption };
 }

@@ -149,6 +149,7 @@ export function weightsOf(row, head, size) {
 // ---- rows that the kernel keeps
 
 const GIVE_UP = 500; // milliseconds to wait for a row before the next one may be asked
+const GIVE_UP_GRADIENT = 20_000; // the same where a row costs a pass through a network
 const ROWS_KEPT = 256;
 
 // One request in flight: while it runs the pointer may pass a dozen patches, and only the last of them matters.
@@ -156,19 +157,23 @@ export function kernelRows(model, changed) {
   const key = (where, query) => `${query} ${where.source}/${where.layer}/${where.view}`, rows = new Map();
   let asked = null, timer = 0, unanswered = null;
 
-  function ask(where, query, tokens) {
+  // With the rows around it, unless each costs a pass through the network.
+  function ask(where, query, tokens, costly = false) {
     if (asked || query < 0) return;
-    const queries = neighbourhood(query, tokens).filter(token => !rows.has(key(where, token)));
+    const queries = (costly ? [query] : neighbourhood(query, tokens)).filter(token => !rows.has(key(where, token)));
     if (!queries.length || key(where, query) === unanswered) return;
     asked = key(where, queries[0]);
-    timer = setTimeout(() => {
-      unanswered = asked;
-      asked = null;
-      changed();
-    }, GIVE_UP);
+    timer = setTimeout(giveUp, costly ? GIVE_UP_GRADIENT : GIVE_UP);
     model.send({ kind: "rows", ...where, queries });
   }
+  function giveUp() {
+    clearTimeout(timer);
+    unanswered = asked;
+    asked = null;
+    changed();
+  }
   function receive(message, buffers) {
+    if (message.kind === "refused" && asked) return giveUp();
     if (message.kind !== "rows") return;
     const { queries } = message;
     queries.forEach((query, i) => rows.set(key(message, query), bytes(buffers[i]).slice()));

@@ -21,7 +21,8 @@ export function describe({ query, layer, view, head, row, late, through, first, 
   if (query < 0) return `No such token takes part in ${layer.name}.`;
   const { queries, keys } = layer, who = placeWords(query, queries);
   const said = [query < size(queries.grid) ? `Patch at ${who}.` : `${capital(who)}.`];
-  if (layer.weights) said.push(...weightWords({ layer, view, head, row, late, tokens: view === "one layer" ? keys : first?.inputs }));
+  if (layer.kind === "gradient") said.push(...gradientWords(layer, query, row, late));
+  else if (layer.weights) said.push(...weightWords({ layer, view, head, row, late, tokens: view === "one layer" ? keys : first?.inputs }));
   else if (seen !== undefined) said.push(`It sees ${(100 * seen).toFixed(seen < 0.1 ? 1 : 0)} % of the clip through all layers up to ${layer.name}.`);
   else if (through) {
     const many = count(through.reached), where = view === "whole block" ? `all layers of ${layer.block}` : `all layers up to ${layer.name}`;
@@ -55,9 +56,29 @@ function weightWords({ layer, view, head, row, late, tokens }) {
   return said;
 }
 
+// What a unit of a convolution used of the clip.
+function gradientWords({ name, keys, sees }, query, row, late) {
+  if (!row && late) return [`The kernel did not answer within ${GIVE_UP_GRADIENT / 1000} s (is a cell running?). Enter asks again.`];
+  if (!row) return [`The kernel works out the gradient of this unit of ${name} …`];
+  const { weights, many, told } = weightsOf(row, 0, keys.size), share = seenShare(sees, query);
+  const sight = `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} % of the clip`;
+  if (!many) return [`It sees ${sight} through all layers up to ${name}, but its gradient is zero: no small change of this clip changes it.`];
+  const best = Array.from(weights.keys()).filter(i => weights[i] > 0).sort((a, b) => weights[b] - weights[a] || a - b);
+  let half = 0, found = 0;
+  for (const whole = best.reduce((sum, i) => sum + weights[i], 0); found < whole / 2; half++) found += weights[best[half]];
+  const strongest = best.slice(0, 3).map(i => `${told(weights[i])} at ${placeWords(i, keys)}`).join("; ");
+  return [
+    `In ${name} it used most: ${strongest}.`,
+    `It sees ${sight}; its gradient is not zero in ${many} of ${keys.size} places, and half of it lies in ${half}.`,
+  ];
+}
+// Which part of the clip lies within a unit's reach.
+export const seenShare = (sees, query) => runsOf(sees, query)
+  .map((axis, i) => axis.reduce((sum, [a, b]) => sum + b - a, 0) / sees.keys[i]).reduce((a, b) => a * b, 1);
+
 // What stands beside a source when several are compared.
 export function factWords({ name, facts }, layer, learned) {
   const told = many => (many < 1e4 ? `${many}` : many < 1e6 ? `${(many / 1e3).toFixed(1)} k` : many < 1e9 ? `${(many / 1e6).toFixed(1)} M` : `${(many / 1e9).toFixed(1)} G`);
-  const counts = [`${told(layer.keys.size)} tokens`, `${told(layer.pairs)} pairs`];
+  const counts = layer.kind === "gradient" ? [`${told(layer.queries.size)} units`] : [`${told(layer.keys.size)} tokens`, `${told(layer.pairs)} pairs`];
   return `${name} · ${layer.name}: ${[...counts, ...Object.entries(facts).map(([what, much]) => `${what} ${much}`)].join(", ")}`;
 }
