@@ -47,14 +47,15 @@ def explore(
         known = [layer.name for layer in masks]
         if unknown := [layer for layer in layers or () if layer not in known]:
             raise ValueError(f"{name} has no layer {unknown}: there are {known}")
-        wanted = [layer for layer in masks if clip is not None and (layers is None or layer.name in layers)]
-        if attending := [layer.name for layer in wanted if layer.kind == "attention"]:
+        wanted = [layer for layer in masks if layers is None or layer.name in layers]
+        attending = [layer.name for layer in wanted if layer.kind == "attention"]
+        if clip is not None and attending:
             recorded = layer_weights(net, clip, attending)
             follow = [recorded.get(layer.name, layer) for layer in masks if layer.kind != "convolution"]
             relations[f"{name}, learned"] = follow
         relations[name] = masks
-        if wanted:
-            units = used(net, clip, keys=places(Grid(*net.config.clip)))
+        if clip is not None:
+            units = used(net, clip, keys=places(Grid(*clip.shape[2:])))
             if slopes := [units[layer.name] for layer in wanted if layer.name in units]:
                 relations[f"{name}, used"] = slopes
         facts |= dict.fromkeys((name, f"{name}, learned", f"{name}, used"), told(net))

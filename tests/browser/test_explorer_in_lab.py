@@ -419,7 +419,8 @@ def test_what_a_unit_of_a_convolution_used_is_worked_out_when_it_is_clicked(lab)
     lab.wait("used", waiting=0, pinned=[5, 18, 10])
     query = (2 * 8 + 4) * 8 + 2
     row = lab.ask(f"part(used, {source!r}, {name!r}, 'gradient norm').row({query})[0].tolist()")
-    assert lab.ask("used.heard") == [[query]]
+    asked = lab.ask("used.heard")
+    assert asked[-1] == [query] and {len(queries) for queries in asked} == {1}
     found, many = picture(lab, "used"), sum(value > 0 for value in row)
     nothing = [mark for value, mark in zip(row, found, strict=True) if value == 0]
     much = [mark for value, mark in zip(row, found, strict=True) if value > 1.5 / many]
