@@ -41,7 +41,7 @@ def explore(
     """
     named = dict(nets) if isinstance(nets, Mapping) else {type(nets).__name__: nets}
     relations: dict[str, list[Relation]] = {}
-    facts = {}
+    facts: dict[str, dict[str, str]] = {}
     for name, net in named.items():
         masks = layer_masks(net)
         known = [layer.name for layer in masks]
