@@ -27,9 +27,10 @@ from course_lib.grading.checks import (
 )
 from course_lib.layers.attention import GridAttention, MultiHeadAttention
 from course_lib.layers.blocks import Mlp
-from course_lib.layers.schemes import JOINT, SPACE, TIME, WIDTH
+from course_lib.layers.schemes import JOINT, SPACE, TIME, WIDTH, Band
 from course_lib.models import build
 from course_lib.models.timesformer import Block
+from course_lib.models.vtn import LongformerAttention
 
 GRID = (2, 2, 3)
 
@@ -287,3 +288,20 @@ def test_a_copied_network_computes_the_same_in_evaluation_too():
     assert torch.equal(source.eval()(x), target.eval()(x))
     without = nn.Sequential(nn.Conv1d(2, 3, 1), nn.GroupNorm(1, 3))  # as many parameters
     assert "your batch norms are others" in str(copy_weights(source, without))
+
+
+@pytest.mark.parametrize(
+    ("window", "says"),
+    [
+        (4, None),
+        (8, r"token t=0 sees what it should not: token t=3 \(10 such pairs\)"),
+        (2, r"token t=0 does not see what it should: token t=2"),
+    ],
+)
+def test_a_layer_on_a_row_of_frames_is_told_by_their_numbers_what_it_should_not_see(window, says):
+    x = [(torch.randn(2, 6, 8), torch.randn(2, 1, 8))]
+    library = LongformerAttention(8, 2, Band(2), 0.0)
+    verdict = acts_as(
+        lambda: LongformerAttention(8, 2, Band(window // 2), 0.0), library, x, {"frames": "b t d", "cls": "b 1 d"}
+    )
+    assert bool(verdict) == (says is None) and (says is None or re.search(says, verdict.sentence)), verdict

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.experiments.frames import by_views, in_any_order, pairs_of_frames, shuffled_frames, single_frames
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
 from course_lib.experiments.two_paths import fast_after_d, fast_as_drawn, slow_answers
@@ -170,8 +171,43 @@ def c16(profile: Profile) -> tuple[Arm, ...]:
     return (*arms, *stamps)
 
 
+def c4(profile: Profile) -> tuple[Arm, ...]:
+    """VTN needs no position code, and shuffled frames do no harm, where looks decide; not where the direction does."""
+    network = "vtn_vit_b" if profile.full else "vtn_tiny"
+    return tuple(
+        Arm(
+            network,
+            set_name,
+            (("positions", positions), ("scratch", True)) if profile.full else (("positions", positions),),
+            recipe=short,
+            trained_on=trained_on,
+            measure=in_any_order,
+        )
+        for set_name, short in (("L", Recipe(150, 32, 1e-3)), ("D", Recipe(500, 16, 1e-3)))
+        for positions in ("learned", "none", "fixed")
+        for trained_on in (None, shuffled_frames)
+    )
+
+
+def c20(profile: Profile) -> tuple[Arm, ...]:
+    """VTN trained on short views serves for one pass over the whole clip, if the answer lies in a view."""
+    network = "vtn_vit_b" if profile.full else "vtn_tiny"
+    changes = (("frames", 8), ("scratch", True)) if profile.full else ()
+    designs = (
+        ("L", pairs_of_frames, Recipe(600, 64, 1e-3)),
+        ("D", pairs_of_frames, Recipe(1300, 16, 1e-3)),
+        ("D", single_frames, Recipe(1300, 16, 1e-3)),
+        ("D", None, Recipe(1300, 16, 1e-3)),
+    )
+    return tuple(
+        Arm(network, set_name, changes, recipe=recipe, start=start, measure=by_views)
+        for set_name, start, recipe in designs
+    )
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
+    "C4": c4,
     "C8": c8,
     "C9": c9,
     "C10": c10,
@@ -179,6 +215,7 @@ CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C16": c16,
     "C17": c17,
     "C18": c18,
+    "C20": c20,
     "tiny": tiny,
     "dials": dials,
 }

@@ -240,7 +240,7 @@ def acts_as(
 
     The library's weights, drawn anew so that none is zero, are copied into it in order. `outputs`: what each of the
     results is called -> its axes. Reach is that from the first input to the first result: from token to token where
-    both are tokens b t h w d, else from each pixel of a clip to the result.
+    both are tokens, b t h w d or b t d, else from each pixel of a clip to the result.
     """
     ours = copy.deepcopy(library).double().eval()
     generator = torch.Generator().manual_seed(0)
@@ -319,7 +319,7 @@ def _same_reach(theirs: nn.Module, ours: nn.Module, given: tuple[Tensor, ...]) -
 
     x = given[0]
     if first(ours)(x).shape == x.shape:
-        grid = Grid(*x.shape[1:4])
+        grid = tuple(x.shape[1:-1])
         try:
             found = reach(first(theirs), grid, x.shape[-1])
         except Exception as error:
@@ -340,7 +340,7 @@ def _same_reach(theirs: nn.Module, ours: nn.Module, given: tuple[Tensor, ...]) -
     return Verdict(True, "the same reach")
 
 
-def _wrong_pairs(found: Tensor, wanted: Tensor, grid: Grid) -> list[str]:
+def _wrong_pairs(found: Tensor, wanted: Tensor, grid: tuple[int, ...]) -> list[str]:
     """What is wrong with a reach, in a sentence each for too much and too little."""
     sentences = []
     for kind, pairs in (
@@ -353,9 +353,10 @@ def _wrong_pairs(found: Tensor, wanted: Tensor, grid: Grid) -> list[str]:
     return sentences
 
 
-def _place(token: int, grid: Grid) -> str:
-    t, h, w = np.unravel_index(token, grid)
-    return f"(t={t}, h={h}, w={w})"
+def _place(token: int, grid: tuple[int, ...]) -> str:
+    """(t=1, h=0, w=2) on a grid, t=1 in a row of frames."""
+    named = ", ".join(f"{axis}={at}" for axis, at in zip("thw", np.unravel_index(token, grid), strict=False))
+    return f"({named})" if len(grid) > 1 else named
 
 
 def parameter_count(net: object, expected: int) -> Verdict:
