@@ -71,7 +71,7 @@ def _train_on_views(net: nn.Module, length: int) -> None:
 
 def by_views(net: nn.Module, data: Data) -> dict[str, float]:
     """Scores of VTN on test clips cut into views of one, two and four frames, their probabilities averaged."""
-    scores = {}
+    scores: dict[str, float] = {}
     for length in VIEWS:
 
         def averaged(clips: Tensor, length: int = length) -> Tensor:
