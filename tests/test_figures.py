@@ -21,8 +21,8 @@ from PIL import Image
 import course_lib
 from course_lib.analysis.branches import residual_branches
 from course_lib.figures import BLUE, RED, WIDEST, picture, png, source, table
-from course_lib.figures.blocks import block_diagram, block_words
-from course_lib.figures.clips import boxes, picks, strips
+from course_lib.figures.blocks import block_diagram, block_words, towers, towers_words
+from course_lib.figures.clips import boxes, picks, spans, strips
 from course_lib.figures.code import narrow
 from course_lib.figures.convolutions import KINDS, placements, placements_words, reach_in_time, reach_words
 from course_lib.figures.costs import crossing
@@ -276,3 +276,27 @@ def test_bars_of_weights_are_the_weights_and_those_below_zero_stand_out():
         "What one place takes from 2 places: softmax from 0.25 to 0.75, together 1.00; "
         "dot product from -1.00 to 0.50, together -0.50."
     )
+
+
+def test_towers_have_a_box_for_every_part_and_arrows_upwards_and_along_what_is_linked():
+    designs = {"one": [["frame"] * 3, ["2D"] * 3, ["LSTM"] * 3, ["action"]], "two": [["a", "b"], ["3D"]]}
+    axis = towers(designs, linked=["LSTM"]).axes[0]
+    said = [text.get_text() for text in axis.texts if text.get_text()]
+    assert sorted(said) == sorted(["frame", "2D", "LSTM"] * 3 + ["action", "a", "b", "3D", "one", "two"])
+    assert len(axis.patches) == 13
+    arrows = [text for text in axis.texts if not text.get_text()]
+    along = [arrow for arrow in arrows if arrow.xy[1] == arrow.xyann[1]]
+    assert len(along) == 2 and all(arrow.xy[0] > arrow.xyann[0] for arrow in along)
+    upwards = [arrow for arrow in arrows if arrow not in along]
+    assert len(upwards) == 3 + 3 + 3 + 2 and all(arrow.xy[1] > arrow.xyann[1] for arrow in upwards)
+    straight = [arrow for arrow in upwards if arrow.xy[0] == pytest.approx(arrow.xyann[0])]
+    assert len(straight) == 3 + 3 + 1, "box by box where rows are alike; from the middle LSTM to the answer"
+    assert "one: frame and frame and frame, then 2D" in towers_words(designs)
+
+
+def test_a_span_covers_its_frames_from_first_to_last_and_says_how_many():
+    axis = spans({"near": (3, 5), "far": (0, 7)}, 8).axes[0]
+    assert [(bar.get_x(), bar.get_width()) for bar in axis.patches] == [(2.5, 3), (-0.5, 8)]
+    assert [text.get_text() for text in axis.texts] == ["3", "8"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["near", "far"]
+    assert axis.patches[0].get_y() < axis.patches[1].get_y() and axis.yaxis_inverted(), "the first on top"

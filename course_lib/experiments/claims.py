@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_lib.experiments.frames import by_views, in_any_order, pairs_of_frames, shuffled_frames, single_frames
+from course_lib.experiments.inputs import difference, grey, logits_of
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
+from course_lib.experiments.starts import inflated
 from course_lib.experiments.two_paths import fast_after_d, fast_as_drawn, slow_answers
 from course_lib.layers.nonlocal_block import AFFINITIES, NO_BLOCKS
 from course_lib.models.slowfast import JOINS
@@ -57,6 +59,36 @@ def c10(profile: Profile) -> tuple[Arm, ...]:
         Arm(network, "D", (("convolutions", row),), replace(EASY, way=way), recipe=SHORT)
         for way in WAYS
         for row in ("r3d", "mc3", "rmc3")
+    )
+
+
+FEW, SOME, ENOUGH = (Recipe(steps, 16, 1e-3) for steps in (50, 100, 200))  # i3d_tiny needs 200
+
+
+def i3d(profile: Profile) -> tuple[str, tuple[tuple[str, object], ...]]:
+    """The network of C7 and C11 and its changes: generated clips have too few frames for 64."""
+    return ("i3d_inception", (("frames", 8),)) if profile.full else ("i3d_tiny", ())
+
+
+def c7(profile: Profile) -> tuple[Arm, ...]:
+    """A motion input helps a weak motion model and not a strong one: colours, grey, differences and exact flow, each
+    alone; their logits are recorded, so that any of them can be added to those of the colours (late fusion)."""
+    network, always = i3d(profile)
+    return tuple(
+        Arm(network, set_name, always + changes, recipe=SOME, shown=shown, measure=logits_of)
+        for set_name in ("D", "L")
+        for changes, shown in (((), None), ((), grey), ((), difference), ((("colours", 2),), None))
+    )
+
+
+def c11(profile: Profile) -> tuple[Arm, ...]:
+    """Inflated image weights help, unless there is time to learn without: two starts, a short and a long schedule."""
+    network, always = i3d(profile)
+    return tuple(
+        Arm(network, set_name, always, recipe=schedule, start=start)
+        for schedule in (FEW, ENOUGH)
+        for set_name in ("L", "D")
+        for start in (None, inflated)
     )
 
 
@@ -208,9 +240,11 @@ def c20(profile: Profile) -> tuple[Arm, ...]:
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
     "C4": c4,
+    "C7": c7,
     "C8": c8,
     "C9": c9,
     "C10": c10,
+    "C11": c11,
     "C13": c13,
     "C16": c16,
     "C17": c17,

@@ -22,7 +22,7 @@ from course_lib.files import Problem, read_json
 from course_lib.paths import DATA
 from course_lib.profiles import Profile
 from course_lib.synthetic.write import VERSION, make
-from course_lib.training.batches import Batch, in_order, loader, shuffled
+from course_lib.training.batches import Batch, in_order, loader, shuffled, unit_range
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
@@ -38,9 +38,9 @@ class Data(NamedTuple):
     """
 
     name: str
-    train: UInt8[Tensor, "n T H W 3"] | real.Kept | ClipDataset
+    train: UInt8[Tensor, "n T H W c"] | real.Kept | ClipDataset
     train_labels: Int[Tensor, " n"]
-    test: UInt8[Tensor, "m T H W 3"] | ClipDataset
+    test: UInt8[Tensor, "m T H W c"] | ClipDataset
     test_labels: Int[Tensor, " m"]
     classes: tuple[str, ...]
     partner: Int[Tensor, " classes"] | None
@@ -134,19 +134,21 @@ def load_set(
     return Data(name, train, train_labels, test, test_labels, sets[0].classes, partner)
 
 
-def to_clips(frames: UInt8[Tensor, "b T H W 3"]) -> Float[Tensor, "b 3 T H W"]:
-    """Bytes to TimeSformer's numbers: mean 0.45, standard deviation 0.225."""
+def to_clips(frames: UInt8[Tensor, "b T H W c"]) -> Float[Tensor, "b c T H W"]:
+    """Bytes to TimeSformer's numbers: mean 0.45, standard deviation 0.225; the two of optical flow to -1 to 1."""
+    if frames.shape[-1] == 2:
+        return unit_range(frames).movedim(-1, 1).contiguous()
     return normalise(to_clip(frames), *KINETICS)
 
 
-def varied(frames: UInt8[Tensor, "b T H W 3"], shift: int = 4) -> Float[Tensor, "b 3 T H W"]:
+def varied(frames: UInt8[Tensor, "b T H W c"], shift: int = 4) -> Float[Tensor, "b c T H W"]:
     """`to_clips` for training: each clip moved by up to `shift` pixels and its colours swapped, all frames alike.
 
     Both leave the label and the order of frames as they are. A left-right flip would not: it turns "moves right" into
-    "moves left".
+    "moves left". So would a swap of the two directions of optical flow, which stay.
     """
     clips = F.pad(to_clips(frames), (shift, shift, shift, shift, 0, 0), mode="replicate")
     height, width = frames.shape[2:4]
     corners = torch.randint(0, 2 * shift + 1, (len(clips), 2)).tolist()
     moved = [clip[:, :, y : y + height, x : x + width] for clip, (y, x) in zip(clips, corners, strict=True)]
-    return torch.stack([clip[torch.randperm(3)] for clip in moved])
+    return torch.stack(moved if frames.shape[-1] == 2 else [clip[torch.randperm(3)] for clip in moved])

@@ -43,7 +43,7 @@ def records(name: str, profile: str, folder: Path = DATA / "results") -> list[di
     return sorted(found, key=lambda record: record["seed"])
 
 
-def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[float]:
+def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[Any]:
     """One measure of the runs on a set whose network was built with `changes`, in the order of their seeds.
 
     `measure` is one of the scores, or a pair of classes, for the pair accuracy of its clips. `changes` may also name

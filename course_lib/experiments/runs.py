@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.experiments.data import Data, load_set
+from course_lib.experiments.inputs import load_flow
 from course_lib.experiments.real import SETS, Kept, selection
 from course_lib.experiments.recipes import Recipe, with_recipe
 from course_lib.experiments.records import require_match
@@ -42,7 +43,7 @@ class Arm:
     Functions are named in the record. `start` is given the fresh network, the arm, its profile and the seed, and leaves
     it as it is to be trained: filled, or with parts that stay as they are. `shown` turns clips b 3 T H W into what the
     network is given, in training and in tests; `trained_on` does so in training alone, before it. `measure` gives more
-    scores of the trained network, by name.
+    scores of the trained network, by name, or what scores are made of.
     """
 
     network: str
@@ -53,7 +54,7 @@ class Arm:
     start: Callable[[nn.Module, Arm, Profile, int], None] | None = None
     shown: Callable[[Tensor], Tensor] | None = None
     trained_on: Callable[[Tensor], Tensor] | None = None
-    measure: Callable[[nn.Module, Data], dict[str, float]] | None = None
+    measure: Callable[[nn.Module, Data], dict[str, Any]] | None = None
 
     @property
     def functions(self) -> dict[str, str]:
@@ -80,8 +81,9 @@ class Arm:
         return profile if self.difficulty is None else replace(profile, difficulty=self.difficulty)
 
     def data(self, profile: Profile) -> Data:
-        """The arm's set, with what its network is shown of it."""
-        data = load_set(self.set_name, profile, frames=self.frames)
+        """The arm's set, with what its network is shown of it; its flow for a network of two colours."""
+        two = getattr(configure(self.network, **dict(self.changes)), "colours", 3) == 2
+        data = (load_flow if two else load_set)(self.set_name, profile, frames=self.frames)
         return data._replace(shown=self.shown, trained_on=self.trained_on)
 
     @property

@@ -94,3 +94,19 @@ def boxes(frame: UInt8[np.ndarray, "H W 3"], crops: Mapping[str, tuple[int, int,
             left + wide / 2, top - 0.03 * height, name, ha="center", va="bottom", fontsize=10, color=style["color"]
         )
     return figure
+
+
+def spans(reads: Mapping[str, tuple[int, int]], available: int) -> Figure:
+    """A bar a row: from its first to its last of `available` frames, both counted; the number of frames beside it."""
+    figure = Figure(figsize=(WIDEST, 0.2 * len(reads) + 0.6), layout="constrained")
+    axis = figure.subplots()
+    for row, (first, last) in enumerate(reads.values()):
+        axis.barh(row, last - first + 1, left=first - 0.5, height=0.7, color=COLOURS[0])
+        axis.text(available + 0.5, row, str(last - first + 1), ha="left", va="center", fontsize=9)
+    axis.set_yticks(range(len(reads)), list(reads), fontsize=9)
+    axis.set_ylim(len(reads) - 0.5, -0.5)
+    axis.set_xlim(-0.5, available - 0.5)
+    axis.set_xlabel(f"frame number, 0 to {available - 1}; on the right how many")
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    return figure

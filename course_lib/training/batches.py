@@ -23,8 +23,8 @@ class Clips(Protocol):
     def __getitem__(self, item: tuple[int, int], /) -> tuple[Tensor, int]: ...
 
 
-Batch = tuple[Float[Tensor, "b 3 T H W"], Int[Tensor, "b"]]
-Prepare = Callable[[Shaped[Tensor, "b ..."]], Float[Tensor, "b 3 T H W"]]
+Batch = tuple[Float[Tensor, "b c T H W"], Int[Tensor, "b"]]
+Prepare = Callable[[Shaped[Tensor, "b ..."]], Float[Tensor, "b c T H W"]]
 
 
 def unit_range(clips: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
