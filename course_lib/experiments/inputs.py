@@ -48,13 +48,12 @@ def load_flow(name: str, profile: Profile, frames: int = FRAMES) -> Data:
         moved = flow(drawn)[steps] / (REACH * profile.size)
         return np.round(127.5 * (1 + moved.clip(-1, 1))).astype(np.uint8)
 
-    parts: list[Tensor] = []
-    for split in ("train", "test"):
-        chosen = [item for item in items if item.split == split]
-        parts.append(torch.from_numpy(np.stack([read(item) for item in chosen])))
-        parts.append(torch.tensor([item.label for item in chosen]))
+    def split(part: str) -> tuple[Tensor, Tensor]:
+        chosen = [item for item in items if item.split == part]
+        return torch.from_numpy(np.stack(list(map(read, chosen)))), torch.tensor([item.label for item in chosen])
+
     pairs = PARTNER[name]
-    return Data(name, *parts, CLASSES[name], None if pairs is None else torch.tensor(pairs))
+    return Data(name, *split("train"), *split("test"), CLASSES[name], None if pairs is None else torch.tensor(pairs))
 
 
 def logits_of(net: nn.Module, data: Data) -> dict[str, Any]:

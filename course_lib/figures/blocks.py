@@ -74,7 +74,8 @@ def towers(designs: Mapping[str, Sequence[Sequence[str]]], linked: Sequence[str]
     arrow = dict(arrowstyle="-|>", color="0.25", linewidth=1.1, shrinkA=0, shrinkB=0)
     left = 0.0
     for name, rows in designs.items():
-        width, below = max(map(len, rows)), []
+        width = max(map(len, rows))
+        below: list[float] = []
         for level, row in enumerate(rows):
             middles = [left + width * (i + 0.5) / len(row) for i in range(len(row))]
             for i, (x, label) in enumerate(zip(middles, row, strict=True)):
