@@ -25,7 +25,8 @@ data: .venv/ready
 	@$(BIN)/course data small
 
 lab: data
-	$(BIN)/python -m jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/notebooks" $(ROOT_MAY) $(LAB_ARGS)
+	$(BIN)/python -m jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/notebooks" $(ROOT_MAY) \
+	  --ServerApp.kernel_websocket_connection_class=course_lib.lab.PromptConnection $(LAB_ARGS)
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

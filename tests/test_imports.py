@@ -18,6 +18,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "files": set(),
     "paths": set(),
     "machine": set(),
+    "lab": set(),
     "profiles": {"datasets", "paths", "synthetic"},
     "video": CORE,
     "datasets": CORE | {"files", "video"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 from packaging.requirements import Requirement
@@ -44,6 +46,18 @@ def test_conda_installs_what_pyproject_lists_with_the_same_pins():
 
 def test_torch_is_pinned_to_one_version():
     assert PINS["torch"] == "2.13.0" and "torch==2.13.0" in PROJECT["dependencies"]
+
+
+def test_make_lab_serves_by_a_connection_that_keeps_nothing_back(monkeypatch):
+    (path,) = re.findall(r"kernel_websocket_connection_class=(\S+)", (ROOT / "Makefile").read_text())
+    module, name = path.rsplit(".", 1)
+    kind = getattr(importlib.import_module(module), name)
+    done = []
+    monkeypatch.setattr(kind.__mro__[1], "connect", lambda self: done.append("connected"))
+    handler = SimpleNamespace(set_nodelay=done.append)
+    monkeypatch.setattr(kind, "websocket_handler", handler)
+    kind.connect(kind.__new__(kind))
+    assert done == [True, "connected"]
 
 
 def test_ci_calls_the_readmes_test_command():

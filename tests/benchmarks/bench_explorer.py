@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from playwright.sync_api import sync_playwright
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-from lab import kernel_eval, lab_server, launch, open_notebook, run_all
+from lab import kernel_eval, notebook
 
 SET_UP = """
 import numpy as np, torch
@@ -74,16 +70,7 @@ def measure(page: Any, number: int, moves: int, far: bool) -> tuple[float, float
 
 def main(moves: int) -> None:
     cells = [SET_UP, *(f"x{i} = {call}\nx{i}" for i, call in enumerate(GRIDS.values()))]
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    )
-    with tempfile.TemporaryDirectory() as folder, lab_server(Path(folder)) as server, sync_playwright() as playwright:
-        nbformat.write(notebook, Path(folder) / "explorer.ipynb")
-        page = launch(playwright).new_page(viewport={"width": 1400, "height": 1100})
-        open_notebook(page, server, "explorer.ipynb")
-        page.set_default_timeout(300_000)
-        run_all(page)
+    with notebook(cells, 1400, 1100) as page:
         print(f"{moves} moves each; medians in ms: drawing, then from the pointer to the screen")
         for number, grid in enumerate(GRIDS):
             for source in ("masks", "weights"):

@@ -24,9 +24,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import nbformat
 
 # Without --disable-dev-shm-usage the browser dies in containers whose /dev/shm is small.
 CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb")
@@ -106,6 +108,7 @@ def lab_server(root: Path, env: dict[str, str] | None = None, ready_within: floa
                 *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
                 *(f"--IdentityProvider.token={lab.token}", f"--ServerApp.root_dir={root}"),
                 *("--ServerApp.terminals_enabled=False", "--LabApp.expose_app_in_browser=True"),
+                "--ServerApp.kernel_websocket_connection_class=course_lib.lab.PromptConnection",
                 *("--LabApp.news_url=", "--LabApp.extension_manager=readonly"),
             ],
             env={**os.environ, **{name: str(home / folder) for name, folder in own.items()}, **(env or {})},
@@ -138,6 +141,23 @@ def _wait_until_up(server: subprocess.Popen, lab: Lab, log: Path, seconds: float
             if server.poll() is not None or time.monotonic() > last:
                 raise RuntimeError(f"JupyterLab did not come up:\n{log.read_text()[-3000:]}") from error
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def notebook(cells: Sequence[str], width: int, height: int, theme: str = "JupyterLab Light") -> Iterator[Any]:
+    """A page with a notebook of these cells, which have run."""
+    from playwright.sync_api import sync_playwright
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+    with tempfile.TemporaryDirectory() as folder, lab_server(Path(folder)) as lab, sync_playwright() as playwright:
+        nbformat.write(written, Path(folder) / "explorer.ipynb")
+        set_theme(lab, theme)
+        page = launch(playwright).new_page(viewport={"width": width, "height": height})
+        open_notebook(page, lab, "explorer.ipynb")
+        page.set_default_timeout(300_000)
+        run_all(page)
+        yield page
 
 
 def set_theme(lab: Lab, name: str) -> None:
