@@ -363,6 +363,20 @@ def test_a_refusal_or_an_answer_makes_room_for_the_next_row(node):
     assert node(code, at=tokens_as_json(tokens())) == [[1, 3, 4], True, [7]]
 
 
+def test_the_words_say_why_views_are_missing(node):
+    def why(layers, number):
+        (source,), _ = described({"it": layers}, {})
+        return node("return explorer.withoutWords(layers[number], layers)", layers=source["layers"], number=number)
+
+    assert why(everything()["divided"], 0) == ""
+    convolutions = layer_masks(build("nonlocal_tiny", size=32))
+    assert why(convolutions, 0).startswith("Convolutions run side by side and have no whole block")
+    call = Call(np.arange(61)[None], np.arange(61)[None], np.full((1, 1, 61, 61), -0.5))
+    signed = Relation("it", "it", "attention", tokens(), tokens(), {"it": Weights((call,), 61, 61)})
+    assert why([signed], 0).startswith("Rollout multiplies shares. Affinities may be negative")
+    assert why([gradient(tokens(), tokens())], 0).startswith("The gradient comes from the clip itself")
+
+
 def test_what_stands_beside_a_source_is_short(node):
     (source,), _ = described(
         {"divided": layer_masks(build("timesformer_tiny"))}, {"divided": {"multiply-adds": "196 G"}}

@@ -83,7 +83,7 @@ def told(net: nn.Module) -> dict[str, str]:
     config: Any = getattr(net, "config", None)
     shape = (1, getattr(config, "colours", 3), *config.clip)
     counted, words = cost(net, shape), weights_bytes(net, shape)
-    found = {"multiply-adds": f"{counted.macs / 1e9:.2f} G"}
+    found = {"multiply-adds": f"{counted.macs / 1e9:.2f} G" if counted.macs >= 1e8 else f"{counted.macs / 1e6:.1f} M"}
     return found | ({"attention weights": f"{words / 2**20:.1f} MiB"} if words else {})
 
 

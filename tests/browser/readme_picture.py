@@ -12,7 +12,6 @@ CELL = """from course_lib.lesson import explore_variants
 from course_lib.models.timesformer import ATTENTION
 
 explorer = explore_variants("timesformer_b_8x224", "attention", ATTENTION, "divided", depth=1)
-explorer.compared = ["divided", "joint"]
 explorer.layer = "block 1 time"
 explorer"""
 

@@ -98,6 +98,7 @@ function render({ model, el }) {
   const canvas = make("canvas", { tabIndex: 0 });
   const legend = make("ul", { className: "legend" });
   const readout = make("p", { className: "readout", id: `readout-${id}` }), hidden = make("p", { className: "hidden-words" });
+  const without = make("p", { className: "keys" });
   const keys = make("p", { className: "keys", id: `keys-${id}` });
   keys.innerHTML = "A click pins a patch or a class token. In the picture: <kbd>← ↑ ↓ →</kbd> patch, <kbd>PgUp</kbd> <kbd>PgDn</kbd> " +
     "frame, <kbd>S</kbd> scheme or network, <kbd>V</kbd> view, <kbd>L</kbd> layer, <kbd>H</kbd> head, <kbd>E</kbd> class tokens, " +
@@ -108,7 +109,7 @@ function render({ model, el }) {
   canvas.setAttribute("aria-describedby", `${readout.id} ${keys.id}`);
   const root = make("div", { className: "attention-explorer" },
     make("div", { className: "controls" }, sourceControl.label, layerControl.label, viewControl, headControl.label, compareControl, hide),
-    canvas, legend, readout, hidden, keys);
+    canvas, legend, readout, hidden, without, keys);
   root.style.setProperty("--wide", `${width}px`);
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // else JupyterLab reads V, L, H and S as its own commands
   el.append(root);
@@ -130,6 +131,8 @@ function render({ model, el }) {
     compare.checked = model.get("compared").length > 0;
     hide.hidden = !model.get("hides") || !here.weights;
     hidden.textContent = "";
+    without.textContent = withoutWords(here, source().layers);
+    without.hidden = !without.textContent;
   }
   const strongest = make("span"), uniform = make("span");
   function legends() {
@@ -141,7 +144,7 @@ function render({ model, el }) {
       }).join(", ")})`, "ramp");
       if (layer.kind === "gradient") entries.push(entry(swatch("transparent", "frame"), "all that it sees"));
       if (layer.parts.some(({ signed }) => signed)) entries.push(entry(swatch(colours.negative), "affinity below zero"));
-      else entries.push(entry(swatch("rgb(72 30 120 / 40%)"), "up to an equal share"));
+      else entries.push(entry(swatch("rgb(94 82 107)"), "up to an equal share"));
       entries.push(make("li", {}, uniform, bar, strongest), entry(swatch("#666"), layer.kind === "gradient" ? "no gradient" : "not joined"));
       if (layer.parts.some(({ marks }) => marks) && view === "one layer") entries.push(entry(swatch("#fff", "dot"), "goes on from here"));
     } else if (sees) entries.push(entry(swatch(layer.parts[0].colour), `what it sees of the clip through ${layer.name}`));
@@ -172,7 +175,7 @@ function render({ model, el }) {
       top += layout.size[1] + caption;
       return layout;
     });
-    const wide = Math.max(...layouts.map(({ size }) => size[0]));
+    const wide = many > 1 ? width : Math.max(...layouts.map(({ size }) => size[0])); // room for captions
     Object.assign(canvas, { width: wide * scale, height: top * scale });
     canvas.style.width = `${wide}px`;
     pen.scale(scale, scale);

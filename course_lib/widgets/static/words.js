@@ -76,6 +76,17 @@ function gradientWords({ name, keys, sees }, query, row, late) {
 export const seenShare = (sees, query) => runsOf(sees, query)
   .map((axis, i) => axis.reduce((sum, [a, b]) => sum + b - a, 0) / sees.keys[i]).reduce((a, b) => a * b, 1);
 
+// Why a layer, among those of its source, has fewer views than others.
+export function withoutWords({ kind, views }, layers) {
+  if (views.length === VIEWS.length) return "";
+  if (kind === "gradient") return "The gradient comes from the clip itself, through the whole network: there is nothing to compose.";
+  if (kind !== "attention")
+    return "Convolutions run side by side and have no whole block; their whole network is the part of the clip that a unit sees.";
+  if (layers.some(({ parts }) => parts.some(({ signed }) => signed)))
+    return "Rollout multiplies shares. Affinities may be negative and need not add up to one, so no block or network is made of them.";
+  return "Rollout follows attention from tokens to tokens. Convolutions lie between these layers, so some views are missing.";
+}
+
 // What stands beside a source when several are compared.
 export function factWords({ name, facts }, layer, learned) {
   const told = many => (many < 1e4 ? `${many}` : many < 1e6 ? `${(many / 1e3).toFixed(1)} k` : many < 1e9 ? `${(many / 1e6).toFixed(1)} M` : `${(many / 1e9).toFixed(1)} G`);
