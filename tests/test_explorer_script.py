@@ -100,6 +100,21 @@ def test_under_the_middle_of_every_token_lies_its_place_and_the_place_is_its_tok
     assert node(outside, at=tokens_as_json(at), clip=size) == [[], [], []]
 
 
+def test_the_one_who_asks_is_outlined_where_the_still_outlines_it(node):
+    """On another grid than the one that answers: 2 steps of time are two panels each, a class token is its tile."""
+    asking, at = tokens(Grid(2, 2, 5)), tokens(Grid(4, 4, 5))
+    layout = stills.Layout.fit(at, 960)
+    code = """const layout = explorer.layoutOf(at, clip, 960);
+    return queries.map(query => explorer.outlines(query, asking, layout))"""
+    queries = [13, 20, -1]
+    patch, extra, none = node(code, asking=tokens_as_json(asking), at=tokens_as_json(at), clip=at.clip, queries=queries)
+    here = stills.Box((1 / 2, 0, 3 / 5), (1, 1 / 2, 4 / 5))
+    assert np.unravel_index(13, (2, 2, 5)) == (1, 0, 3)
+    assert [list(map(round, box)) for box in patch] == [list(box) for box in stills.asked_boxes(layout, at, here)]
+    assert len(patch) == 2 and none == []
+    assert extra == [list(box) for box in stills.asked_boxes(layout, at, stills.Box(extra="class token"))]
+
+
 def test_a_place_is_the_same_token_as_in_python(node):
     widget = AttentionExplorer(clip(), everything())
     layer = widget.relations["divided"][0]
@@ -385,3 +400,7 @@ def test_what_stands_beside_a_source_is_short(node):
     assert words == "divided · block 1 space: 129 tokens, 2305 pairs, multiply-adds 196 G"
     (source,), _ = described({"used": [gradient(tokens(), tokens())]}, {})
     assert node("return explorer.factWords(source, source.layers[0])", source=source) == "used · conv: 61 units"
+    layer = {"name": "all", "keys": {"size": 1569}, "pairs": 2_461_761}
+    assert node("return explorer.factWords({ name: 'joint', facts: {} }, layer)", layer=layer) == (
+        "joint · all: 1569 tokens, 2.5 M pairs"
+    )
