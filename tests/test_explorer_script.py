@@ -106,12 +106,15 @@ def test_the_one_who_asks_is_outlined_where_the_still_outlines_it(node):
     layout = stills.Layout.fit(at, 960)
     code = """const layout = explorer.layoutOf(at, clip, 960);
     return queries.map(query => explorer.outlines(query, asking, layout))"""
-    queries = [13, 20, -1]
-    patch, extra, none = node(code, asking=tokens_as_json(asking), at=tokens_as_json(at), clip=at.clip, queries=queries)
-    here = stills.Box((1 / 2, 0, 3 / 5), (1, 1 / 2, 4 / 5))
-    assert np.unravel_index(13, (2, 2, 5)) == (1, 0, 3)
-    assert [list(map(round, box)) for box in patch] == [list(box) for box in stills.asked_boxes(layout, at, here)]
-    assert len(patch) == 2 and none == []
+    queries = [3, 13, 20, -1]
+    early, late, extra, none = node(
+        code, asking=tokens_as_json(asking), at=tokens_as_json(at), clip=at.clip, queries=queries
+    )
+    for t, patch in enumerate((early, late)):  # row 0, column 3
+        here = stills.Box((t / 2, 0, 3 / 5), (t / 2 + 1 / 2, 1 / 2, 4 / 5))
+        assert [list(map(round, box)) for box in patch] == [list(box) for box in stills.asked_boxes(layout, at, here)]
+        assert len(patch) == 2
+    assert none == []
     assert extra == [list(box) for box in stills.asked_boxes(layout, at, stills.Box(extra="class token"))]
 
 
