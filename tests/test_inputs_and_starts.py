@@ -122,6 +122,6 @@ def test_an_inflated_start_is_the_image_network_that_learned_stills_with_a_fresh
 
 def test_the_arms_of_c7_and_c11_differ_in_one_thing_at_a_time():
     cpu = PROFILES["cpu"]
-    assert len({arm.name for arm in c7(cpu)}) == 8 and len({arm.name for arm in c11(cpu)}) == 8
+    assert len({arm.name for arm in c7(cpu)}) == 8 and len({arm.name for arm in c11(cpu)}) == 6
     assert {arm.recipe for arm in c7(cpu)} == {c7(cpu)[0].recipe}
-    assert [arm.frames for arm in c7(cpu) + c11(cpu)] == [8] * 16
+    assert [arm.frames for arm in c7(cpu) + c11(cpu)] == [8] * 14

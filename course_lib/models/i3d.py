@@ -100,7 +100,7 @@ VARIANTS = {
 }
 
 
-def same_padding(lengths: Sequence[int], kernel: Axes, stride: Axes) -> list[tuple[int, int]]:
+def same_padding(lengths: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
     """Before and after, axis by axis: TensorFlow's SAME. It depends on the length, and the odd one comes after."""
     total = [max(k - (n % s or s), 0) for n, k, s in zip(lengths, kernel, stride, strict=True)]
     return [(pad // 2, pad - pad // 2) for pad in total]
