@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d
 
 from course_lib.analysis.intervals import interval
 from course_lib.datasets.lessons import KINDS
-from course_lib.experiments import Data, by_seed, learn, recipe, to_clips
+from course_lib.experiments import Data, by_seed, learn, paired, recipe, to_clips
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
@@ -194,7 +194,8 @@ def interval_table(
     """Display recorded runs: mean and 95 % interval of every arm, then by how much each differs from the first.
 
     arms: title -> the changes its network was built with. measures: title -> set and score. Differences are taken seed
-    by seed, since runs of one seed share their clips. `published`: more columns, title -> arm -> number.
+    by seed, since runs of one seed share their clips, and of the seeds that both have. `published`: more columns,
+    title -> arm -> number.
     """
     first, *others = arms
     values = {
@@ -207,9 +208,7 @@ def interval_table(
         for arm in arms
     ]
     for arm in others:
-        differences = [
-            [y - x for x, y in zip(*both, strict=True)] for both in zip(values[first], values[arm], strict=True)
-        ]
+        differences = [paired(found, set_name, score, arms[first], arms[arm]) for set_name, score in measures.values()]
         beside = [
             f"{column[arm] - column[first]:+.1f}" if {arm, first} <= set(column) else ""
             for column in published.values()

@@ -9,7 +9,20 @@ import pytest
 import torch
 
 from course_lib.analysis.intervals import interval
-from course_lib.experiments import Arm, by_seed, learn, load_set, records, run, score, to_clips, varied
+from course_lib.experiments import (
+    Arm,
+    by_seed,
+    learn,
+    load_set,
+    matching,
+    paired,
+    records,
+    run,
+    score,
+    to_clips,
+    training_loss,
+    varied,
+)
 from course_lib.experiments.claims import DIALS, c1, dials
 from course_lib.experiments.data import Data
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
@@ -335,7 +348,20 @@ def test_runs_are_found_by_a_dial_of_their_difficulty_and_measured_by_a_pair_of_
         for way in (0.2, 0.7)
     ]
     assert by_seed(found, "D", "lower", way=0.7) == [0.7]
+    assert matching(found, "D", way=0.2) == found[:1] and matching(found, "M") == []
     assert by_seed(found, "D", "accuracy", way=0.2) == [0.9] and by_seed(found, "D", "accuracy", way=1.4) == []
+
+
+def test_runs_are_compared_seed_by_seed_of_the_seeds_that_both_have():
+    def made(relu: bool, seed: int, right: float) -> dict:
+        arm = {"network": "n", "set_name": "D", "changes": {"relu": relu}}
+        return {"arm": arm, "seed": seed, "scores": {"accuracy": right}, "loss": [9.0, 2 * right, 4 * right]}
+
+    found = [made(True, 0, 0.5), made(True, 2, 0.9), made(False, 0, 0.25), made(False, 1, 0.4), made(False, 2, 0.8)]
+    ours, theirs = {"relu": False}, {"relu": True}
+    assert paired(found, "D", "accuracy", ours, theirs) == pytest.approx([0.25, 0.1])
+    assert paired(found, "D", lambda run: training_loss(run, steps=2), theirs, ours) == pytest.approx([-0.75, -0.3])
+    assert training_loss(found[0]) == pytest.approx(4.0)
 
 
 def test_a_run_counts_for_the_dial_that_it_turns_and_one_at_the_easy_end_for_all():

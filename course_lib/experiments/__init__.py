@@ -3,7 +3,7 @@ arms a claim compares (claims)."""
 
 from course_lib.experiments.data import Data, load_set, to_clips, varied
 from course_lib.experiments.recipes import with_recipe
-from course_lib.experiments.records import by_seed, records
+from course_lib.experiments.records import by_seed, matching, paired, records, training_loss
 from course_lib.experiments.runs import Arm, learn, recipe, run, score
 
 __all__ = [
@@ -12,11 +12,14 @@ __all__ = [
     "by_seed",
     "learn",
     "load_set",
+    "matching",
+    "paired",
     "recipe",
     "records",
     "run",
     "score",
     "to_clips",
+    "training_loss",
     "varied",
     "with_recipe",
 ]

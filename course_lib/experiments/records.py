@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -43,18 +43,48 @@ def records(name: str, profile: str, folder: Path = DATA / "results") -> list[di
     return sorted(found, key=lambda record: record["seed"])
 
 
-def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[Any]:
-    """One measure of the runs on a set whose network was built with `changes`, in the order of their seeds.
+def matching(found: list[dict[str, Any]], set_name: str, **changes: object) -> list[dict[str, Any]]:
+    """The runs on a set whose network was built with `changes`, in the order of their seeds.
 
-    `measure` is one of the scores, or a pair of classes, for the pair accuracy of its clips. `changes` may also name
-    what else an arm has, `start="inflated"`, the steps of its recipe, `steps=200`, and a dial of its difficulty,
-    `way=0.7`; None is for arms without.
+    `changes` may also name what else an arm has, `start="inflated"`, the steps of its recipe, `steps=200`, and a dial
+    of its difficulty, `way=0.7`; None is for arms without.
     """
     return [
-        (record.get("pairs", {}) | record["scores"])[measure]
+        record
         for record in found
         if record["arm"]["set_name"] == set_name and all(_of(record, key) == value for key, value in changes.items())
     ]
+
+
+def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[Any]:
+    """One measure of the runs that are `matching`: a score, or the pair accuracy of a pair of classes, by its name."""
+    return [measured(record, measure) for record in matching(found, set_name, **changes)]
+
+
+Measure = str | Callable[[Mapping[str, Any]], float]  # of a record: a score or a pair of classes by name, or a function
+
+
+def paired(
+    found: list[dict[str, Any]],
+    set_name: str,
+    measure: Measure,
+    one: Mapping[str, object],
+    other: Mapping[str, object],
+) -> list[float]:
+    """By how much `other` runs measure more than `one`, for every seed that both have been run with."""
+    less, more = ({run["seed"]: run for run in matching(found, set_name, **changes)} for changes in (one, other))
+    return [measured(more[seed], measure) - measured(less[seed], measure) for seed in less if seed in more]
+
+
+def measured(record: Mapping[str, Any], measure: Measure) -> Any:
+    if callable(measure):
+        return measure(record)
+    return (record.get("pairs", {}) | record["scores"])[measure]
+
+
+def training_loss(record: Mapping[str, Any], steps: int = 30) -> float:
+    """Of the batches, the mean of the last `steps`."""
+    return sum(record["loss"][-steps:]) / len(record["loss"][-steps:])
 
 
 def _of(record: Mapping[str, Any], key: str) -> object:
