@@ -227,6 +227,14 @@ def test_a_unit_sees_the_runs_that_python_has(node):
         assert inside == np.flatnonzero(layer.queries.sees[axis][i]).tolist()
 
 
+def test_runs_end_at_every_gap(node):
+    """Drawn by hand: x.xx along time, x along height, .xx.x along width."""
+    t, h, w = (np.array([[mark == "x" for mark in line]]) for line in ("x.xx", "x", ".xx.x"))
+    as_json, tables = part(Reads((t, h, w)))
+    code = "return explorer.runsOf(explorer.unpackPart(part, tables), 0)"
+    assert node(code, part=as_json, tables=tables) == [[[0, 1], [2, 4]], [[0, 1]], [[1, 3], [4, 5]]]
+
+
 def test_stripes_show_every_part_that_meets_in_a_patch(node):
     """Drawn by hand: 2 x 3 tokens, a row (a) and a column (b) that meet in the first."""
     masks = [{"mask": [1, 1, 1, 0, 0, 0], "packed": 10}, {"mask": [1, 0, 0, 1, 0, 0], "packed": 20}]
@@ -352,6 +360,8 @@ def test_the_words_say_what_a_unit_sees_and_used(node):
     )
     assert text.endswith("its gradient is not zero in 3 of 8 places, and half of it lies in 1.")
     assert "It sees 50 % of the clip;" in text
+    even = [{"keys": [4, 5, 7], "levels": [[255, 255, 255]], "scales": [0.0013], "sums": [1]}]
+    assert say(node, layers, 0, query=6, row=even).endswith("not zero in 3 of 8 places, and half of it lies in 2.")
     zero = [{"keys": [], "levels": [[]], "scales": [0], "sums": [0]}]
     assert "sees 50 % of the clip through all layers up to conv, but its gradient is zero" in say(
         node, layers, 0, query=6, row=zero

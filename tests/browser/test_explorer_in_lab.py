@@ -426,6 +426,21 @@ def test_what_a_unit_of_a_convolution_used_is_worked_out_when_it_is_clicked(lab)
     much = [mark for value, mark in zip(row, found, strict=True) if value > 1.5 / many]
     assert nothing.count("#") < 20 < 4000 < len(nothing)  # but for the outline
     assert much.count(".") < 20 < 400 < len(much)
+    lab.page.mouse.move(1, 1)
+    sees = lab.ask(
+        "[np.flatnonzero(axis[i])[[0, -1]].tolist() for axis, i in "
+        f"zip(layer(used, {source!r}, {name!r}).queries.sees, (2, 4, 2))]"
+    )
+    (first, _), (top, _), (_, right) = sees
+    assert first == 0 and 0 < top < right < 31
+    white = """([canvas, top, right]) => {
+      const { corners: [[x, y]], panel: [wide, high] } = canvas.layouts[0], pen = canvas.getContext("2d");
+      const scale = canvas.width / parseFloat(canvas.style.width);
+      const at = (x, y) => [...pen.getImageData(Math.round(x * scale), Math.round(y * scale), 1, 1).data.slice(0, 3)];
+      return [at(x + 5, y + (top * high) / 32), at(x + ((right + 1) * wide) / 32 - 1, y + ((top + 2) * high) / 32)];
+    }"""
+    edge = lab.page.evaluate(white, [lab.canvas("used").element_handle(), top, right])
+    assert edge == [[255, 255, 255]] * 2, "the box is as wide and as high as what the unit sees"
     best = max(range(len(row)), key=row.__getitem__)
     lab.says("used", f"at time {best // 1024}, row {best // 32 % 32}, column {best % 32};")
     lab.says("used", f"its gradient is not zero in {many} of 8192 places")
