@@ -50,10 +50,11 @@ class Cell:
     source: str
     sha256: str
     code: bool = True
+    tags: tuple[str, ...] = ()  # "parameters" where papermill puts them
 
     @classmethod
-    def of(cls, id: str, kind: Kind, source: str, code: bool = True) -> Cell:
-        return cls(id, kind, source, hashlib.sha256(source.encode()).hexdigest(), code)
+    def of(cls, id: str, kind: Kind, source: str, code: bool = True, tags: tuple[str, ...] = ()) -> Cell:
+        return cls(id, kind, source, hashlib.sha256(source.encode()).hexdigest(), code, tags)
 
 
 @dataclass(frozen=True)

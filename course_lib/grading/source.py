@@ -130,9 +130,10 @@ def _read_cell(where: str, cell_type: str, source: str, metadata: Mapping[str, A
             raise HomeworkError(f"{where}: nbgrader schema_version {flags.get('schema_version')!r}, 3 is needed")
         if flags.get("task"):
             raise HomeworkError(f"{where} is a task of nbgrader: use a manually graded answer in its place")
-        cell_id = flags.get("grade_id")
-        if not isinstance(cell_id, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", cell_id):
-            raise HomeworkError(f"{where}: grade_id {cell_id!r} must be letters, digits, - and _")
+        grade_id = flags.get("grade_id")
+        if not isinstance(grade_id, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", grade_id):
+            raise HomeworkError(f"{where}: grade_id {grade_id!r} must be letters, digits, - and _")
+        cell_id = grade_id
         kind = "manual" if grade and solution else "test" if grade else "answer" if solution else "setup"
         if kind == "setup" and not code:
             kind = "text"
@@ -151,7 +152,8 @@ def _read_cell(where: str, cell_type: str, source: str, metadata: Mapping[str, A
 
 
 def _check_marks(where: str, kind: Kind, source: str) -> None:
-    allowed = {"answer": SOLUTION, "manual": SOLUTION, "test": HIDDEN}.get(kind, ())
+    marks: dict[str, tuple[str, ...]] = {"answer": SOLUTION, "manual": SOLUTION, "test": HIDDEN}
+    allowed = marks.get(kind, ())
     found = [line.strip() for line in source.splitlines() if re.match(r"\s*#+\s*(BEGIN|END)\b", line)]
     for mark in found:
         if mark not in allowed:
@@ -212,7 +214,7 @@ def solved(cell: SourceCell) -> str:
 
 @dataclass(frozen=True)
 class Hidden:
-    """The hidden part of a test cell, loaded. `call_source` is the one piece of it that goes into a student's kernel."""
+    """The hidden part of a test cell, loaded. Of it, `call_source` alone goes into a student's kernel."""
 
     question: str
     source: str
@@ -262,10 +264,10 @@ def load_hidden(question: str, source: str, where: str = "") -> Hidden:
     cases = found.get("CASES", 3)
     if not isinstance(cases, int) or not 2 <= cases <= 100:
         raise HomeworkError(f"{where}: CASES is {cases!r}, a number from 2 to 100 is needed")
-    (node,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "call"][-1:] or [None]
-    if node is None:
-        raise HomeworkError(f"{where}: call must be written as a function with def, at the left margin")
-    call_source = ast.unparse(node) + "\n"
+    calls = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "call"]
+    if len(calls) != 1:
+        raise HomeworkError(f"{where}: call must be written once, as a function with def, at the left margin")
+    call_source = ast.unparse(calls[0]) + "\n"
     if loose := sorted(_loose_names(call_source)):
         raise HomeworkError(f"{where}: call uses {', '.join(loose)}, which only the grader has: import it inside call")
     return Hidden(

@@ -1,0 +1,264 @@
+"""What of a submission is run: read without following links, taken by nbgrader's ids, never trusting metadata.
+
+The teacher's setup goes first. Then come, in the student's order, his answers and whatever else is code. Answers are
+looked up by name in the kernel, so a notebook whose metadata an editor dropped loses nothing. Outputs, attachments,
+metadata and tags are left behind; points come from the manifest alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from course_lib.grading.manifest import Manifest, Question
+from course_lib.grading.source import HomeworkError
+
+LARGEST = 100 << 20
+MOST_PARTS = 4_000_000  # of JSON: each may take 60 bytes of memory when it is read
+
+
+class SubmissionError(HomeworkError):
+    """A submission that a person has to look at; the sentence names the file. It is not graded, never 0."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A cell that is run. `index` is its number in the student's notebook, None for the teacher's setup."""
+
+    kind: Literal["setup", "answer", "helper"]
+    source: str
+    id: str = ""  # of setup and answers
+    index: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission as it will be run. `texts`: what was written into manual cells, {id: text}."""
+
+    path: str  # below the folder of submissions
+    sha256: str
+    bytes: int
+    pieces: tuple[Piece, ...]
+    texts: Mapping[str, str]
+    messages: tuple[str, ...]  # for the student: what was found odd, and what was done about it
+
+
+def read_submission(root: str | Path, student: str, manifest: Manifest) -> Submission:
+    """The submission in the folder `student` of `root`. SubmissionError if there is none that can be read."""
+    name, content = read_notebook(root, student, manifest.homework)
+    return extract(content, manifest, f"{student}/{name}")
+
+
+def read_notebook(root: str | Path, student: str, homework: str) -> tuple[str, bytes]:
+    """Name and bytes of a student's notebook: <homework>.ipynb, or the only .ipynb there is.
+
+    Nothing below `root` may be a link: it could lead to another's work, or to what is hidden.
+    """
+    if student in ("", ".", "..") or "/" in student or "\0" in student:
+        raise SubmissionError(f"{student!r} is no name of a student's folder")
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inside = _open(student, os.O_DIRECTORY, folder, f"the folder {shown(student)}")
+    finally:
+        os.close(folder)
+    try:
+        name = _choose(shown(student), os.listdir(inside), homework)
+        return name, _read_whole(name, inside, f"{shown(student)}/{shown(name)}")
+    except PermissionError as error:
+        raise SubmissionError(f"the folder {shown(student)} may not be read: give the grader the right to") from error
+    finally:
+        os.close(inside)
+
+
+def shown(name: str) -> str:
+    """A name of a file as text: bytes that are no UTF-8 and control characters as \\xNN."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _choose(student: str, names: Sequence[str], homework: str) -> str:
+    wanted = f"{homework}.ipynb"
+    if wanted in names:
+        return wanted
+    notebooks = sorted(name for name in names if name.lower().endswith(".ipynb") and not name.startswith("."))
+    if len(notebooks) == 1:
+        return notebooks[0]
+    if notebooks:
+        listed = ", ".join(map(shown, notebooks[:5])) + (" ..." if len(notebooks) > 5 else "")
+        raise SubmissionError(
+            f"{student} holds {len(notebooks)} notebooks and none is {wanted} ({listed}): name the right one so"
+        )
+    raise SubmissionError(f"{student} holds no notebook" if names else f"{student} is an empty folder")
+
+
+def _open(name: str, how: int, folder: int, what: str) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | how, dir_fd=folder)
+    except PermissionError as error:
+        raise SubmissionError(f"{what} may not be read: give the grader the right to") from error
+    except FileNotFoundError as error:
+        raise SubmissionError(f"{what} is not there") from error
+    except OSError as error:  # ELOOP; for O_DIRECTORY, ENOTDIR
+        linked = stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        why = "is a link: put the file itself there" if linked else f"could not be opened: {error.strerror}"
+        raise SubmissionError(f"{what} {why}") from error
+
+
+def _read_whole(name: str, folder: int, what: str) -> bytes:
+    with os.fdopen(_open(name, 0, folder, what), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise SubmissionError(f"{what} is no regular file")
+        if found.st_nlink != 1:
+            raise SubmissionError(f"{what} has {found.st_nlink} names (hard links): put a copy there")
+        if found.st_size > LARGEST:
+            raise SubmissionError(f"{what} has {found.st_size / 2**20:,.0f} MB, 100 at most: clear its outputs")
+        try:
+            content = file.read(LARGEST + 1)
+        except OSError as error:
+            raise SubmissionError(f"{what} could not be read: {error.strerror}") from error
+    if len(content) > LARGEST:
+        raise SubmissionError(f"{what} grew while it was read")
+    return content
+
+
+def extract(content: bytes, manifest: Manifest, path: str) -> Submission:
+    """The pieces of a notebook. SubmissionError if it is no JSON or holds no cells."""
+    known = {cell.id: cell for cell in manifest.cells}
+    given = {_plain(cell.source): cell.kind for cell in manifest.cells if cell.kind in ("setup", "test")}
+    setup = [cell for cell in manifest.cells if cell.kind == "setup"]
+    pieces = [Piece("setup", cell.source, cell.id, None, cell.tags) for cell in setup]
+    texts: dict[str, list[str]] = {}
+    seen: dict[str, int] = {}
+    messages = []
+    for index, (cell_type, source, cell_id) in enumerate(_cells(content, shown(path))):
+        cell = known.get(cell_id)
+        kind = cell.kind if cell else "text"
+        if kind in ("answer", "manual"):
+            seen[cell_id] = seen.get(cell_id, 0) + 1
+        if kind == "answer":
+            if cell_type != "code":
+                messages.append(f"the answer cell {cell_id} was {cell_type}; it was run as code")
+            pieces.append(Piece("answer", source, cell_id, index))
+        elif kind == "manual":
+            texts.setdefault(cell_id, []).append(source)
+        elif cell_type != "code" or not source.strip() or _plain(source) in given:
+            continue  # text, or the teacher's own cell, whatever its metadata say
+        elif _only_sets(source, manifest.parameters) or (cell and "parameters" in cell.tags):
+            continue  # the grader chooses the parameters
+        else:
+            if cell:
+                messages.append(f"{cell_id} is not as it was given: the teacher's was used, yours was run after it")
+            pieces.append(Piece("helper", source, "", index))
+    for question in manifest.questions:
+        for name in question.answers:
+            if seen.get(name, 0) > 1:
+                messages.append(f"{seen[name]} cells have the id {name}: all were used, in their order")
+            if name not in seen:
+                messages.append(f"no cell has the id {name}: answers to {question.id} were looked for by name")
+    sum = hashlib.sha256(content).hexdigest()
+    kept = {name: "\n\n".join(parts) for name, parts in texts.items()}
+    return Submission(path, sum, len(content), tuple(pieces), kept, tuple(messages))
+
+
+def _cells(content: bytes, path: str) -> list[tuple[str, str, str]]:
+    """Type, source and nbgrader id of everything that looks like a cell."""
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_PARTS:
+        raise SubmissionError(f"{path} has more than {MOST_PARTS:,} parts: clear its outputs")
+    try:
+        notebook = json.loads(content.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else "it is broken or cut off"
+        raise SubmissionError(f"{path} is no notebook, {why}: save it anew in JupyterLab") from error
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list):
+        older = isinstance(notebook, dict) and "worksheets" in notebook
+        why = "is in an older format of notebooks" if older else "has no list of cells"
+        raise SubmissionError(f"{path} {why}: save it anew in JupyterLab")
+    found = []
+    for cell in cells:
+        if not isinstance(cell, dict) or not isinstance(cell.get("cell_type"), str):
+            continue
+        source = cell.get("source", "")
+        if isinstance(source, list):
+            source = "".join(part for part in source if isinstance(part, str))
+        if not isinstance(source, str):
+            continue
+        source = source.encode("utf-8", "replace").decode()  # JSON may hold half of a surrogate pair
+        found.append((cell["cell_type"], source, _grade_id(cell)))
+    return found
+
+
+def _grade_id(cell: Mapping[str, Any]) -> str:
+    metadata = cell.get("metadata")
+    flags = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    found = flags.get("grade_id") if isinstance(flags, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _plain(source: str) -> str:
+    return "\n".join(line.rstrip() for line in source.strip().splitlines())
+
+
+def _only_sets(source: str, names: Mapping[str, str]) -> bool:
+    """Does a cell do nothing but set parameters of the grader's?"""
+    body = _parsed(source)
+    return bool(body) and all(
+        isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and all(isinstance(target, ast.Name) and target.id in names for target in node.targets)
+        for node in body
+    )
+
+
+def _parsed(source: str) -> list[ast.stmt]:
+    """Its statements; none if it is no Python, as with magics."""
+    try:
+        return ast.parse(source).body
+    except (ValueError, RecursionError, MemoryError):  # SyntaxError is a ValueError in 3.11 only for NUL bytes
+        return []
+    except SyntaxError:
+        return []
+
+
+# What a question needs ------------------------------------------------------------------------------------------------
+
+
+def defines(source: str, names: Sequence[str]) -> bool:
+    """Does a cell define one of `names` at its left margin?"""
+    wanted = "|".join(map(re.escape, names))
+    return bool(names) and bool(
+        re.search(rf"^(async +def|def|class) +({wanted})\b|^({wanted})\b[^=\n(]*=(?!=)", source, re.M)
+    )
+
+
+def belongs(piece: Piece, question: Question) -> bool:
+    """Is this piece an answer to the question, by its id or by what it defines?"""
+    if piece.kind == "answer":
+        return piece.id in question.answers
+    return piece.kind == "helper" and defines(piece.source, question.names)
+
+
+def up_to(pieces: Sequence[Piece], question: Question) -> tuple[Piece, ...]:
+    """The pieces up to the last that belongs to a question: what it is run with when it is run alone."""
+    last = max((at for at, piece in enumerate(pieces) if belongs(piece, question)), default=len(pieces) - 1)
+    return tuple(pieces[: last + 1])
+
+
+def with_reference(pieces: Sequence[Piece], question: Question, reference: Mapping[str, str]) -> tuple[Piece, ...]:
+    """The pieces with the right answers in place of a question's own. What is run so must never be quoted."""
+    own = [at for at, piece in enumerate(pieces) if belongs(piece, question)]
+    setup = max((at for at, piece in enumerate(pieces) if piece.kind == "setup"), default=-1)
+    at = own[-1] if own else setup
+    right = tuple(Piece("answer", reference[name], name) for name in question.answers)
+    before = [piece for place, piece in enumerate(pieces[: at + 1]) if place not in own or piece.kind == "helper"]
+    return (*before, *right, *pieces[at + 1 :])
