@@ -325,7 +325,11 @@ def faults(sandbox: Sandbox) -> str:
     with work_folder(box) as work:
         try:
             done = subprocess.run(
-                argv(box, work, ["sh", "-c", look]), capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+                argv(box, work, ["sh", "-c", look]),
+                capture_output=True,
+                text=True,
+                timeout=30,
+                stdin=subprocess.DEVNULL,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)

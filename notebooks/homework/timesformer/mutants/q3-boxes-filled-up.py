@@ -1,5 +1,5 @@
 def pairs(grid, window, stride):
-    """Boxes that are cut off are counted whole, and so are the sets of the second layer."""
+    """Boxes that are cut off count as whole ones, and so in the second layer."""
     local, everywhere = 1, 1
     for n, box, step in zip(grid, window, stride):
         local *= -(-n // box) * box**2

@@ -1,0 +1,263 @@
+"""What a homework must pass before it is released: right answers get all points, wrong ones lose their own and no other.
+
+Everything here is the teacher's own code, run in fresh processes without a box.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from course_lib.grading import probe, wire
+from course_lib.grading.extract import Piece, extract, with_reference
+from course_lib.grading.judge import judge_question
+from course_lib.grading.manifest import Manifest, Question
+from course_lib.grading.source import Hidden, HomeworkError, drawing
+
+SECONDS = 300.0  # for all draws of one wrong answer
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One thing that must hold, and a sentence that says what was found."""
+
+    name: str
+    held: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The hidden cases of every question, drawn as for that many submissions."""
+
+    inputs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]  # question -> draw -> case
+
+    @classmethod
+    def of(cls, hidden: Mapping[str, Hidden], key: bytes, homework: str, count: int) -> Draws:
+        """HomeworkError if `inputs` stops, or gives what cannot be sent."""
+        found: dict[str, list[list[dict[str, Any]]]] = {}
+        for name, part in hidden.items():
+            found[name] = []
+            for draw in range(count):
+                cases = []
+                for case in range(part.cases):
+                    try:
+                        given = part.inputs(drawing(key, homework, f"draw {draw}", "", name, case))
+                        cases.append(wire.plain(given))
+                    except Exception as error:
+                        raise HomeworkError(f"inputs of {name} stops with {type(error).__name__}: {error}") from error
+                found[name].append(cases)
+        return cls(found)
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+
+Found = Mapping[str, Sequence[Any]]  # question -> draw -> what a probe brought back
+
+
+def answers(pieces: Sequence[Piece], hidden: Mapping[str, Hidden], draws: Draws, seconds: float = SECONDS) -> Found:
+    """Run the pieces in a fresh process and ask it everything. HomeworkError if it dies or takes too long."""
+    asked = {
+        name: (part.call_source, list(part.names), [probe.pack(cases) for cases in draws.inputs[name]])
+        for name, part in hidden.items()
+    }
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["course_lib.grading.gates", "IPython"])
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(there, [piece.source for piece in pieces], asked), daemon=True)
+    process.start()
+    there.close()
+    try:
+        if not here.poll(seconds):
+            raise HomeworkError(f"it takes more than {seconds:.0f} s")
+        sent = here.recv()
+    except EOFError:
+        raise HomeworkError("its process ended before it had answered") from None
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+    return {name: [wire.read(content) for content in contents] for name, contents in sent.items()}
+
+
+def _answer(there: Connection, cells: list[str], asked: Mapping[str, tuple[str, list[str], list[bytes]]]) -> None:
+    from IPython.core.history import HistoryManager
+    from IPython.core.interactiveshell import InteractiveShell
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    HistoryManager.enabled = False
+    shell = InteractiveShell()
+    for source in cells:
+        shell.run_cell(source, silent=True)
+    with tempfile.TemporaryDirectory() as folder:
+        given, answer = os.path.join(folder, "given"), os.path.join(folder, "answer")
+
+        def ask(call_source: str, names: list[str], cases: bytes) -> bytes:
+            Path(given).write_bytes(cases)
+            Path(answer).write_bytes(b"")
+            probe.probe(shell.user_ns, call_source, names, given, answer)
+            return Path(answer).read_bytes()
+
+        there.send({name: [ask(call, names, each) for each in draws] for name, (call, names, draws) in asked.items()})
+
+
+# What is asked of a homework ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Homework:
+    """What the gates need: the manifest, the hidden parts, and the notebooks as a student would hand them in."""
+
+    manifest: Manifest
+    hidden: Mapping[str, Hidden]
+    reference: bytes
+    untouched: bytes
+    right: Mapping[str, str]  # answer id -> source
+    mutants: Mapping[str, str]  # question-what -> source of that question's last answer
+
+    def pieces(self, notebook: bytes) -> tuple[Piece, ...]:
+        return extract(notebook, self.manifest, "the source").pieces
+
+    def with_mutant(self, question: Question, source: str) -> tuple[Piece, ...]:
+        last = question.answers[-1]
+        return tuple(
+            Piece(piece.kind, source, piece.id, piece.index, piece.tags) if piece.id == last else piece
+            for piece in self.pieces(self.reference)
+        )
+
+    def built_on(self, question: str) -> set[str]:
+        """The questions that need this one, or one that needs it."""
+        found: set[str] = set()
+        while more := {n for n, part in self.hidden.items() if {question, *found} & set(part.needs)} - found:
+            found |= more
+        return found
+
+
+def try_homework(homework: Homework, draws: Draws, tell: Callable[[str], None] = lambda line: None) -> list[Gate]:
+    """Every gate that needs answers, one after another. `tell` gets a line before each."""
+    graded = [question for question in homework.manifest.questions if not question.manual]
+    tell("the reference")
+    expected = answers(homework.pieces(homework.reference), homework.hidden, draws)
+    gates = [_defined(homework, expected)]
+    if not gates[0].held:
+        return gates
+    marks = {question.id: _marks(homework, question, expected, expected, draws) for question in graded}
+    gates.append(_all_points(graded, marks))
+    tell("the untouched notebook")
+    found = answers(homework.pieces(homework.untouched), homework.hidden, draws)
+    marks = {question.id: _marks(homework, question, found, expected, draws) for question in graded}
+    most = {name: max(each) for name, each in marks.items()}
+    gates.append(
+        Gate(
+            "the untouched notebook gets no point",
+            not any(most.values()),
+            "; ".join(f"{name} gets up to {points:g}" for name, points in most.items() if points) or "0 in every draw",
+        )
+    )
+    for question in graded:
+        for what, change in (("the answer of the first case for all", _repeated), ("all numbers + 1 %", _raised)):
+            changed = {question.id: [change(each) for each in expected[question.id]]}
+            points = _marks(homework, question, changed, expected, draws)
+            gates.append(_loses(f"{question.id}: {what}", question, points))
+    for name, source in homework.mutants.items():
+        tell(name)
+        gates += _try_mutant(homework, homework.manifest.question(name.split("-")[0]), name, source, expected, draws)
+    return gates
+
+
+def _defined(homework: Homework, expected: Found) -> Gate:
+    absent, stops = {}, {}
+    for name, drawn in expected.items():
+        for found in drawn:
+            if "cases" not in found:
+                absent[name] = ", ".join(found["missing"]) if "missing" in found else "something that is no data"
+            elif stopped := [case["stops"] for case in found["cases"] if "stops" in case]:
+                stops[name] = stopped[0]
+    lines = [f"{name}: the reference gives {what}" for name, what in absent.items() if "no data" in what]
+    lines += [f"{name}: no {what}" for name, what in absent.items() if "no data" not in what]
+    lines += [f"{name}: the reference stops with {what}" for name, what in stops.items()]
+    return Gate("the reference defines every name and answers", not lines, "; ".join(lines) or "all names, all answers")
+
+
+def _marks(homework: Homework, question: Question, found: Found, expected: Found, draws: Draws) -> list[float]:
+    """Points of a question, draw by draw."""
+    part = homework.hidden[question.id]
+    return [
+        judge_question(part, question, found[question.id][draw], expected[question.id][draw], inputs).points
+        for draw, inputs in enumerate(draws.inputs[question.id])
+    ]
+
+
+def _all_points(graded: Sequence[Question], marks: Mapping[str, Sequence[float]]) -> Gate:
+    lost = [
+        f"{question.id} gets {min(marks[question.id]):g} of {question.points:g}"
+        for question in graded
+        if min(marks[question.id]) != question.points
+    ]
+    count = len(marks[graded[0].id]) if graded else 0
+    return Gate("the reference gets every point", not lost, "; ".join(lost) or f"all points in {count} draws")
+
+
+def _loses(name: str, question: Question, points: Sequence[float]) -> Gate:
+    best = max(points)
+    kept = sum(each >= question.points for each in points)
+    found = f"{min(points):g} to {best:g} of {question.points:g}"
+    return Gate(f"{name} loses points", not kept, found + (f": all points in {kept} of {len(points)}" if kept else ""))
+
+
+def _try_mutant(
+    homework: Homework, question: Question, name: str, source: str, expected: Found, draws: Draws
+) -> list[Gate]:
+    pieces = homework.with_mutant(question, source)
+    try:
+        found = answers(pieces, homework.hidden, draws)
+        carried = found
+        if built := homework.built_on(question.id):
+            some = {each: homework.hidden[each] for each in built}
+            carried = {**found, **answers(with_reference(pieces, question, homework.right), some, draws)}
+    except HomeworkError as error:
+        return [Gate(f"{name} loses points", False, f"{error}: a wrong answer should end by itself")]
+    gates = [_loses(name, question, _marks(homework, question, found, expected, draws))]
+    others = [each for each in homework.manifest.questions if each.id != question.id and not each.manual]
+    lost = [
+        f"{other.id} gets {min(points):g} of {other.points:g}"
+        for other in others
+        if min(points := _marks(homework, other, carried, expected, draws)) != other.points
+    ]
+    gates.append(Gate(f"{name} loses points nowhere else", not lost, "; ".join(lost) or "all points elsewhere"))
+    return gates
+
+
+def _repeated(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"cases": [found["cases"][0]] * len(found["cases"])}
+
+
+def _raised(part: Any) -> Any:
+    """The same with every number one per cent larger; truth values the other way round."""
+    if isinstance(part, torch.Tensor):
+        return ~part if part.dtype == torch.bool else part * 1.01
+    if isinstance(part, bool):
+        return not part
+    if isinstance(part, int | float):
+        return part * 1.01
+    if isinstance(part, list):
+        return [_raised(each) for each in part]
+    return {key: _raised(each) for key, each in part.items()} if isinstance(part, Mapping) else part
+
+
+def spread(question: str, expected: Found) -> dict[str, Any]:
+    """How different the right answers are, from case to case and from draw to draw."""
+    packed = [probe.pack(case) for drawn in expected[question] for case in drawn["cases"]]
+    return {"answers": len(packed), "different": len(set(packed))}
