@@ -82,7 +82,8 @@ DENIED = {  # what a notebook never needs and attacks on the kernel do: (x86_64,
 }  # fmt: skip
 CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
 NEW_USER = 0x10000000
-FAMILIES = (1, 2, 10)  # unix, IPv4, IPv6; vsock would leave a virtual machine in spite of the network namespace
+# unix, IPv4, IPv6, netlink (ZeroMQ asks it); vsock would leave a virtual machine in spite of the network namespace
+FAMILIES = (1, 2, 10, 16)
 
 
 def seccomp_filter(machine: str = "") -> bytes | None:
