@@ -312,3 +312,27 @@ def notebooks(
         start = time.perf_counter()
         execute(path, chosen)
         typer.echo(f"{path.name}: {(time.perf_counter() - start) / 60:.1f} minutes in profile {chosen.name}")
+
+
+@app.command()
+def release(
+    source: Annotated[Path, typer.Argument(help="A source notebook, or its folder: notebooks/homework/NAME.")],
+    out: Annotated[Path, typer.Option(help="The folder of the release; one of the same homework is replaced.")],
+    draws: Annotated[int, typer.Option(help="So many times the hidden inputs are drawn for every wrong answer.")] = 20,
+) -> None:
+    """Make what students get of a homework and what its grader keeps, if right answers get every point, wrong ones lose
+    some, and nothing hidden is in what students get."""
+    from course_lib.grading.release import release as make
+    from course_lib.grading.source import HomeworkError
+
+    try:
+        manifest = make(source, out, draws, typer.echo)
+    except HomeworkError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}; nothing was released") from None
+    except KeyboardInterrupt:
+        typer.secho("stopped; nothing was released", fg="red", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{manifest.title}: {len(manifest.questions)} questions, {manifest.points:g} points")
+    typer.echo(f"{out / 'student'} is for students, {out / 'private'} for the grader alone")

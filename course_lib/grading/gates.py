@@ -1,4 +1,4 @@
-"""What a homework must pass before it is released: right answers get all points, wrong ones lose their own and no other.
+"""What a homework must pass before its release: right answers get all points, wrong ones lose their own and no other.
 
 Everything here is the teacher's own code, run in fresh processes without a box.
 """
@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import torch
+from nbclient import NotebookClient
 
 from course_lib.grading import probe, wire
+from course_lib.grading.checks import Verdict
 from course_lib.grading.extract import Piece, extract, with_reference
-from course_lib.grading.judge import judge_question
-from course_lib.grading.manifest import Manifest, Question
+from course_lib.grading.manifest import Check, Manifest, Question
 from course_lib.grading.source import Hidden, HomeworkError, drawing
 
 SECONDS = 300.0  # for all draws of one wrong answer
@@ -145,59 +149,133 @@ class Homework:
         return found
 
 
-def try_homework(homework: Homework, draws: Draws, tell: Callable[[str], None] = lambda line: None) -> list[Gate]:
-    """Every gate that needs answers, one after another. `tell` gets a line before each."""
-    graded = [question for question in homework.manifest.questions if not question.manual]
-    tell("the reference")
-    expected = answers(homework.pieces(homework.reference), homework.hidden, draws)
-    gates = [_defined(homework, expected)]
-    if not gates[0].held:
-        return gates
-    marks = {question.id: _marks(homework, question, expected, expected, draws) for question in graded}
-    gates.append(_all_points(graded, marks))
-    tell("the untouched notebook")
-    found = answers(homework.pieces(homework.untouched), homework.hidden, draws)
-    marks = {question.id: _marks(homework, question, found, expected, draws) for question in graded}
-    most = {name: max(each) for name, each in marks.items()}
-    gates.append(
-        Gate(
-            "the untouched notebook gets no point",
-            not any(most.values()),
-            "; ".join(f"{name} gets up to {points:g}" for name, points in most.items() if points) or "0 in every draw",
+def defined(expected: Found) -> Gate:
+    """Does the reference define every name, and answer every case?"""
+    wrong = {}
+    for name, drawn in expected.items():
+        for found in drawn:
+            if "missing" in found:
+                wrong[name] = f"{name}: {', '.join(found['missing'])} is not defined"
+            elif "cases" not in found:
+                wrong[name] = f"{name}: the reference gives something that is no data"
+            elif stopped := [case["stops"] for case in found["cases"] if "stops" in case]:
+                wrong[name] = f"{name}: the reference stops with {stopped[0]}"
+    found = "; ".join(wrong.values()) or "all names, all answers"
+    return Gate("the reference defines every name and answers every case", not wrong, found)
+
+
+def with_checks(hidden: Mapping[str, Hidden], question: Question, expected: Found, draws: Draws) -> Question:
+    """The question with its checks, as `judge` gives them for the reference. HomeworkError if they are not always the
+    same, or do not add up to its points."""
+    if question.manual:
+        return question
+    kinds = set()
+    for drawn, inputs in zip(expected[question.id], draws.inputs[question.id], strict=True):
+        for case, given in zip(drawn["cases"], inputs, strict=True):
+            try:
+                found = hidden[question.id].judge(case["gives"], case["gives"], **given)
+            except Exception as error:
+                raise HomeworkError(f"judge of {question.id} stops with {type(error).__name__}: {error}") from error
+            kinds.add(_checks_of(question, found))
+    if len(kinds) > 1:
+        raise HomeworkError(f"judge of {question.id} gives other checks for other cases; give always the same")
+    (checks,) = kinds
+    total = sum(check.points for check in checks)
+    if total != question.points:
+        raise HomeworkError(
+            f"checks of {question.id} are worth {total:g} points, its test cell {question.points:g}; make them equal"
         )
+    return replace(question, checks=checks)
+
+
+def _checks_of(question: Question, found: Any) -> tuple[Check, ...]:
+    if isinstance(found, Verdict):
+        return (Check("answer", question.points),)
+    if (
+        isinstance(found, Mapping)
+        and found
+        and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Verdict) for pair in found.values())
+    ):
+        return tuple(Check(name, float(points)) for name, (points, _) in found.items())
+    raise HomeworkError(
+        f"judge of {question.id} gives a {type(found).__name__}, not a Verdict or {{name: (points, Verdict)}}"
     )
+
+
+def try_answers(
+    homework: Homework, expected: Found, draws: Draws, tell: Callable[[str], None] = lambda line: None
+) -> list[Gate]:
+    """Right, untouched and wrong answers, against `expected`. `tell` gets a line before each."""
+    graded = [question for question in homework.manifest.questions if not question.manual]
+    again = answers(homework.pieces(homework.reference), homework.hidden, draws)
+    marks = {question.id: _marks(homework, question, again, expected, draws) for question in graded}
+    gates = [_all_points(graded, marks)]
+    tell("untouched")
+    found = answers(homework.pieces(homework.untouched), homework.hidden, draws)
+    most = {question.id: max(_marks(homework, question, found, expected, draws)) for question in graded}
+    got = "; ".join(f"{name} gets up to {points:g}" for name, points in most.items() if points)
+    gates.append(Gate("the untouched notebook gets no point", not got, got or f"0 in {draws.count} draws"))
     for question in graded:
         for what, change in (("the answer of the first case for all", _repeated), ("all numbers + 1 %", _raised)):
             changed = {question.id: [change(each) for each in expected[question.id]]}
-            points = _marks(homework, question, changed, expected, draws)
-            gates.append(_loses(f"{question.id}: {what}", question, points))
+            gates.append(
+                _loses(f"{question.id}, {what},", question, _marks(homework, question, changed, expected, draws))
+            )
     for name, source in homework.mutants.items():
         tell(name)
         gates += _try_mutant(homework, homework.manifest.question(name.split("-")[0]), name, source, expected, draws)
     return gates
 
 
-def _defined(homework: Homework, expected: Found) -> Gate:
-    absent, stops = {}, {}
-    for name, drawn in expected.items():
-        for found in drawn:
-            if "cases" not in found:
-                absent[name] = ", ".join(found["missing"]) if "missing" in found else "something that is no data"
-            elif stopped := [case["stops"] for case in found["cases"] if "stops" in case]:
-                stops[name] = stopped[0]
-    lines = [f"{name}: the reference gives {what}" for name, what in absent.items() if "no data" in what]
-    lines += [f"{name}: no {what}" for name, what in absent.items() if "no data" not in what]
-    lines += [f"{name}: the reference stops with {what}" for name, what in stops.items()]
-    return Gate("the reference defines every name and answers", not lines, "; ".join(lines) or "all names, all answers")
+def runs_whole(name: str, notebook: bytes, folder: Path) -> Gate:
+    """Does a notebook run to its end, its tests included, beside a copy of `folder`? The reference must hear Right."""
+    read = nbformat.reads(notebook.decode(), as_version=4)
+    wrong = []
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(folder, scratch, dirs_exist_ok=True)
+        client = NotebookClient(
+            read, timeout=SECONDS, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": scratch}}
+        )
+        try:
+            client.execute()
+        except Exception as error:  # a dead kernel, a cell without an end
+            wrong.append(f"{type(error).__name__}: {error!s:.200}")
+    for cell in read.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                wrong.append(f"{cell.id} stops with {output.ename}: {output.evalue:.200}")
+            elif name == "reference" and (
+                said := re.search("Not yet: .*", str(output.get("text", output.get("data", ""))))
+            ):
+                wrong.append(f"{cell.id} says {said[0]:.200}")
+    how = "and hears Right" if name == "reference" else "without an error"
+    return Gate(f"the {name} notebook runs to its end {how}", not wrong, "; ".join(wrong) or f"{len(read.cells)} cells")
 
 
 def _marks(homework: Homework, question: Question, found: Found, expected: Found, draws: Draws) -> list[float]:
     """Points of a question, draw by draw."""
     part = homework.hidden[question.id]
     return [
-        judge_question(part, question, found[question.id][draw], expected[question.id][draw], inputs).points
+        _points(part, question, found[question.id][draw], expected[question.id][draw], inputs)
         for draw, inputs in enumerate(draws.inputs[question.id])
     ]
+
+
+def _points(part, question, found, expected, inputs) -> float:
+    if "cases" not in found:
+        return 0.0
+    lost: set[str] = set()
+    for mine, right, given in zip(found["cases"], expected["cases"], inputs, strict=True):
+        if "stops" in mine:
+            return 0.0
+        try:
+            verdict = part.judge(mine["gives"], right["gives"], **given)
+        except Exception:
+            return 0.0
+        if isinstance(verdict, Verdict):
+            verdict = {"answer": (question.points, verdict)}
+        lost |= {name for name, (_, each) in verdict.items() if not each}
+    return sum(check.points for check in question.checks if check.name not in lost)
 
 
 def _all_points(graded: Sequence[Question], marks: Mapping[str, Sequence[float]]) -> Gate:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import re
 import secrets as randomness
@@ -25,9 +24,18 @@ from typing import Any
 
 from course_lib.files import atomic_write, sha256, write_json
 from course_lib.grading import leaks
-from course_lib.grading.gates import Draws, Gate, Homework, try_homework
-from course_lib.grading.manifest import PRIVATE, Cell, Check, Manifest, Question, Release
-from course_lib.grading.notebooks import run_whole
+from course_lib.grading.gates import (
+    Draws,
+    Gate,
+    Homework,
+    answers,
+    defined,
+    runs_whole,
+    spread,
+    try_answers,
+    with_checks,
+)
+from course_lib.grading.manifest import PRIVATE, Cell, Manifest, Question, Release
 from course_lib.grading.source import (
     HIDDEN,
     TEST,
@@ -76,7 +84,7 @@ def release(
     shutil.rmtree(part, ignore_errors=True)
     try:
         homework = _write(read, part, key)
-        gates = _try(read, homework, part, key, draws, tell)
+        homework, gates, spreads = _try(read, homework, part, key, draws, tell)
         if not all(gate.held for gate in gates):
             raise GatesFailed(path, gates)
         manifest = homework.manifest
@@ -87,6 +95,7 @@ def release(
             "draws": draws,
             "seconds": round(time.monotonic() - began, 1),
             "gates": [asdict(gate) for gate in gates],
+            "spread": spreads,
         }
         write_json(part / "report.json", report)
         Release.read(part)
@@ -135,7 +144,7 @@ def _put(part: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-# What is written -------------------------------------------------------------------------------------------------------
+# What is written ------------------------------------------------------------------------------------------------------
 
 
 def _write(source: Source, part: Path, key: bytes) -> Homework:
@@ -167,8 +176,15 @@ def _write(source: Source, part: Path, key: bytes) -> Homework:
         questions=questions,
         library=library([cell.source for cell in source.of_kind("setup")]),
         files={f"{source.name}.ipynb": sha256(student / f"{source.name}.ipynb"), **files},
-        private={str(f.relative_to(private)): sha256(f) for f in sorted(private.rglob("*")) if f.is_file() and f.name != "key"},
-        environment={"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        private={
+            str(f.relative_to(private)): sha256(f)
+            for f in sorted(private.rglob("*"))
+            if f.is_file() and f.name != "key"
+        },
+        environment={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
     )
     right = {cell.id: solved(cell) for cell in source.of_kind("answer")}
     return Homework(manifest, hidden, reference, untouched, right, mutants)
@@ -210,7 +226,9 @@ def _mutants(folder: Path, source: Path, questions: Sequence[Question]) -> dict[
     ids = {question.id for question in questions}
     for name in found:
         if "-" not in name or name.split("-")[0] not in ids:
-            raise HomeworkError(f"{folder / name}.py: its name must be <question>-<what>.py, of {', '.join(sorted(ids))}")
+            raise HomeworkError(
+                f"{folder / name}.py: its name must be <question>-<what>.py, of {', '.join(sorted(ids))}"
+            )
     for question in questions:
         if not any(name.split("-")[0] == question.id for name in found):
             raise HomeworkError(f"{source}: {question.id} has no wrong answer; write mutants/{question.id}-<what>.py")
@@ -245,7 +263,12 @@ def notebook(source: Source, text: Callable[[SourceCell], str]) -> bytes:
         metadata: dict[str, Any] = {"tags": list(cell.tags)} if cell.tags else {}
         if cell.graded:
             metadata["nbgrader"] = _flags(cell, cell_type, written)
-        made = {"cell_type": cell_type, "id": cell.id, "metadata": metadata, "source": written.splitlines(keepends=True)}
+        made = {
+            "cell_type": cell_type,
+            "id": cell.id,
+            "metadata": metadata,
+            "source": written.splitlines(keepends=True),
+        }
         cells.append(made | ({"execution_count": None, "outputs": []} if cell.code else {}))
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
@@ -299,12 +322,47 @@ def _is_module(name: str) -> bool:
         return False
 
 
-# Whether it holds ------------------------------------------------------------------------------------------------------
+# Whether it holds ----------------------------------------------------------------------------------------------------
 
 
 def _try(
     source: Source, homework: Homework, part: Path, key: bytes, draws: int, tell: Callable[[str], None]
-) -> list[Gate]:
-    """All gates; the manifest gets its checks from the reference, its version, and is written."""
+) -> tuple[Homework, list[Gate], dict[str, Any]]:
+    """All gates, and how different the right answers are. The manifest gets its checks from the reference, then its
+    version, and is written."""
     drawn = Draws.of(homework.hidden, key, source.name, draws)
-    ...
+    gates = [_imports(source, homework)]
+    tell("the reference")
+    expected = answers(homework.pieces(homework.reference), homework.hidden, drawn)
+    gates.append(defined(expected))
+    if all(gate.held for gate in gates):
+        questions = tuple(with_checks(homework.hidden, q, expected, drawn) for q in homework.manifest.questions)
+        manifest = replace(homework.manifest, questions=questions).stamped(
+            datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        manifest.write(part / PRIVATE / "manifest.json")
+        (part / PRIVATE / "manifest.json").chmod(0o600)
+        homework = replace(homework, manifest=manifest)
+        gates += try_answers(homework, expected, drawn, tell)
+    for name, content in (("untouched", homework.untouched), ("reference", homework.reference)):
+        tell(f"the {name} notebook, from top to bottom")
+        gates.append(runs_whole(name, content, part / "student"))
+    names = [f"{name}.py" for name in homework.mutants] + ["reference.ipynb"]
+    found = leaks.leaks(part / "student", leaks.secrets(source, homework.mutants, names, key))
+    what = "; ".join(map(str, found[:10])) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
+    gates.append(Gate("nothing hidden is in what students get", not found, what or "nothing found"))
+    spreads = {name: spread(name, expected) for name in homework.hidden} if gates[1].held else {}
+    return homework, gates, spreads
+
+
+def _imports(source: Source, homework: Homework) -> Gate:
+    """The box has no more of course_lib than what the setup imports."""
+    there = set(homework.manifest.library)
+    asked = {cell.id: solved(cell) for cell in source.of_kind("answer")}
+    asked |= {f"call of {name}": part.call_source for name, part in homework.hidden.items()}
+    wrong = [
+        f"{name} imports {module}" for name, text in asked.items() for module in _imported(text) if module not in there
+    ]
+    return Gate(
+        "answers import what setup cells do", not wrong, "; ".join(wrong) or f"{len(there)} modules of course_lib"
+    )
