@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,7 @@ def _answer(there: Connection, cells: list[str], asked: Mapping[str, tuple[str, 
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    HistoryManager.enabled = False
+    HistoryManager.enabled = False  # type: ignore[assignment]
     shell = InteractiveShell()
     for source in cells:
         shell.run_cell(source, silent=True)
@@ -237,7 +238,7 @@ def runs_whole(name: str, notebook: bytes, folder: Path) -> Gate:
             read, timeout=SECONDS, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": scratch}}
         )
         try:
-            client.execute()
+            client.execute(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         except Exception as error:  # a dead kernel, a cell without an end
             wrong.append(f"{type(error).__name__}: {error!s:.200}")
     for cell in read.cells:

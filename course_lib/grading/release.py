@@ -256,7 +256,7 @@ def _copy(folder: Path, to: Path) -> dict[str, str]:
 
 def notebook(source: Source, text: Callable[[SourceCell], str]) -> bytes:
     """A notebook of the source's cells with nbgrader's metadata and tags, and nothing else of it."""
-    cells = []
+    cells: list[dict[str, Any]] = []
     for cell in source.cells:
         written = text(cell)
         cell_type = "code" if cell.code else "markdown"
