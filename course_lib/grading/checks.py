@@ -74,9 +74,16 @@ Check = Callable[[object, Tensor, str], Verdict]
 
 
 def same_outputs(
-    found: object, expected: Mapping[str, tuple[Tensor, str]], check: Check = lambda *each: same_numbers(*each)
+    found: object,
+    expected: Mapping[str, tuple[Tensor, str]],
+    check: Check | None = None,
+    quote: bool = True,
 ) -> Verdict:
-    """Are several tensors right? `expected`: what each is called -> (the tensor, its axes), in the order returned."""
+    """Are several tensors right? `expected`: what each is called -> (the tensor, its axes), in the order returned.
+
+    `check` compares each, by its numbers if it is not given; `quote` as in `same_numbers`.
+    """
+    check = check or (lambda one, wanted, axes: same_numbers(one, wanted, axes, quote=quote))
     names = " and ".join(expected)
     if found is None or found is ...:
         return Verdict(False, f"{NOTHING}; {len(expected)} tensors are expected: {names}")
@@ -124,8 +131,13 @@ def _shape_hint(have: tuple[int, ...], want: tuple[int, ...], axes: list[str]) -
     return ": " + ", ".join(wrong)
 
 
-def same_numbers(found: object, expected: Tensor | np.ndarray, axes: str = "", tolerance: float = 1e-4) -> Verdict:
-    """Is `found` equal to `expected`, up to `tolerance` times the spread of the expected numbers?"""
+def same_numbers(
+    found: object, expected: Tensor | np.ndarray, axes: str = "", tolerance: float = 1e-4, quote: bool = True
+) -> Verdict:
+    """Is `found` equal to `expected`, up to `tolerance` times the spread of the expected numbers?
+
+    Without `quote` no number of either is told, only how many differ: for grading, where they are hidden.
+    """
     expected = torch.as_tensor(expected)
     shape = same_shape(found, tuple(expected.shape), axes)
     if not shape:
@@ -141,6 +153,9 @@ def same_numbers(found: object, expected: Tensor | np.ndarray, axes: str = "", t
         return Verdict(True, "the numbers agree" + (f", {axes} = {tuple(want.shape)}" if axes else ""))
     worst = tuple(int(i) for i in np.unravel_index(int((have - want).abs().argmax()), tuple(want.shape)))
     hint = _number_hint(have, want, tolerance * spread)
+    if not quote:
+        differ = int(((have - want).abs() > tolerance * spread).sum())
+        return Verdict(False, f"the shape is right, {differ} of {want.numel()} numbers differ{hint}")
     return Verdict(
         False, f"the shape is right, the numbers differ by up to {distance:.3g}, most at {worst}: expected "
         f"{want[worst].item():.4g}, you have {have[worst].item():.4g}{hint}"
@@ -373,9 +388,20 @@ def parameter_count(net: object, expected: int) -> Verdict:
     )
 
 
-def same_value(found: object, expected: float | int | str, unit: str = "", tolerance: float = 0.0) -> Verdict:
-    """Is a single answer right? Numbers may differ by `tolerance` times the expected one."""
+def same_value(
+    found: object, expected: float | int | str, unit: str = "", tolerance: float = 0.0, quote: bool = True
+) -> Verdict:
+    """Is a single answer right? Numbers may differ by `tolerance` times the expected one.
+
+    Without `quote` neither of the two is told.
+    """
     unit = f" {unit}" if unit else ""
+    if not quote:
+        verdict = same_value(found, expected, tolerance=tolerance)
+        if verdict:
+            return Verdict(True, "the answer agrees")
+        said = [each for each in (NOTHING, "too large", "too small") if verdict.sentence.endswith(each)]
+        return Verdict(False, NOTHING if NOTHING in said else f"your answer is {said[0] if said else 'another'}")
     if found is None or found is ...:
         return Verdict(False, NOTHING)
     if isinstance(expected, str):
@@ -390,16 +416,21 @@ def same_value(found: object, expected: float | int | str, unit: str = "", toler
     return Verdict(False, f"{number:g}{unit} is too {'large' if number > expected else 'small'}")
 
 
-def same_list(found: object, expected: Sequence[object]) -> Verdict:
-    """Is a list right, whatever kind of sequence it is? The first place where it is not is named."""
+def same_list(found: object, expected: Sequence[object], quote: bool = True) -> Verdict:
+    """Is a list right, whatever kind of sequence it is? The first place where it is not is named.
+
+    Without `quote` what stands there is not told.
+    """
     if found is None or found is ...:
         return Verdict(False, f"{NOTHING}; a list of {len(expected)} is expected")
     if not isinstance(found, Sequence | Tensor | np.ndarray) or isinstance(found, str):
         return Verdict(False, f"expected a list, you have a {type(found).__name__}")
     have: list[Any] = found.tolist() if isinstance(found, Tensor | np.ndarray) else list(found)
     if len(have) != len(expected):
-        return Verdict(False, f"expected {len(expected)} of them, you have {len(have)}: {have!s:.60}")
+        said = f": {have!s:.60}" if quote else ""
+        return Verdict(False, f"expected {len(expected)} of them, you have {len(have)}{said}")
     for i, (mine, right) in enumerate(zip(have, expected, strict=True)):
         if mine != right:
-            return Verdict(False, f"at place {i} {right} is expected, you have {mine}")
+            said = f"at place {i} {right} is expected, you have {mine}" if quote else f"the one at place {i} is wrong"
+            return Verdict(False, said)
     return Verdict(True, f"all {len(expected)} agree")
