@@ -194,6 +194,13 @@ def judge(
     return _together(question, results)
 
 
+def judge_question(
+    hidden: Hidden, question: Question, found: Any, expected: Any, asked: Sequence[Mapping[str, Any]]
+) -> Judgement:
+    """`judge` of what two probes brought back, the second that of the reference."""
+    return judge(question, hidden, asked, [case["gives"] for case in expected["cases"]], Found(found), Limits())
+
+
 def _case(
     question: Question, hidden: Hidden, given: Mapping[str, Any], right: Any, case: Any, limits: Limits, place: Place
 ) -> Judgement:
