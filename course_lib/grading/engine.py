@@ -12,13 +12,14 @@ import json
 import math
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ class BoxKernelManager(AsyncKernelManager):
         return getattr(self.provisioner, "process", None) if self.provisioner else None
 
     def kill(self) -> None:
-        if self.process is not None:
+        if self.process is not None and self.box.sandbox == boxes.NONE:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        elif self.process is not None:
             boxes.end(self.process)
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
@@ -255,8 +259,7 @@ class BoxEngine(NBClientEngine):
         start = time.monotonic()
         try:
             with _watched(manager, box, run, kwargs["deadline"]):
-                quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-                _boot(client, manager, quiet, start)
+                _boot(client, manager, start)
                 client.papermill_execute_cells()
         finally:
             manager.kill()
@@ -266,9 +269,19 @@ class BoxEngine(NBClientEngine):
         return nb_man.nb
 
 
-def _boot(client: BoxClient, manager: BoxKernelManager, quiet: Mapping[str, Any], start: float) -> None:
+def _boot(client: BoxClient, manager: BoxKernelManager, start: float) -> None:
+    options: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    if manager.box.sandbox == boxes.NONE:
+        home = manager.work / "home"
+        for inside, source in manager.box.mounts.items():
+            if inside.startswith(boxes.HOME):
+                place = home / Path(inside).relative_to(boxes.HOME)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(source.resolve())
+        home.mkdir(exist_ok=True)
+        options |= {"cwd": str(home), "env": os.environ | {"OMP_NUM_THREADS": str(manager.box.threads)}}
     client.reset_execution_trackers()
-    client.start_new_kernel(**quiet)
+    client.start_new_kernel(**options)
     _wait_for_sockets(manager, start + START)
     client.start_new_kernel_client()
     client.run.start_seconds = round(time.monotonic() - start, 3)
@@ -312,7 +325,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
                 why = "disk"
             if why:
                 run.stopped = run.stopped or why
-                boxes.end(process)
+                manager.kill()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

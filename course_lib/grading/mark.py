@@ -1,0 +1,286 @@
+"""One submission: run in a box, asked, judged. A question that stops, or that another builds on, costs no other a mark."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ipykernel.compiler import get_tmp_hash_seed, murmur2_x86
+
+from course_lib.grading import box as boxes
+from course_lib.grading import judge as judging
+from course_lib.grading import wire
+from course_lib.grading.box import HOME, MB, Box
+from course_lib.grading.engine import Ask, BoxRun, Stopped, run_box
+from course_lib.grading.extract import Piece, Submission, belongs, up_to, with_reference
+from course_lib.grading.judge import Found, Judgement
+from course_lib.grading.manifest import Question, Release
+from course_lib.grading.reference import Asked, Reference, ask
+
+LATE = ("submission time", "no start")  # no fault of the cell in which it happens
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What one question came to, and how: `carried` names the questions that were right by the reference."""
+
+    judgement: Judgement
+    seconds: float
+    inputs_sha256: str = ""
+    carried: tuple[str, ...] = ()
+
+
+@dataclass
+class Marking:
+    """The marking of one submission."""
+
+    release: Release
+    reference: Reference
+    student: str
+    submission: Submission
+    box: Box
+    deadline: float = 0.0
+    asked: dict[str, Asked] = field(default_factory=dict)
+    expected: dict[str, list[Any]] = field(default_factory=dict)
+    stopping: dict[Piece, str] = field(default_factory=dict)  # cells that ended a box, and why
+    runs: list[BoxRun] = field(default_factory=list)
+
+    def mark(self, questions: Sequence[Question]) -> dict[str, Marked]:
+        """Every question; the first box is for all of them."""
+        self.deadline = time.monotonic() + self.box.limits.submission_s
+        graded = [question for question in questions if not question.manual]
+        for question in graded:
+            self._draw(question)
+        found = self.run(self.submission.pieces, graded)
+        marked = {}
+        for question in graded:
+            if question.id in found and not found[question.id].stop:
+                marked[question.id] = self._judged(question, found[question.id])
+            else:
+                marked[question.id] = self._judged(question, *self._alone(question))
+        for question in graded:
+            if question.carry and marked[question.id].judgement.outcome != "right":
+                marked[question.id] = self._carried(question, marked)
+        for question in questions:
+            if question.manual:
+                marked[question.id] = Marked(judging.not_graded("person", self.box.limits), 0.0)
+        return {question.id: marked[question.id] for question in questions}
+
+    def _draw(self, question: Question) -> None:
+        hidden, manifest = self.release.hidden[question.id], self.release.manifest
+        asked = ask(hidden, self.release.key, manifest.homework, self.student, self.submission.sha256)
+        self.asked[question.id] = asked
+        self.expected[question.id] = self.reference.answer(hidden, asked)
+
+    # Boxes ------------------------------------------------------------------------------------------------------------
+
+    def run(self, pieces: Sequence[Piece], questions: Sequence[Question]) -> dict[str, Found]:
+        """Run the pieces in a fresh box and ask it the questions; those it did not come to are missing."""
+        found: dict[str, Found] = {}
+
+        def put(run_cell: Ask, work: Path) -> None:
+            for question in questions:
+                start = time.monotonic()
+                try:
+                    found[question.id] = self._ask(question, run_cell, work)
+                except Stopped as stopped:
+                    why = "question time" if stopped.why == "time" else stopped.why
+                    found[question.id] = Found(stop=why, seconds=round(time.monotonic() - start, 3))
+                    raise
+
+        left = self.deadline - time.monotonic()
+        if left < 1:
+            return {question.id: Found(stop="submission time") for question in questions}
+        tagged = next((at for at, piece in enumerate(pieces) if "parameters" in piece.tags), None)
+        run = run_box(
+            self.box, [piece.source for piece in pieces], left, put, self.release.manifest.parameters, tagged
+        )
+        self.runs.append(run)
+        if run.stopped and run.stopped not in LATE and run.at is not None and pieces[run.at].kind != "setup":
+            self.stopping.setdefault(pieces[run.at], run.stopped)
+        if run.stopped in LATE:
+            for question in questions:
+                found.setdefault(question.id, Found(stop=run.stopped))
+        return found
+
+    def _ask(self, question: Question, run_cell: Ask, work: Path) -> Found:
+        inside = work if self.box.sandbox == boxes.NONE else Path("/")
+        name = f"{question.id}.safetensors"
+        (work / "in" / name).write_bytes(self.asked[question.id].packed)
+        (work / "in" / name).chmod(0o644)
+        with open(os.open(work / "answer", os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW), "wb"):
+            pass  # what another question left there
+        start = time.monotonic()
+        hidden = self.release.hidden[question.id]
+        cell = wire.probe_cell(
+            hidden.call_source, list(hidden.names), str(inside / "in" / name), str(inside / "answer")
+        )
+        try:
+            run_cell(cell, self.box.limits.question_s)
+        finally:
+            (work / "in" / name).unlink()
+        seconds = round(time.monotonic() - start, 3)
+        try:
+            content = wire.read_file(work / "answer", self.box.limits.answer_mb * MB)
+            return Found(wire.read(content), seconds=seconds)
+        except wire.Unreadable:
+            return Found(stop="unreadable", seconds=seconds)
+
+    def _alone(self, question: Question) -> tuple[Found, list[Piece]]:
+        """A question in a box of its own, without cells that ended a box and belong to others; those left out."""
+        wanted = up_to(self.submission.pieces, question)
+        while True:
+            known = set(self.stopping)
+            pieces, left_out = self._part(wanted, question)
+            found = self.run(pieces, [question])
+            if question.id in found:
+                return found[question.id], left_out
+            ended = set(self.stopping) - known
+            own = [piece for piece in pieces if piece in self.stopping]
+            if own or not ended:  # also a setup that ends, which is nobody's fault but the machine's
+                return Found(stop=self.stopping[own[0]] if own else self.runs[-1].stopped or "died"), left_out
+
+    def _part(self, pieces: Iterable[Piece], question: Question) -> tuple[list[Piece], list[Piece]]:
+        """What of the pieces is run for a question, and what is left out because it ended a box."""
+        kept, left_out = [], []
+        for piece in pieces:
+            (left_out if piece in self.stopping and not belongs(piece, question) else kept).append(piece)
+        return kept, left_out
+
+    def _carried(self, question: Question, marked: Mapping[str, Marked]) -> Marked:
+        """The better of two: as it is, and with right answers in place of the wrong ones that it builds on.
+
+        That box holds what is hidden: nothing of its text is kept, and nothing else is judged in it.
+        """
+        own, manifest = marked[question.id], self.release.manifest
+        wrong = [
+            need for need in needed(question, manifest.questions)
+            if need.id in self.asked and marked[need.id].judgement.outcome != "right"
+        ]  # fmt: skip
+        if not wrong:
+            return own
+        pieces: Sequence[Piece] = self.submission.pieces
+        for need in wrong:
+            pieces = with_reference(pieces, need, self.release.reference)
+        kept, left_out = self._part(pieces, question)
+        found = self.run(kept, [question])
+        if question.id not in found:
+            return own
+        left_out = [piece for piece in left_out if not any(belongs(piece, need) for need in wrong)]
+        better = self._judged(question, found[question.id], left_out, quote=False)
+        names = tuple(need.id for need in wrong)
+        if better.judgement.rank > own.judgement.rank:
+            return replace(better, carried=names, seconds=round(own.seconds + better.seconds, 3))
+        return replace(own, carried=names)
+
+    # Judging ----------------------------------------------------------------------------------------------------------
+
+    def _judged(
+        self, question: Question, found: Found, left_out: Sequence[Piece] = (), quote: bool = True
+    ) -> Marked:
+        hidden, limits = self.release.hidden[question.id], self.box.limits
+        asked, expected = self.asked[question.id], self.expected[question.id]
+        place = self._place if quote else lambda file, line: ""
+        judgement = judging.judge(question, hidden, asked.cases, expected, found, limits, place)
+        if judgement.outcome == "wrong" and left_out:  # perhaps only because of what was left out
+            first = left_out[0]
+            judgement = judging.not_graded(self.stopping[first], limits, f"{called(first)} was left out: ")
+        return Marked(judgement, found.seconds, asked.sha256)
+
+    def _place(self, file: str, line: int) -> str:
+        """Where in the student's notebook a line of a kernel's cell is."""
+        seed = get_tmp_hash_seed()
+        for piece in self.submission.pieces:
+            if piece.index is not None and str(murmur2_x86(piece.source, seed)) == file:
+                inside = line <= piece.source.count("\n") + 1
+                return f", in line {line} of {called(piece)}" if inside else ""
+        return ""
+
+
+def called(piece: Piece) -> str:
+    """What a sentence calls a cell."""
+    if piece.kind == "answer" and piece.index is not None:
+        return f"your cell {piece.id}"
+    return f"your cell number {piece.index + 1}" if piece.index is not None else "a cell of the teacher's"
+
+
+def needed(question: Question, questions: Iterable[Question]) -> list[Question]:
+    """The questions that one builds on, and those that these build on, in their order."""
+    by_id, found = {each.id: each for each in questions}, set(question.needs)
+    while more := {name for each in found for name in by_id[each].needs} - found:
+        found |= more
+    return [each for each in questions if each.id in found]
+
+
+def box_of(release: Release, box: Box) -> Box:
+    """The box with the limits, files and modules of a release.
+
+    course_lib is not in it, but for the modules that the manifest names: it holds the answers.
+    """
+    mounts: dict[str, Path] = {}
+    for name in release.manifest.library:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise FileNotFoundError(f"{name}, which the homework uses, is not in this course_lib: release it again")
+        path = name.replace(".", "/") + ("/__init__.py" if spec.submodule_search_locations else ".py")
+        mounts[f"/course/{path}"] = Path(spec.origin)
+    for name in release.manifest.files:
+        mounts[f"{HOME}/files/{name}"] = release.folder / "student" / "files" / name
+    return replace(box, limits=release.manifest.limits, mounts=mounts)
+
+
+def grade_one(
+    release: Release,
+    reference: Reference,
+    student: str,
+    submission: Submission,
+    box: Box,
+    questions: Sequence[Question] = (),
+) -> dict[str, Any]:
+    """The result of one submission, as it is stored. `questions`: only these; all if none."""
+    start = time.monotonic()
+    marking = Marking(release, reference, student, submission, box)
+    marked = marking.mark(questions or release.manifest.questions)
+    first = marking.runs[0] if marking.runs else BoxRun()
+    cells = [
+        {"index": piece.index, "id": piece.id, "kind": piece.kind, **asdict(run)}
+        for piece, run in zip(submission.pieces, first.cells, strict=False)
+        if piece.index is not None
+    ]
+    times = {
+        "boxes": len(marking.runs),
+        "start": round(sum(run.start_seconds for run in marking.runs), 3),
+        "cells": round(sum(cell.seconds for run in marking.runs for cell in run.cells), 3),
+        "questions": round(sum(each.seconds for each in marked.values()), 3),
+    }
+    return {
+        "seconds": round(time.monotonic() - start, 3),
+        "times": times,
+        "peak_mb": max((run.peak_mb for run in marking.runs), default=0),
+        "messages": list(submission.messages),
+        "texts": dict(submission.texts),
+        "cells": cells,
+        "questions": [question_row(release, name, each) for name, each in marked.items()],
+    }
+
+
+def question_row(release: Release, name: str, marked: Marked) -> dict[str, Any]:
+    """One question of a result."""
+    judgement = marked.judgement
+    return {
+        "question": name,
+        "points": judgement.points,
+        "max_points": release.manifest.question(name).points,
+        "outcome": judgement.outcome,
+        "reason": judgement.reason,
+        "stop": judgement.stop,
+        "seconds": marked.seconds,
+        "inputs_sha256": marked.inputs_sha256,
+        "carried": list(marked.carried),
+        "checks": [asdict(check) for check in judgement.checks],
+    }
