@@ -25,6 +25,7 @@ from nbclient import NotebookClient
 from course_lib.grading import probe, wire
 from course_lib.grading.checks import Verdict
 from course_lib.grading.extract import Piece, extract, with_reference
+from course_lib.grading.judge import judge_question
 from course_lib.grading.manifest import Check, Manifest, Question
 from course_lib.grading.source import Hidden, HomeworkError, drawing
 
@@ -254,29 +255,14 @@ def runs_whole(name: str, notebook: bytes, folder: Path) -> Gate:
 
 
 def _marks(homework: Homework, question: Question, found: Found, expected: Found, draws: Draws) -> list[float]:
-    """Points of a question, draw by draw."""
-    part = homework.hidden[question.id]
-    return [
-        _points(part, question, found[question.id][draw], expected[question.id][draw], inputs)
-        for draw, inputs in enumerate(draws.inputs[question.id])
-    ]
-
-
-def _points(part, question, found, expected, inputs) -> float:
-    if "cases" not in found:
-        return 0.0
-    lost: set[str] = set()
-    for mine, right, given in zip(found["cases"], expected["cases"], inputs, strict=True):
-        if "stops" in mine:
-            return 0.0
-        try:
-            verdict = part.judge(mine["gives"], right["gives"], **given)
-        except Exception:
-            return 0.0
-        if isinstance(verdict, Verdict):
-            verdict = {"answer": (question.points, verdict)}
-        lost |= {name for name, (_, each) in verdict.items() if not each}
-    return sum(check.points for check in question.checks if check.name not in lost)
+    """Points of a question, draw by draw. HomeworkError if one could not be graded."""
+    part, points = homework.hidden[question.id], []
+    for draw, inputs in enumerate(draws.inputs[question.id]):
+        judged = judge_question(part, question, found[question.id][draw], expected[question.id][draw], inputs)
+        if judged.points is None:
+            raise HomeworkError(f"{question.id} could not be graded: {judged.reason}")
+        points.append(judged.points)
+    return points
 
 
 def _all_points(graded: Sequence[Question], marks: Mapping[str, Sequence[float]]) -> Gate:
@@ -300,21 +286,21 @@ def _try_mutant(
     homework: Homework, question: Question, name: str, source: str, expected: Found, draws: Draws
 ) -> list[Gate]:
     pieces = homework.with_mutant(question, source)
+    others = [each for each in homework.manifest.questions if each.id != question.id and not each.manual]
     try:
         found = answers(pieces, homework.hidden, draws)
         carried = found
         if built := homework.built_on(question.id):
             some = {each: homework.hidden[each] for each in built}
             carried = {**found, **answers(with_reference(pieces, question, homework.right), some, draws)}
+        gates = [_loses(name, question, _marks(homework, question, found, expected, draws))]
+        lost = [
+            f"{other.id} gets {min(points):g} of {other.points:g}"
+            for other in others
+            if min(points := _marks(homework, other, carried, expected, draws)) != other.points
+        ]
     except HomeworkError as error:
-        return [Gate(f"{name} loses points", False, f"{error}: a wrong answer should end by itself")]
-    gates = [_loses(name, question, _marks(homework, question, found, expected, draws))]
-    others = [each for each in homework.manifest.questions if each.id != question.id and not each.manual]
-    lost = [
-        f"{other.id} gets {min(points):g} of {other.points:g}"
-        for other in others
-        if min(points := _marks(homework, other, carried, expected, draws)) != other.points
-    ]
+        return [Gate(f"{name} loses points", False, str(error))]
     gates.append(Gate(f"{name} loses points nowhere else", not lost, "; ".join(lost) or "all points elsewhere"))
     return gates
 

@@ -175,7 +175,7 @@ def _write(source: Source, part: Path, key: bytes) -> Homework:
         cells=tuple(Cell.of(c.id, c.kind, for_students(c), c.code, c.tags) for c in source.cells),
         questions=questions,
         library=library([cell.source for cell in source.of_kind("setup")]),
-        files={f"{source.name}.ipynb": sha256(student / f"{source.name}.ipynb"), **files},
+        files=files,
         private={
             str(f.relative_to(private)): sha256(f)
             for f in sorted(private.rglob("*"))
@@ -236,7 +236,7 @@ def _mutants(folder: Path, source: Path, questions: Sequence[Question]) -> dict[
 
 
 def _copy(folder: Path, to: Path) -> dict[str, str]:
-    """The files given to students as they are: path below student/ -> sha256."""
+    """The files given to students as they are: path below files/ -> sha256."""
     sums = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         name = path.relative_to(folder)
@@ -250,7 +250,7 @@ def _copy(folder: Path, to: Path) -> dict[str, str]:
         copy = to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)  # neither its times nor its rights
-        sums[f"{to.name}/{name}"] = sha256(copy)
+        sums[str(name)] = sha256(copy)
     return sums
 
 
