@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.files import atomic_write, sha256, write_json
+from course_lib.grading import box as boxes
 from course_lib.grading import leaks
+from course_lib.grading.extract import extract
 from course_lib.grading.gates import (
     Draws,
     Gate,
@@ -36,6 +38,8 @@ from course_lib.grading.gates import (
     with_checks,
 )
 from course_lib.grading.manifest import PRIVATE, Cell, Manifest, Question, Release
+from course_lib.grading.mark import box_of, grade_one
+from course_lib.grading.reference import Reference
 from course_lib.grading.source import (
     HIDDEN,
     TEST,
@@ -98,7 +102,6 @@ def release(
             "spread": spreads,
         }
         write_json(part / "report.json", report)
-        Release.read(part)
         _put(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -344,6 +347,8 @@ def _try(
         (part / PRIVATE / "manifest.json").chmod(0o600)
         homework = replace(homework, manifest=manifest)
         gates += try_answers(homework, expected, drawn, tell)
+        tell("the reference, in a box")
+        gates.append(_in_a_box(Release.read(part), homework.reference))
     for name, content in (("untouched", homework.untouched), ("reference", homework.reference)):
         tell(f"the {name} notebook, from top to bottom")
         gates.append(runs_whole(name, content, part / "student"))
@@ -353,6 +358,24 @@ def _try(
     gates.append(Gate("nothing hidden is in what students get", not found, what or "nothing found"))
     spreads = {name: spread(name, expected) for name in homework.hidden} if gates[1].held else {}
     return homework, gates, spreads
+
+
+def _in_a_box(made: Release, notebook: bytes) -> Gate:
+    """Is the reference graded as it should be by the grader itself? A machine without a box can only say so."""
+    name = "the reference gets every point from the grader"
+    try:
+        sandbox = boxes.find_sandbox()
+    except boxes.NoSafeBox as error:
+        return Gate(name, True, f"NOT TRIED, for want of a safe box: {error}")
+    submission = extract(notebook, made.manifest, "the reference")
+    box = box_of(made, boxes.Box(sandbox))
+    rows = grade_one(made, Reference.of_release(made), "reference", submission, box)["questions"]
+    lost = [
+        f"{row['question']}: {row['outcome']}, {row['reason']}"
+        for row in rows
+        if row["points"] != row["max_points"] and not made.manifest.question(row["question"]).manual
+    ]
+    return Gate(name, not lost, "; ".join(lost) or f"all points, {sandbox.name}")
 
 
 def _imports(source: Source, homework: Homework) -> Gate:
