@@ -113,18 +113,21 @@ def _open(name: str, how: int, folder: int, what: str) -> int:
 
 
 def _read_whole(name: str, folder: int, what: str) -> bytes:
-    with os.fdopen(_open(name, 0, folder, what), "rb") as file:
-        found = os.fstat(file.fileno())
+    descriptor = _open(name, 0, folder, what)
+    try:
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise SubmissionError(f"{what} is no regular file")
         if found.st_nlink != 1:
             raise SubmissionError(f"{what} has {found.st_nlink} names (hard links): put a copy there")
         if found.st_size > LARGEST:
             raise SubmissionError(f"{what} has {found.st_size / 2**20:,.0f} MB, 100 at most: clear its outputs")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(LARGEST + 1)
-        except OSError as error:
-            raise SubmissionError(f"{what} could not be read: {error.strerror}") from error
+    except OSError as error:
+        raise SubmissionError(f"{what} could not be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if len(content) > LARGEST:
         raise SubmissionError(f"{what} grew while it was read")
     return content

@@ -79,7 +79,7 @@ def answers(pieces: Sequence[Piece], hidden: Mapping[str, Hidden], draws: Draws,
         for name, part in hidden.items()
     }
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["course_lib.grading.gates", "IPython"])
+    context.set_forkserver_preload(["course_lib.grading.gates", "IPython.core.interactiveshell"])
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(there, [piece.source for piece in pieces], asked), daemon=True)
     process.start()

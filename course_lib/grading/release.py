@@ -150,47 +150,53 @@ def _put(part: Path, out: Path) -> None:
 # What is written ------------------------------------------------------------------------------------------------------
 
 
-def _write(source: Source, part: Path, key: bytes) -> Homework:
-    """Both halves of the release into `part`; what the gates are asked of."""
-    folder, student, private = source.path.parent, part / "student", part / PRIVATE
-    student.mkdir(parents=True, mode=0o755)
-    private.mkdir(mode=0o700)
-    hidden = {cell.question: load_hidden(cell.question, regions(cell.source, HIDDEN), str(source.path))
-              for cell in source.of_kind("test")}  # fmt: skip
+def prepare(source: Source) -> Homework:
+    """What the gates are asked of: both notebooks, the hidden parts, the manifest but for what only answers tell."""
+    folder = source.path.parent
+    hidden = {
+        cell.question: load_hidden(cell.question, regions(cell.source, HIDDEN), str(source.path))
+        for cell in source.of_kind("test")
+    }
     questions = _questions(source, hidden)
     mutants = _mutants(folder / "mutants", source.path, [question for question in questions if not question.manual])
-    untouched = notebook(source, for_students)
-    reference = notebook(source, lambda cell: solved(cell) if cell.kind in ("answer", "manual") else for_students(cell))
-    atomic_write(student / f"{source.name}.ipynb", untouched)
-    files = _copy(folder / "files", student / "files")
-    atomic_write(private / "reference.ipynb", reference)
-    for name, found in hidden.items():
-        atomic_write(private / "checks" / f"{name}.py", found.source.encode())
-    for name, text in mutants.items():
-        atomic_write(private / "mutants" / f"{name}.py", text.encode())
-    atomic_write(private / "key", key.hex().encode())
-    for one in private.rglob("*"):
-        one.chmod(0o700 if one.is_dir() else 0o600)
-    part.chmod(0o755)
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     manifest = Manifest(
         homework=source.name,
         title=source.title,
         cells=tuple(Cell.of(c.id, c.kind, for_students(c), c.code, c.tags) for c in source.cells),
         questions=questions,
         library=library([cell.source for cell in source.of_kind("setup")]),
-        files=files,
-        private={
-            str(f.relative_to(private)): sha256(f)
-            for f in sorted(private.rglob("*"))
-            if f.is_file() and f.name != "key"
-        },
-        environment={
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
+        environment={"python": platform.python_version(), **versions},
     )
-    right = {cell.id: solved(cell) for cell in source.of_kind("answer")}
-    return Homework(manifest, hidden, reference, untouched, right, mutants)
+    return Homework(
+        manifest,
+        hidden,
+        reference=notebook(source, lambda c: solved(c) if c.kind in ("answer", "manual") else for_students(c)),
+        untouched=notebook(source, for_students),
+        right={cell.id: solved(cell) for cell in source.of_kind("answer")},
+        mutants=mutants,
+    )
+
+
+def _write(source: Source, part: Path, key: bytes) -> Homework:
+    """Both halves of the release into `part`, all but the manifest."""
+    homework = prepare(source)
+    student, private = part / "student", part / PRIVATE
+    student.mkdir(parents=True, mode=0o755)
+    private.mkdir(mode=0o700)
+    atomic_write(student / f"{source.name}.ipynb", homework.untouched)
+    files = _copy(source.path.parent / "files", student / "files")
+    atomic_write(private / "reference.ipynb", homework.reference)
+    for name, found in homework.hidden.items():
+        atomic_write(private / "checks" / f"{name}.py", found.source.encode())
+    for name, text in homework.mutants.items():
+        atomic_write(private / "mutants" / f"{name}.py", text.encode())
+    sums = {str(path.relative_to(private)): sha256(path) for path in sorted(private.rglob("*.*"))}
+    atomic_write(private / "key", key.hex().encode())
+    for path in private.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    part.chmod(0o755)
+    return replace(homework, manifest=replace(homework.manifest, files=files, private=sums))
 
 
 def _questions(source: Source, hidden: Mapping[str, Hidden]) -> tuple[Question, ...]:

@@ -1,0 +1,368 @@
+"""What of a submission is run: nothing in its metadata is believed, nothing of a right answer is lost."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+
+import pytest
+from homework_source import CELLS, cell, notebook, write_source
+
+from course_lib.grading.extract import (
+    LARGEST,
+    Piece,
+    SubmissionError,
+    defines,
+    extract,
+    read_submission,
+    shown,
+    up_to,
+    with_reference,
+)
+from course_lib.grading.manifest import Manifest
+from course_lib.grading.release import prepare
+from course_lib.grading.source import read_source
+
+RIGHT = "def double(x):\n    return 2 * x"
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Manifest:
+    folder = write_source(tmp_path_factory.mktemp("source"))
+    return prepare(read_source(folder / "doubling.ipynb")).manifest
+
+
+@pytest.fixture(scope="module")
+def student(manifest):
+    """The cells that students get, as they would hand them in untouched."""
+    cells = []
+    for each, original in zip(manifest.cells, CELLS, strict=True):
+        cells.append(original | {"source": each.source.splitlines(keepends=True)})
+    return cells
+
+
+def handed_in(cells) -> bytes:
+    return json.dumps(notebook(cells)).encode()
+
+
+def with_answer(cells, source=RIGHT, **changes):
+    found = copy.deepcopy(list(cells))
+    for each in found:
+        if each["id"] == "q1":
+            each["source"] = source
+            each.update(changes)
+    return found
+
+
+def kinds(submission):
+    return [(piece.kind, piece.id) for piece in submission.pieces]
+
+
+USUAL = [("setup", "parameters"), ("setup", "imports"), ("answer", "q1"), ("answer", "q2")]
+
+
+# What is run ----------------------------------------------------------------------------------------------------------
+
+
+def test_setup_and_answers_are_run_and_nothing_else(manifest, student):
+    found = extract(handed_in(with_answer(student)), manifest, "anna/doubling.ipynb")
+    assert kinds(found) == USUAL
+    assert found.pieces[2].source == RIGHT and not found.messages
+    assert found.pieces[0].tags == ("parameters",)  # papermill sets the profile after it
+
+
+@pytest.mark.parametrize("cell_type", ["markdown", "raw", "code", "heading"])
+def test_an_answer_counts_whatever_its_cell_type_is(manifest, student, cell_type):
+    found = extract(handed_in(with_answer(student, cell_type=cell_type)), manifest, "a/b.ipynb")
+    assert kinds(found) == USUAL
+    assert bool(found.messages) == (cell_type != "code")
+
+
+def test_a_doubled_id_keeps_both_cells_in_order_and_says_so(manifest, student):
+    cells = with_answer(student)
+    second = copy.deepcopy(cells[4]) | {"source": "def double(x):\n    return x + x"}
+    found = extract(handed_in([*cells[:5], second, *cells[5:]]), manifest, "a/b.ipynb")
+    assert [piece.source for piece in found.pieces if piece.id == "q1"] == [RIGHT, "def double(x):\n    return x + x"]
+    assert "2 cells have the id q1" in found.messages[0]
+
+
+def test_a_cell_of_ones_own_is_run_where_it_stands(manifest, student):
+    cells = with_answer(student)
+    own = cell("text", "mine", "import math")
+    found = extract(handed_in([*cells[:4], own, *cells[4:]]), manifest, "a/b.ipynb")
+    assert kinds(found) == [*USUAL[:2], ("helper", ""), *USUAL[2:]] and found.pieces[2].source == "import math"
+
+
+def test_a_notebook_without_any_metadata_runs_the_same_code(manifest, student):
+    bare = [each | {"metadata": {}, "id": f"x{i}"} for i, each in enumerate(with_answer(student))]
+    found = extract(handed_in(bare), manifest, "a/b.ipynb")
+    assert [piece.source for piece in found.pieces] == [
+        piece.source for piece in extract(handed_in(with_answer(student)), manifest, "a/b.ipynb").pieces
+    ]
+    assert any("looked for by name" in message for message in found.messages)
+
+
+def test_a_setup_that_was_deleted_is_put_back(manifest, student):
+    found = extract(
+        handed_in([each for each in student if each["id"] not in ("imports", "parameters")]), manifest, "a/b"
+    )
+    assert kinds(found) == USUAL
+
+
+def test_setup_goes_first_wherever_it_was_moved(manifest, student):
+    found = extract(handed_in([*with_answer(student), student[2]]), manifest, "a/b.ipynb")
+    assert kinds(found) == USUAL
+
+
+def test_a_setup_that_was_added_to_is_run_after_the_teachers(manifest, student):
+    cells = [
+        each | {"source": "import torch, math"} if each["id"] == "imports" else each for each in with_answer(student)
+    ]
+    found = extract(handed_in(cells), manifest, "a/b.ipynb")
+    assert kinds(found) == [*USUAL[:2], ("helper", ""), *USUAL[2:]]
+    assert "imports is not as it was given" in found.messages[0]
+
+
+def test_what_was_written_into_a_test_cell_is_run_too(manifest, student):
+    cells = [each | {"source": "def mine(x):\n    return x"} if each["id"] == "test-q1" else each for each in student]
+    found = extract(handed_in(cells), manifest, "a/b.ipynb")
+    assert "def mine(x):\n    return x" in [piece.source for piece in found.pieces]
+
+
+@pytest.mark.parametrize("source", ['profile = "gpu"', "profile = 'cpu'  # more", '# mine\nprofile = "cpu"\n'])
+@pytest.mark.parametrize("id", ["parameters", "mine"])
+def test_the_grader_chooses_the_profile(manifest, student, source, id):
+    cells = [each for each in student if each["id"] != "parameters"]
+    own = cell("setup" if id == "parameters" else "text", id, source)
+    assert kinds(extract(handed_in([own, *cells]), manifest, "a/b.ipynb")) == USUAL
+
+
+def test_the_tests_of_the_notebook_are_never_run(manifest, student):
+    for id in ("test-q1", "imports"):
+        (original,) = [each for each in student if each["id"] == id]
+        spaced = "\n\n" + "".join(original["source"]).replace("\n", "  \n") + "\n"
+        again = cell("text", "copy", "") | {"source": spaced}
+        assert kinds(extract(handed_in([*student, again]), manifest, "a/b.ipynb")) == USUAL
+
+
+def test_nothing_of_the_metadata_changes_what_is_run(manifest, student):
+    cells = with_answer(student)
+    for each in cells:
+        each["metadata"] = copy.deepcopy(each["metadata"])
+        each["metadata"]["tags"] = ["skip-execution", "parameters"]
+        each["attachments"], each["outputs"] = {"a.png": {}}, [{"output_type": "stream", "text": "all right"}]
+        if "nbgrader" in each["metadata"]:
+            each["metadata"]["nbgrader"] |= {"points": 1000, "grade": True, "solution": False, "locked": True}
+    strange = notebook(cells)
+    strange["metadata"] = {"kernelspec": {"name": "bash", "argv": ["/bin/sh"]}, "widgets": {"x": 1}}
+    found = extract(json.dumps(strange).encode(), manifest, "a/b.ipynb")
+    assert found.pieces == extract(handed_in(with_answer(student)), manifest, "a/b.ipynb").pieces
+
+
+def test_the_text_for_a_person_is_kept_and_not_run(manifest, student):
+    cells = [each | {"source": "It is linear."} if each["id"] == "essay" else each for each in student]
+    found = extract(handed_in(cells), manifest, "a/b.ipynb")
+    assert found.texts == {"essay": "It is linear."} and kinds(found) == USUAL
+
+
+# What is no notebook --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_cell_is_left_out(manifest, student):
+    odd = [
+        None,
+        3,
+        "cell",
+        [],
+        {},
+        {"cell_type": "code"},
+        {"cell_type": 3, "source": "x"},
+        {"cell_type": "code", "source": 7},
+    ]
+    odd += [{"cell_type": "code", "source": [1, None]}, {"cell_type": "code", "source": "", "metadata": []}]
+    odd += [{"cell_type": "markdown", "source": "x", "metadata": {"nbgrader": {"grade_id": ["q1"]}}}]
+    odd += [{"cell_type": "markdown", "source": "x", "metadata": {"nbgrader": "q1"}}]
+    assert kinds(extract(handed_in([*odd, *with_answer(student)]), manifest, "a/b.ipynb")) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "broken or cut off"),
+        (b'{"cells": [{"cell_type": "co', "broken or cut off"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"cells": ' + b"1" * 5000 + b"}", "broken or cut off"),
+        (b"[]", "has no list of cells"),
+        (b'{"cells": {"a": 1}}', "has no list of cells"),
+        (b'{"worksheets": []}', "in an older format"),
+        (json.dumps(notebook([])).encode("utf-16"), "broken or cut off"),
+    ],
+    ids=["empty", "cut", "deep", "long number", "list", "cells no list", "nbformat 3", "UTF-16"],
+)
+def test_broken_notebooks_get_a_sentence_that_names_the_file(manifest, content, sentence):
+    with pytest.raises(SubmissionError, match=r"ab/c\.ipynb") as caught:
+        extract(content, manifest, "ab/c.ipynb")
+    assert sentence in str(caught.value)
+
+
+def test_a_file_that_would_fill_the_memory_is_refused_unread(manifest):
+    began = time.monotonic()
+    with pytest.raises(SubmissionError, match="parts: clear its outputs"):
+        extract(b'{"cells": [' + b"[]," * 2_000_000 + b"[]]}", manifest, "a/b.ipynb")
+    assert time.monotonic() - began < 30  # reading it takes minutes of swapping, or a kill
+
+
+def test_bytes_that_are_no_utf8_cost_nothing_but_themselves(manifest, student):
+    content = handed_in(with_answer(student, RIGHT + "  # caf\xe9")).replace(b"caf\\u00e9", b"caf\xe9")
+    found = extract(content, manifest, "a/b.ipynb")
+    assert found.pieces[2].source == RIGHT + "  # caf\ufffd"
+    assert extract(b"\xef\xbb\xbf" + handed_in(student), manifest, "a/b.ipynb").pieces  # a byte order mark
+    halves = extract(handed_in(with_answer(student, RIGHT + "  # \ud800")), manifest, "a/b.ipynb")
+    halves.pieces[2].source.encode()  # else no message could carry it to a kernel
+
+
+# The folder -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path, student):
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "doubling.ipynb").write_bytes(handed_in(with_answer(student)))
+    return tmp_path
+
+
+def refused(root, manifest, student="anna"):
+    with pytest.raises(SubmissionError) as caught:
+        read_submission(root, student, manifest)
+    return str(caught.value)
+
+
+def test_a_submission_is_read_with_its_sum_and_size(root, manifest):
+    content = (root / "anna" / "doubling.ipynb").read_bytes()
+    found = read_submission(root, "anna", manifest)
+    assert (found.path, found.bytes) == ("anna/doubling.ipynb", len(content)) and len(found.sha256) == 64
+
+
+def test_the_only_notebook_may_have_any_name_but_of_two_the_right_one_is_taken(root, manifest):
+    notebook = root / "anna" / "doubling.ipynb"
+    other = root / "anna" / "My homework (1).ipynb"
+    other.write_text("no notebook")
+    (root / "anna" / ".ipynb_checkpoints").mkdir()
+    assert read_submission(root, "anna", manifest).path == "anna/doubling.ipynb"
+    os.replace(notebook, other)
+    assert read_submission(root, "anna", manifest).path == "anna/My homework (1).ipynb"
+    (root / "anna" / "b.ipynb").write_text("")
+    assert "holds 2 notebooks and none is doubling.ipynb (My homework (1).ipynb, b.ipynb)" in refused(root, manifest)
+
+
+def test_folders_without_a_notebook_are_told_apart(root, manifest):
+    (root / "anna" / "doubling.ipynb").rename(root / "anna" / "doubling.py")
+    assert refused(root, manifest) == "anna holds no notebook"
+    (root / "anna" / "doubling.py").unlink()
+    assert refused(root, manifest) == "anna is an empty folder"
+    (root / "file").write_text("")
+    assert "the folder file could not be opened" in refused(root, manifest, "file")
+    assert "the folder nobody is not there" in refused(root, manifest, "nobody")
+
+
+def test_links_lead_nowhere(root, manifest):
+    notebook = root / "anna" / "doubling.ipynb"
+    (root / "bert").symlink_to(root / "anna")
+    assert "the folder bert is a link" in refused(root, manifest, "bert")
+    (root / "carl").mkdir()
+    (root / "carl" / "doubling.ipynb").symlink_to(notebook)
+    assert "carl/doubling.ipynb is a link" in refused(root, manifest, "carl")
+    (root / "dora").mkdir()
+    os.link(notebook, root / "dora" / "doubling.ipynb")
+    assert "dora/doubling.ipynb has 2 names" in refused(root, manifest, "dora")
+    (root / "emil").mkdir()
+    (root / "emil" / "doubling.ipynb").symlink_to("/nowhere")
+    assert "is a link" in refused(root, manifest, "emil")
+
+
+@pytest.mark.timeout(60)
+def test_pipes_folders_and_huge_files_are_not_read(root, manifest):
+    notebook = root / "anna" / "doubling.ipynb"
+    notebook.unlink()
+    os.mkfifo(notebook)  # opening one waits for a writer
+    assert "is no regular file" in refused(root, manifest)
+    notebook.unlink()
+    notebook.mkdir()
+    assert "is no regular file" in refused(root, manifest)
+    notebook.rmdir()
+    with notebook.open("wb") as file:
+        file.truncate(LARGEST + 1)
+    assert "100 at most: clear its outputs" in refused(root, manifest)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "anna/..", "../anna", "a\0b"])
+def test_no_name_of_a_student_leaves_the_folder(root, manifest, name):
+    assert "is no name of a student's folder" in refused(root, manifest, name)
+
+
+def test_without_the_right_to_read_the_file_is_named(root, manifest):
+    def as_another():
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+
+    root.chmod(0o755)
+    for parent in root.parents:
+        if parent.owner() == root.owner() and parent != parent.parent and "pytest" in str(parent):
+            parent.chmod(0o755)
+    (root / "anna" / "doubling.ipynb").chmod(0)
+    own = os.geteuid()
+    try:
+        as_another()
+        assert "anna/doubling.ipynb may not be read" in refused(root, manifest)
+        os.seteuid(own)
+        (root / "anna").chmod(0)
+        as_another()
+        assert "the folder anna may not be read" in refused(root, manifest)
+    finally:
+        os.seteuid(own)
+        (root / "anna").chmod(0o755)
+
+
+def test_names_that_are_no_text_can_be_shown():
+    assert shown(os.fsdecode(b"J\xf6rg")) == "J\\xf6rg"
+    assert shown("a\x1b[31m\n") == "a\\x1b[31m\\n"
+    assert shown("Zoë 陈") == "Zoë 陈"
+
+
+# What a question needs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def double(x):\n    return x", True),
+        ("import torch\nasync def double(x): ...", True),
+        ("class double(nn.Module): ...", True),
+        ("double = torch.compile(f)", True),
+        ("double: Callable = f", True),
+        ("def doubled(x): ...", False),
+        ("    def double(x): ...", False),
+        ("double(3)", False),
+        ("double == 3", False),
+    ],
+)
+def test_a_definition_is_known_by_its_text(source, found):
+    assert defines(source, ["double"]) == found
+
+
+def test_a_question_alone_is_run_with_the_cells_up_to_its_last_answer(manifest, student):
+    pieces = extract(handed_in([*with_answer(student), cell("text", "x", "while True: pass")]), manifest, "a/b").pieces
+    assert [piece.id for piece in up_to(pieces, manifest.question("q1"))] == ["parameters", "imports", "q1"]
+    assert [piece.id for piece in up_to(pieces, manifest.question("q2"))] == ["parameters", "imports", "q1", "q2"]
+
+
+def test_the_reference_stands_in_for_one_question_and_leaves_the_rest(manifest, student):
+    pieces = extract(handed_in(with_answer(student)), manifest, "a/b.ipynb").pieces
+    carried = with_reference(pieces, manifest.question("q1"), {"q1": "right"})
+    assert carried == (*pieces[:2], Piece("answer", "right", "q1"), *pieces[3:])
+    stripped = [each | {"metadata": {}} for each in with_answer(student)]
+    helpers = extract(handed_in(stripped), manifest, "a/b.ipynb").pieces
+    sources = [piece.source for piece in with_reference(helpers, manifest.question("q1"), {"q1": "right"})]
+    assert sources.index("right") == sources.index(RIGHT) + 1  # what else that cell defines is still there
