@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import time
 
 import pytest
 from homework_source import CELLS, cell, notebook, write_source
@@ -207,11 +206,10 @@ def test_broken_notebooks_get_a_sentence_that_names_the_file(manifest, content, 
     assert sentence in str(caught.value)
 
 
-def test_a_file_that_would_fill_the_memory_is_refused_unread(manifest):
-    began = time.monotonic()
+def test_a_file_that_would_fill_the_memory_is_refused_unread(manifest, monkeypatch):
+    monkeypatch.setattr("course_lib.grading.extract.json.loads", lambda text: pytest.fail("it was read"))
     with pytest.raises(SubmissionError, match="parts: clear its outputs"):
         extract(b'{"cells": [' + b"[]," * 2_000_000 + b"[]]}", manifest, "a/b.ipynb")
-    assert time.monotonic() - began < 30  # reading it takes minutes of swapping, or a kill
 
 
 def test_bytes_that_are_no_utf8_cost_nothing_but_themselves(manifest, student):
