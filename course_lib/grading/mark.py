@@ -230,7 +230,8 @@ def box_of(release: Release, box: Box) -> Box:
         path = name.replace(".", "/") + ("/__init__.py" if spec.submodule_search_locations else ".py")
         mounts[f"/course/{path}"] = Path(spec.origin)
     for name in release.manifest.files:
-        mounts[f"{HOME}/files/{name}"] = release.folder / "student" / "files" / name
+        if name != f"{release.manifest.homework}.ipynb":
+            mounts[f"{HOME}/{name}"] = release.folder / "student" / name
     return replace(box, limits=release.manifest.limits, mounts=mounts)
 
 
