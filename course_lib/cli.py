@@ -336,3 +336,71 @@ def release(
         raise typer.Exit(130) from None
     typer.echo(f"{manifest.title}: {len(manifest.questions)} questions, {manifest.points:g} points")
     typer.echo(f"{out / 'student'} is for students, {out / 'private'} for the grader alone")
+
+
+@app.command()
+def grade(
+    release: Annotated[Path, typer.Argument(help="A folder that `course release` wrote.")],
+    submissions: Annotated[Path, typer.Argument(help="One folder a student, each with <homework>.ipynb.")],
+    out: Annotated[Path, typer.Option(help="The folder of results; goes on with what is there.")],
+    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "smoke",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with one box.")] = max(
+        1, (os.cpu_count() or 1) // 2
+    ),
+    student: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
+    question: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
+    cell_seconds: Annotated[float | None, typer.Option(min=1, help="In place of the release's limit.")] = None,
+    submission_seconds: Annotated[float | None, typer.Option(min=1, help="In place of the release's limit.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Of questions that ran out of time or memory, or died.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Mark anew what is marked already.")] = False,
+    trust_submissions: Annotated[
+        bool, typer.Option("--trust-submissions", help="Run them without a box, with all your rights.")
+    ] = False,
+) -> None:
+    """Run every submission in a box, ask it, and write results/ and gradebook.csv.
+
+    Exit status: 0 done, 1 could not, 2 wrong usage, 4 no safe box on this machine, 130 stopped.
+    """
+    from tqdm import tqdm
+
+    from course_lib.grading import box, run
+    from course_lib.grading.manifest import Release
+    from course_lib.grading.source import HomeworkError
+
+    try:
+        active(profile)
+        sandbox = box.NONE if trust_submissions else box.find_sandbox()
+        limits = run.limits_of(Release.read(release).manifest, cell_seconds, submission_seconds)
+    except box.NoSafeBox as error:
+        fail(f"{error}. Nothing was run. --trust-submissions runs the notebooks of people you trust without a box")
+        raise typer.Exit(4) from None
+    except ValueError as error:
+        raise fail(error) from None
+    if trust_submissions:
+        typer.secho("not sandboxed: submissions run with all your rights", fg="red", err=True)
+    else:
+        typer.echo(f"box: {sandbox.name}")
+    plan = run.Plan(release, submissions, out, sandbox, limits, profile, tuple(question or ()), retries)
+    try:
+        with tqdm(desc=release.name, unit="submission") as bar:
+
+            def tell(done: int, total: int, not_graded: int) -> None:
+                bar.total, bar.n = total, done
+                bar.initial = bar.initial or done
+                bar.set_postfix_str(f"{not_graded} questions not graded")
+
+            summary = run.grade(plan, workers, student or (), again, tell)
+    except (HomeworkError, OSError) as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None
+    show_first([f"left aside, no folder: {name}" for name in summary.unread], 10)
+    typer.secho(
+        f"{summary.done} of {summary.students} submissions marked in {summary.seconds:.0f} s, "
+        f"{summary.not_graded} questions not graded; {out / 'gradebook.csv'}"
+        + (" (not sandboxed)" if trust_submissions else ""),
+        fg="red" if trust_submissions else None,
+    )
+    for line in run.where_time_goes(out):
+        typer.echo(f"  {line}")

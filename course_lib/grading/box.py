@@ -141,6 +141,11 @@ def _within(path: str, folder: str) -> bool:
     return (os.path.realpath(path) + "/").startswith(os.path.realpath(folder).rstrip("/") + "/")
 
 
+def visible(path: str | Path) -> str:
+    """The folder through which every box could read a path; "" if there is none."""
+    return next((each for each in ("/usr", *prefixes()) if _within(str(path), each)), "")
+
+
 def argv(box: Box, work: Path, command: Sequence[str]) -> list[str]:
     """What runs `command` in the box with the folder `work` (see `work_folder`)."""
     limits = box.limits

@@ -88,11 +88,13 @@ def not_graded(stop: str, limits: Limits, what: str = "") -> Judgement:
 
 def told(sentence: str) -> str:
     """A sentence as it may stand in feedback: short, and without a number long enough to carry something hidden."""
-    sentence = re.sub(r"\d{7,}", "...", re.sub(r"[^\x20-\uffff]|[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", sentence))
+    sentence = re.sub(
+        r"\d{7,}", "...", re.sub(r"[^\x20-\uffff]|[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", sentence)
+    )
     return sentence if len(sentence) <= 300 else sentence[:297] + "..."
 
 
-# Like with like -------------------------------------------------------------------------------------------------------
+# Like with like ----------------------------------------------------------------------------------------------------
 
 KINDS = {type(None): "nothing", bool: "True or False", int: "a number", float: "a number", str: "a text", list: "a list",
          dict: "a dictionary"}  # fmt: skip
@@ -123,7 +125,9 @@ def alike(found: Any, expected: Any) -> tuple[Any, list[str]]:
             found = found.tolist()
         if isinstance(found, list):
             if len(found) != len(expected):
-                return found, [f"expected {len(expected)} things, you have {'more' * (len(found) > len(expected)) or 'fewer'}"]
+                return found, [
+                    f"expected {len(expected)} things, you have {'more' * (len(found) > len(expected)) or 'fewer'}"
+                ]
             pairs = [alike(mine, right) for mine, right in zip(found, expected, strict=True)]
             return [mine for mine, _ in pairs], [said for _, wrong in pairs for said in wrong]
     elif isinstance(expected, dict):
@@ -176,12 +180,16 @@ def judge(
     if not isinstance(claim, dict) or len(claim) != 1:
         return not_graded("unreadable", limits)
     if "missing" in claim:
-        names = [name for name in question.names if name in (claim["missing"] if isinstance(claim["missing"], list) else [])]
+        names = [
+            name for name in question.names if name in (claim["missing"] if isinstance(claim["missing"], list) else [])
+        ]
         return _all_wrong(question, f"no answer: {', '.join(names or question.names)} is not defined")
     if "unsent" in claim:
         if claim["unsent"] == "NotData":
             return _all_wrong(question, "it gives something that is neither tensor, number, text, list nor dictionary")
-        return not_graded({"OSError": "answer", "MemoryError": "memory"}.get(str(claim["unsent"]), "unreadable"), limits)
+        return not_graded(
+            {"OSError": "answer", "MemoryError": "memory"}.get(str(claim["unsent"]), "unreadable"), limits
+        )
     cases = claim.get("cases")
     if not isinstance(cases, list) or len(cases) != len(expected):
         return not_graded("unreadable", limits)
@@ -231,7 +239,9 @@ def _named(question: Question, found: Any) -> dict[str, Verdict]:
     """A verdict for each check of the manifest; points are the manifest's."""
     checks = checks_of(question)
     verdicts = (
-        {checks[0].name: found} if isinstance(found, Verdict) else {name: verdict for name, (_, verdict) in found.items()}
+        {checks[0].name: found}
+        if isinstance(found, Verdict)
+        else {name: verdict for name, (_, verdict) in found.items()}
     )
     if set(verdicts) != {check.name for check in checks}:
         raise ValueError("judge names other checks than the manifest")

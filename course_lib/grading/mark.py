@@ -1,4 +1,4 @@
-"""One submission: run in a box, asked, judged. A question that stops, or that another builds on, costs no other a mark."""
+"""One submission: run in a box, asked, judged. A question that stops or is wrong costs no other a mark."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ class Marking:
         if left < 1:
             return {question.id: Found(stop="submission time") for question in questions}
         tagged = next((at for at, piece in enumerate(pieces) if "parameters" in piece.tags), None)
-        run = run_box(
-            self.box, [piece.source for piece in pieces], left, put, self.release.manifest.parameters, tagged
-        )
+        run = run_box(self.box, [piece.source for piece in pieces], left, put, self.release.manifest.parameters, tagged)
         self.runs.append(run)
         if run.stopped and run.stopped not in LATE and run.at is not None and pieces[run.at].kind != "setup":
             self.stopping.setdefault(pieces[run.at], run.stopped)
@@ -180,9 +178,7 @@ class Marking:
 
     # Judging ----------------------------------------------------------------------------------------------------------
 
-    def _judged(
-        self, question: Question, found: Found, left_out: Sequence[Piece] = (), quote: bool = True
-    ) -> Marked:
+    def _judged(self, question: Question, found: Found, left_out: Sequence[Piece] = (), quote: bool = True) -> Marked:
         hidden, limits = self.release.hidden[question.id], self.box.limits
         asked, expected = self.asked[question.id], self.expected[question.id]
         place = self._place if quote else lambda file, line: ""

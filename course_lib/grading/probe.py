@@ -93,7 +93,7 @@ def nearest_builtin(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> tuple[str, int]:
-    """Of the last line of a notebook's cell that an error came through: the file of the cell, the line; else ("", 0)."""
+    """File and line of the last line of a notebook's cell that an error came through; else ("", 0)."""
     found, trace = ("", 0), error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -106,7 +106,7 @@ def place(error: BaseException) -> tuple[str, int]:
 def one_case(call: Any, answers: Any, given: dict[str, Any], number: int) -> dict[str, Any]:
     """What `call` gives, or how it stopped."""
     random.seed(number)
-    np.random.seed(number)  # noqa: NPY002: what a student may use
+    np.random.seed(number)
     torch.manual_seed(number)
     torch.set_default_dtype(torch.float32)
     with contextlib.redirect_stdout(Silent()), contextlib.redirect_stderr(Silent()), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What is asked, and what the right answer is: drawn and computed in the grader's own process, from the teacher's code."""
+"""What is asked, and what the right answer is: drawn and computed by the grader itself, from the teacher's code."""
 
 from __future__ import annotations
 

@@ -1,0 +1,480 @@
+"""Many submissions: a plan, processes that mark, results that are whole or not there, and a gradebook.
+
+A result has a key made of all that it depends on. Killed at any moment, the same command goes on: what has its key
+already is left as it is. A worker that dies takes its box with it, and its submission is marked by the next one.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import hashlib
+import importlib.metadata
+import io
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from course_lib.files import atomic_write, read_json, write_json
+from course_lib.grading import box as boxes
+from course_lib.grading import judge as judging
+from course_lib.grading.box import Box, Sandbox
+from course_lib.grading.extract import SubmissionError, read_notebook, read_submission, shown
+from course_lib.grading.manifest import Limits, Manifest, Question, Release
+from course_lib.grading.source import HomeworkError
+
+SCHEMA = 1
+PACKAGES = ("torch", "numpy", "einops", "safetensors", "ipykernel", "papermill")
+COLUMNS = ("student", "homework", "question", "points", "max_points", "outcome", "reason", "seconds")
+DEATHS = 2  # of workers, over one submission, before a person has to look
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the grader is to do."""
+
+    release: Path
+    submissions: Path
+    out: Path
+    sandbox: Sandbox
+    limits: Limits
+    profile: str = "smoke"
+    questions: tuple[str, ...] = ()
+    retries: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One submission to mark. `student` is the name of the folder."""
+
+    student: str
+    key: str = ""
+    questions: tuple[str, ...] = ()  # those of the plan if none
+    attempt: int = 1
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to."""
+
+    students: int
+    done: int  # in this run
+    not_graded: int  # questions
+    seconds: float
+    unread: tuple[str, ...] = ()  # what lies in the folder of submissions and is none
+
+
+def file_of(student: str) -> str:
+    """The name of a student's result, without its ending: safe on every disk, and another for every student."""
+    safe = "".join(one if one.isascii() and (one.isalnum() or one in "-_") else "_" for one in student)
+    return f"{safe[:40]}-{hashlib.sha256(os.fsencode(student)).hexdigest()[:8]}"
+
+
+def environment() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def key_of(release: Release, plan: Plan, student: str, sha256: str) -> str:
+    """The sum of all that a result depends on."""
+    parts = [release.manifest.version, os.fsencode(student).hex(), sha256, plan.profile, plan.sandbox.name]
+    parts += [json.dumps(environment()), json.dumps(asdict(plan.limits))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def students_in(submissions: Path) -> tuple[list[str], list[str]]:
+    """The names of folders, and of whatever else lies there."""
+    folders, others = [], []
+    with os.scandir(submissions) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                (folders if entry.is_dir(follow_symlinks=False) or entry.is_symlink() else others).append(entry.name)
+    return sorted(folders), sorted(others)
+
+
+# One submission -------------------------------------------------------------------------------------------------------
+
+
+def result_of(release: Release, plan: Plan, task: Task, mark: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """A result as it is stored: what stands at its head, and what marking gave."""
+    manifest = release.manifest
+    found = mark()
+    return {
+        "schema": SCHEMA,
+        "student": shown(task.student),
+        "homework": manifest.homework,
+        "key": task.key,
+        "version": manifest.version,
+        "environment": environment(),
+        "profile": plan.profile,
+        "sandbox": plan.sandbox.name,
+        "attempts": task.attempt,
+        **found,
+    }
+
+
+def unmarked(release: Release, questions: Sequence[Question], reason: str, stop: str) -> dict[str, Any]:
+    """What marking gives where nothing could be run."""
+    rows = [
+        {
+            "question": question.id, "points": None, "max_points": question.points, "outcome": "not_graded",
+            "reason": reason, "stop": stop, "seconds": 0.0, "inputs_sha256": "", "carried": [], "checks": [],
+        }
+        for question in questions
+    ]  # fmt: skip
+    return {"submission": None, "seconds": 0.0, "messages": [], "texts": {}, "cells": [], "questions": rows}
+
+
+def asked_of(release: Release, plan: Plan, task: Task | None = None) -> list[Question]:
+    """The questions of a plan or a task, in their order. HomeworkError names the questions there are."""
+    names = (task and task.questions) or plan.questions
+    wanted = {release.manifest.question(name).id for name in names}
+    return [question for question in release.manifest.questions if not wanted or question.id in wanted]
+
+
+class Marker:
+    """Marks submissions one after another in this process; the release is read and its reference run once."""
+
+    def __init__(self, plan: Plan, slot: int = 0) -> None:
+        from course_lib.grading.mark import box_of
+        from course_lib.grading.reference import Reference
+
+        self.plan = plan
+        self.release = Release.read(plan.release)
+        parameters = {**self.release.manifest.parameters, "profile": plan.profile}
+        manifest = replace(self.release.manifest, parameters=parameters)
+        self.release = replace(self.release, manifest=manifest)
+        self.reference = Reference.of_release(self.release)
+        self.box = replace(box_of(self.release, Box(plan.sandbox, slot=slot)), limits=plan.limits)
+
+    def __call__(self, task: Task) -> dict[str, Any]:
+        return result_of(self.release, self.plan, task, lambda: self._mark(task))
+
+    def _mark(self, task: Task) -> dict[str, Any]:
+        from course_lib.grading.mark import grade_one
+
+        questions = asked_of(self.release, self.plan, task)
+        try:
+            submission = read_submission(self.plan.submissions, task.student, self.release.manifest)
+        except SubmissionError as error:
+            return unmarked(self.release, questions, str(error), "submission")
+        found = grade_one(self.release, self.reference, task.student, submission, self.box, questions)
+        about = {"path": submission.path, "sha256": submission.sha256, "bytes": submission.bytes}
+        return {"submission": about, **found}
+
+
+# The pool -------------------------------------------------------------------------------------------------------------
+
+
+def _work(plan: Plan, slot: int, pipe: Connection) -> None:
+    """A worker: tasks come in, results go out, one at a time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it decides
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with its grader, and its box with it
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        marker = Marker(plan, slot)
+    except HomeworkError as error:
+        pipe.send(("unable", str(error)))
+        return
+    pipe.send(("ready", None))
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(("done", marker(task)))
+        except Exception as error:  # the grader's own fault: the class says enough, its text may hold what is hidden
+            pipe.send(("failed", type(error).__name__))
+
+
+class Worker:
+    """A process and what it works on."""
+
+    def __init__(self, plan: Plan, slot: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, there = context.Pipe()
+        self.process = context.Process(target=_work, args=(plan, slot, there), daemon=True)
+        self.process.start()
+        there.close()
+        self.slot = slot
+        self.task: Task | None = None
+        self.ready = False
+
+    def give(self, task: Task) -> None:
+        self.task = task
+        with suppress(OSError):  # it is dead, which is seen when it is heard
+            self.pipe.send(task)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def pool(plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, dict[str, Any] | str]]:
+    """Mark the tasks in `workers` processes; a result each, or why there is none. One that dies is followed by another.
+
+    HomeworkError if a worker cannot read the release.
+    """
+    waiting, crew = list(reversed(tasks)), []
+    try:
+        crew = [Worker(plan, slot) for slot in range(min(workers, len(tasks)))]
+        while waiting or any(worker.task for worker in crew):
+            for worker in wait([worker.pipe for worker in crew]):
+                one = next(each for each in crew if each.pipe is worker)
+                try:
+                    what, found = one.pipe.recv()
+                except (EOFError, OSError):
+                    yield from _replace(plan, crew, one, waiting)
+                    continue
+                task, one.task = one.task, None
+                one.ready = True
+                if what == "unable":
+                    raise HomeworkError(found)
+                if task is not None:
+                    yield task, found if what == "done" else f"the grader stopped with {found}: its own fault"
+                if waiting:
+                    one.give(waiting.pop())
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _replace(
+    plan: Plan, crew: list[Worker], dead: Worker, waiting: list[Task]
+) -> Iterator[tuple[Task, dict[str, Any] | str]]:
+    """Another worker for one that died. Its submission comes again, unless it has ended too many."""
+    dead.end()
+    crew.remove(dead)
+    if not dead.ready:
+        raise HomeworkError("a process of the grader ended before it began: is there memory for --workers?")
+    if dead.task is not None:
+        task = replace(dead.task, deaths=dead.task.deaths + 1)
+        if task.deaths >= DEATHS:
+            yield task, f"the grader ended {DEATHS} times while it marked this: its own fault"
+        else:
+            waiting.append(task)
+    if waiting:
+        crew.append(Worker(plan, dead.slot))
+
+
+# A run ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """One grader at a time in a folder of results. HomeworkError if there is another."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HomeworkError(f"another grader is at work on {out}: wait for it, or give another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def grade(
+    plan: Plan,
+    workers: int = 1,
+    students: Sequence[str] = (),
+    again: bool = False,
+    tell: Callable[[int, int, int], None] = lambda done, total, not_graded: None,
+) -> Summary:
+    """Mark what is not marked yet, write results/ and gradebook.csv. HomeworkError names what cannot be read.
+
+    `tell` gets how many submissions are done, how many there are, and how many questions are not graded so far.
+    """
+    start = time.monotonic()
+    for path in (plan.release, plan.submissions, plan.out):
+        if inside := boxes.visible(path):
+            raise HomeworkError(f"{path} lies in {inside}, which every submission can read: put it elsewhere")
+    release = Release.read(plan.release)
+    asked = {question.id for question in asked_of(release, plan)}
+    try:
+        names, others = students_in(plan.submissions)
+    except OSError as error:
+        raise HomeworkError(f"{plan.submissions}: {error.strerror}") from error
+    if missing := [name for name in students if name not in names]:
+        raise HomeworkError(f"{plan.submissions} has no folder {missing[0]!r}")
+    with locked(plan.out):
+        boxes.sweep()
+        tasks = []
+        for name in names:
+            if not students or name in students:
+                task = _task(release, plan, name)
+                old = None if again else read_result(plan.out, name)
+                if old is None or old.get("key") != task.key or asked - {row["question"] for row in old["questions"]}:
+                    tasks.append(task)
+                elif stopped := _worth_again(plan, old):
+                    tasks.append(replace(task, attempt=old["attempts"] + 1, questions=stopped))
+        try:
+            done = _mark_all(release, plan, tasks, workers, tell, len(students or names))
+        finally:
+            boxes.sweep()
+        write_gradebook(plan.out, release)
+        rows = [row for _, row in all_rows(plan.out, release)]
+    not_graded = sum(row["outcome"] == "not_graded" for row in rows)
+    return Summary(len(names), done, not_graded, time.monotonic() - start, tuple(map(shown, others)))
+
+
+def _task(release: Release, plan: Plan, student: str) -> Task:
+    """The key is made from the bytes of the file; of one that cannot be read, from why."""
+    try:
+        _, content = read_notebook(plan.submissions, student, release.manifest.homework)
+        sum = hashlib.sha256(content).hexdigest()
+    except SubmissionError as error:
+        sum = f"unreadable: {error}"
+    return Task(student, key_of(release, plan, student, sum))
+
+
+def _worth_again(plan: Plan, result: Mapping[str, Any]) -> tuple[str, ...]:
+    """The questions that stopped for what a busy machine may have caused, if a try is left."""
+    stopped = tuple(row["question"] for row in result["questions"] if row["stop"] in judging.RETRIED)
+    return stopped if result["attempts"] <= plan.retries else ()
+
+
+def _mark_all(
+    release: Release,
+    plan: Plan,
+    tasks: Sequence[Task],
+    workers: int,
+    tell: Callable[[int, int, int], None],
+    total: int,
+) -> int:
+    done, not_graded, first = total - len(tasks), 0, [task for task in tasks if task.attempt == 1]
+    late = [task for task in tasks if task.attempt > 1]
+    tell(done, total, not_graded)
+    count = 0
+    while first or late:
+        # the second try comes at the end and alone, when the machine is quiet
+        batch, first = first or [late.pop(0)], []
+        for task, found in pool(plan, batch, workers):
+            if isinstance(found, str):
+                reason = found
+                blank = unmarked(release, asked_of(release, plan, task), reason, "grader")
+                found = result_of(release, plan, task, lambda blank=blank: blank)
+            found = store(plan.out, task.student, found)
+            if stopped := _worth_again(plan, found):
+                late.append(replace(task, attempt=task.attempt + 1, questions=stopped))
+                continue
+            count += 1
+            not_graded += sum(row["outcome"] == "not_graded" for row in found["questions"])
+            tell(done + count, total, not_graded)
+    return count
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def read_result(out: Path, student: str) -> dict[str, Any] | None:
+    """The result of a student; None if there is none that can be read."""
+    try:
+        found = read_json(out / "results" / f"{file_of(student)}.json")
+    except ValueError:
+        return None
+    whole = isinstance(found, dict) and found.get("schema") == SCHEMA and isinstance(found.get("questions"), list)
+    return found if whole else None
+
+
+def store(out: Path, student: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a result whole, and give what was written.
+
+    What was judged before with the same key stays, where this time it was not asked or could not be judged.
+    """
+    old = read_result(out, student)
+    result = dict(result)
+    if old and old["key"] == result["key"]:
+        rows = {row["question"]: row for row in result["questions"]}
+        for row in old["questions"]:
+            new = rows.get(row["question"])
+            if new is None or (new["outcome"] == "not_graded" and row["outcome"] != "not_graded"):
+                rows[row["question"]] = row
+        result["questions"] = list(rows.values())
+        if len(old["cells"]) > len(result["cells"]):
+            result["cells"] = old["cells"]
+    write_json(out / "results" / f"{file_of(student)}.json", result)
+    line = {name: result.get(name) for name in ("student", "attempts", "seconds", "times", "peak_mb")}
+    line["outcomes"] = {row["question"]: row["outcome"] for row in result["questions"]}
+    with (out / "progress.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return result
+
+
+def all_rows(out: Path, release: Release) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Student and question, for every result of this homework there is, in the order of names and of questions."""
+    order = {question.id: at for at, question in enumerate(release.manifest.questions)}
+    results = [read_json(path) for path in (out / "results").glob("*.json")]
+    for result in sorted(results, key=lambda each: each["student"]):
+        if result["homework"] == release.manifest.homework:
+            for row in sorted(result["questions"], key=lambda each: order.get(each["question"], len(order))):
+                yield result["student"], row
+
+
+def write_gradebook(out: Path, release: Release) -> None:
+    """gradebook.csv: a row a student and question; points are empty where a person has to settle them."""
+    rows: list[Sequence[object]] = [COLUMNS]
+    for student, row in all_rows(out, release):
+        points = "" if row["points"] is None else f"{row['points']:g}"
+        rows.append(
+            (
+                student, release.manifest.homework, row["question"], points, f"{row['max_points']:g}", row["outcome"],
+                row["reason"], f"{row['seconds']:g}",
+            )
+        )  # fmt: skip
+    atomic_write(out / "gradebook.csv", as_csv(rows).encode())
+
+
+def as_csv(rows: Sequence[Sequence[object]]) -> str:
+    """Every field in quotes, lines as in RFC 4180; a text that a spreadsheet would compute gets a ' before it."""
+    table = io.StringIO()
+    writer = csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    for row in rows:
+        writer.writerow([defused(each) if isinstance(each, str) else each for each in row])
+    return table.getvalue()
+
+
+def defused(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def where_time_goes(out: Path) -> list[str]:
+    """Of the results that are there: seconds a submission, and what they were spent on."""
+    times = [found for path in (out / "results").glob("*.json") if (found := read_json(path)).get("times")]
+    if not times:
+        return []
+    count = len(times)
+    mean = {
+        name: sum(each["times"][name] for each in times) / count for name in ("boxes", "start", "cells", "questions")
+    }
+    whole = sum(each["seconds"] for each in times) / count
+    rest = whole - mean["start"] - mean["cells"] - mean["questions"]
+    return [
+        f"{whole:.1f} s a submission: {mean['start']:.1f} kernel and torch ({mean['boxes']:.1f} boxes), "
+        f"{mean['cells']:.1f} cells, {mean['questions']:.1f} questions, {rest:.1f} the grader's own"
+    ]
+
+
+def limits_of(manifest: Manifest, cell_seconds: float | None, submission_seconds: float | None) -> Limits:
+    """The release's limits with what a command changes."""
+    changed = {"cell_s": cell_seconds, "submission_s": submission_seconds}
+    return replace(manifest.limits, **{name: value for name, value in changed.items() if value is not None})
