@@ -116,11 +116,11 @@ HIDDEN_FAULTS = {
     "unknown answer": ('ANSWERS, NAMES = ["q1"]', 'ANSWERS, NAMES = ["q7"]', "names the answer 'q7'"),
     "no names": ('["double"]', "[]", "needs ANSWERS, the ids of its answer cells, and NAMES"),
     "names no list": ('["double"]', '"double"', "NAMES is 'double', a list of strings is needed"),
-    "a later question": ("ANSWERS, NAMES =", 'NEEDS = ["q2"]\nANSWERS, NAMES =', "needs 'q2', which is no question before it"),
+    "a later question": ("ANSWERS, N", 'NEEDS = ["q2"]\nANSWERS, N', "needs 'q2', which is no question before it"),
     "an error": ("ANSWERS, NAMES =", "1 / 0\nANSWERS, NAMES =", "stops with ZeroDivisionError"),
     "call twice": ("def judge(", "def call(answers, x):\n    return 1\n\n\ndef judge(", "call must be written once"),
     "inputs stop": ("return {\"x\": rng", "1 / 0\n    return {\"x\": rng", "inputs of q1 stops with ZeroDivisionError"),
-    "judge gives a number": ("return same_numbers(", "return 1 or same_numbers(", "judge of q1 gives a int, not a Verdict"),
+    "judge gives a number": ("return same_n", "return 1 or same_n", "judge of q1 gives a int, not a Verdict"),
 }  # fmt: skip
 
 
@@ -245,7 +245,9 @@ def test_rights_keep_the_private_part_private(released):
 
 def test_files_are_given_as_they_are_and_no_hidden_or_linked_ones(tmp_path, released, quick):
     assert (released / "student" / "files" / "tables" / "numbers.csv").read_text() == "a,b\n1,2\n"
-    assert list(Manifest.read(released / "private" / "manifest.json").files) == ["tables/numbers.csv"]
+    assert list(Manifest.read(released / "private" / "manifest.json").files) == [
+        "doubling.ipynb", "files/tables/numbers.csv",
+    ]  # fmt: skip
     for name, sentence in ((".git", "is hidden and would be given to students"), ("link", "is no regular file")):
         source = write_source(tmp_path / name)
         (source / "files").mkdir()
@@ -332,16 +334,17 @@ def test_hidden_cases_are_drawn_by_student_and_try_and_always_the_same():
         return drawing(**asked | dict(changes)).integers(1 << 60)
 
     assert first() == first()
-    others = [("key", b"l" * 32), ("homework", "i"), ("student", "bert"), ("submission_sha256", "ab"), ("question", "q2"),
-              ("case", 1), ("student", "ann\udcff")]  # fmt: skip
+    others = [
+        ("key", b"l" * 32), ("homework", "i"), ("student", "bert"), ("student", "ann\udcff"),
+        ("submission_sha256", "ab"), ("question", "q2"), ("case", 1),
+    ]  # fmt: skip
     assert len({first(), *(first(change) for change in others)}) == len(others) + 1
 
 
 def test_only_judge_may_change_without_running_anything_again():
     source = regions("".join(DOUBLE_TEST["source"]), HIDDEN)
-    sums = [load_hidden("q1", source.replace(*pair)).asks_sha256 for pair in (
-        ("x", "x"), ("quote=False", "quote=True"), ("2, 5, size", "2, 6, size"), ("answers.double(x)", "answers.double(1 * x)"),
-    )]  # fmt: skip
+    changes = [("x", "x"), ("quote=False", "quote=True"), ("2, 5, size", "2, 6, size"), ("double(x)", "double(1 * x)")]
+    sums = [load_hidden("q1", source.replace(*pair)).asks_sha256 for pair in changes]
     assert sums[0] == sums[1] and len(set(sums)) == 3
 
 
@@ -371,7 +374,8 @@ def test_every_gate_of_a_whole_release_is_in_its_report(released):
 
 GATES = {
     "a wrong answer that is right": (
-        CELLS, MUTANTS | {"q1-right": "def double(x):\n    return 2 * x\n"}, "q1-right loses points: 2 to 2 of 2: all points in 2"
+        CELLS, MUTANTS | {"q1-right": "def double(x):\n    return 2 * x\n"},
+        "q1-right loses points: 2 to 2 of 2: all points in 2",
     ),
     "a wrong answer that is wrong elsewhere": (
         CELLS, MUTANTS | {"q2-double": "def shifted(x, by):\n    return x\n\n\ndef double(x):\n    return x\n"},
@@ -381,11 +385,11 @@ GATES = {
         CELLS, MUTANTS | {"q1-ends": "import os\n\nos._exit(0)\n"}, "q1-ends loses points: its process ended"
     ),
     "a check of shapes alone": (
-        swapped(CELLS, changed(DOUBLE_TEST, "same_numbers(found, expected, quote=False)", "same_numbers(0 * found, 0 * expected)")),
-        MUTANTS, "q1, all numbers + 1 %, loses points",
+        swapped(CELLS, changed(DOUBLE_TEST, "found, expected, quote", "0 * found, 0 * expected, quote")), MUTANTS,
+        "q1, all numbers + 1 %, loses points",
     ),
     "always the same inputs": (
-        swapped(CELLS, changed(DOUBLE_TEST, 'rng.normal(size=rng.integers(2, 5, size=2))', "rng.normal(size=2) * 0 + 1")),
+        swapped(CELLS, changed(DOUBLE_TEST, "rng.normal(size=rng.integers(2, 5, size=2))", "0 * rng.normal(size=2)")),
         MUTANTS, "q1, the answer of the first case for all, loses points",
     ),
     "a stub that is the answer": (
@@ -396,22 +400,24 @@ GATES = {
         swapped(CELLS, changed(DOUBLE, "def double", "def doubled")), MUTANTS, "q1: double is not defined"
     ),
     "a reference that stops": (
-        swapped(CELLS, changed(DOUBLE, "solution_of_one = torch.add(x, x)", "solution_of_one = torch.add(x, 1 / 0)")), MUTANTS,
+        swapped(CELLS, changed(DOUBLE, "torch.add(x, x)", "torch.add(x, 1 / 0)")), MUTANTS,
         "q1: the reference stops with ZeroDivisionError",
     ),
     "a reference that is never twice the same": (
-        swapped(CELLS, changed(DOUBLE, "torch.add(x, x)",  "torch.add(x, __import__('time').time_ns() % 1009)")), MUTANTS,
+        swapped(CELLS, changed(DOUBLE, "torch.add(x, x)", "x + __import__('time').time_ns() % 1009")), MUTANTS,
         "the reference gets every point: q1 gets 0 of 2",
     ),
     "points that do not add up": (
-        swapped(CELLS, changed(SHIFT_TEST, '"zeros": (1,', '"zeros": (2,')), MUTANTS, "checks of q2 are worth 4 points, its test cell 3"
+        swapped(CELLS, changed(SHIFT_TEST, '"zeros": (1,', '"zeros": (2,')), MUTANTS,
+        "checks of q2 are worth 4 points, its test cell 3",
     ),
     "checks that come and go": (
-        swapped(CELLS, changed(SHIFT_TEST, '"zeros": (1,', '"zeros" + str(by): (1,')), MUTANTS, "gives other checks for other cases"
+        swapped(CELLS, changed(SHIFT_TEST, '"zeros": (1,', '"zeros" + str(by): (1,')), MUTANTS,
+        "gives other checks for other cases",
     ),
     "an answer that the box cannot import": (
-        swapped(CELLS, changed(DOUBLE, "    solution_of_one", "    import course_lib.layers.schemes\n\n    solution_of_one")),
-        MUTANTS, "answers import what setup cells do: q1 imports course_lib.layers.schemes",
+        swapped(CELLS, changed(DOUBLE, "= torch.add(x, x)", "= x + x; import course_lib.layers.schemes")), MUTANTS,
+        "answers import what setup cells do: q1 imports course_lib.layers.schemes",
     ),
     "a solution in the text": (
         [*CELLS, text("x", "Remember: `solution_of_one = torch.add(x, x)`")], MUTANTS,
@@ -503,8 +509,8 @@ def picture(content: bytes, packed: bool) -> bytes:
 
 
 def kept_output(content: bytes) -> bytes:
-    code = cell("text", "x", "1") | {"outputs": [{"output_type": "display_data", "metadata": {}, "data": {"text/html": content.decode()}}]}  # fmt: skip
-    return json.dumps(notebook([code])).encode()
+    output = {"output_type": "display_data", "metadata": {}, "data": {"text/html": content.decode()}}
+    return json.dumps(notebook([cell("text", "x", "1") | {"outputs": [output]}])).encode()
 
 
 PACKED = {

@@ -95,7 +95,7 @@ class Manifest:
     parameters: Mapping[str, str] = field(default_factory=lambda: {"profile": "smoke"})
     limits: Limits = Limits()
     library: tuple[str, ...] = ()  # modules of course_lib that a submission may import, with all they import
-    files: Mapping[str, str] = field(default_factory=dict)  # path in student/files -> sha256
+    files: Mapping[str, str] = field(default_factory=dict)  # path in student/ -> sha256
     private: Mapping[str, str] = field(default_factory=dict)  # path in private/ -> sha256
     environment: Mapping[str, str] = field(default_factory=dict)  # package -> version at the release
     schema: int = SCHEMA
@@ -187,9 +187,12 @@ class Release:
         folder = Path(folder)
         manifest = Manifest.read(folder / PRIVATE / "manifest.json")
         try:
-            for path, sum in manifest.private.items():
-                if sha256(folder / PRIVATE / path) != sum:
-                    raise HomeworkError(f"{folder / PRIVATE / path} was changed after the release: make it again")
+            given = {
+                folder / "student" / path: sum for path, sum in manifest.files.items() if path.startswith("files/")
+            }
+            for path, sum in ({folder / PRIVATE / path: sum for path, sum in manifest.private.items()} | given).items():
+                if sha256(path) != sum:
+                    raise HomeworkError(f"{path} was changed after the release: make it again")
             key = bytes.fromhex((folder / PRIVATE / "key").read_text().strip())
             sources = {
                 question.id: (folder / PRIVATE / "checks" / f"{question.id}.py").read_text(encoding="utf-8")

@@ -185,7 +185,8 @@ def _write(source: Source, part: Path, key: bytes) -> Homework:
     student.mkdir(parents=True, mode=0o755)
     private.mkdir(mode=0o700)
     atomic_write(student / f"{source.name}.ipynb", homework.untouched)
-    files = _copy(source.path.parent / "files", student / "files")
+    own = f"{source.name}.ipynb"
+    files = {own: sha256(student / own), **_copy(source.path.parent / "files", student / "files")}
     atomic_write(private / "reference.ipynb", homework.reference)
     for name, found in homework.hidden.items():
         atomic_write(private / "checks" / f"{name}.py", found.source.encode())
@@ -245,7 +246,7 @@ def _mutants(folder: Path, source: Path, questions: Sequence[Question]) -> dict[
 
 
 def _copy(folder: Path, to: Path) -> dict[str, str]:
-    """The files given to students as they are: path below files/ -> sha256."""
+    """The files given to students as they are: path below student/ -> sha256."""
     sums = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         name = path.relative_to(folder)
@@ -259,7 +260,7 @@ def _copy(folder: Path, to: Path) -> dict[str, str]:
         copy = to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)  # neither its times nor its rights
-        sums[str(name)] = sha256(copy)
+        sums[f"{to.name}/{name}"] = sha256(copy)
     return sums
 
 
