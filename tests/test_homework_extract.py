@@ -247,7 +247,7 @@ def test_the_only_notebook_may_have_any_name_but_of_two_the_right_one_is_taken(r
     notebook = root / "anna" / "doubling.ipynb"
     other = root / "anna" / "My homework (1).ipynb"
     other.write_text("no notebook")
-    (root / "anna" / ".ipynb_checkpoints").mkdir()
+    (root / "anna" / "._doubling.ipynb").write_text("what macOS leaves beside it")
     assert read_submission(root, "anna", manifest).path == "anna/doubling.ipynb"
     os.replace(notebook, other)
     assert read_submission(root, "anna", manifest).path == "anna/My homework (1).ipynb"

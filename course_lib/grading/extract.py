@@ -155,7 +155,7 @@ def extract(content: bytes, manifest: Manifest, path: str) -> Submission:
             texts.setdefault(cell_id, []).append(source)
         elif cell_type != "code" or not source.strip() or _plain(source) in given:
             continue  # text, or the teacher's own cell, whatever its metadata say
-        elif _only_sets(source, manifest.parameters) or (cell and "parameters" in cell.tags):
+        elif _only_sets(source, manifest.parameters):
             continue  # the grader chooses the parameters
         else:
             if cell:
