@@ -102,7 +102,8 @@ class BoxKernelManager(AsyncKernelManager):
 
     def client(self, **kwargs: Any) -> Any:
         made = super().client(context=self.context, **kwargs)  # it would make a context of its own, without limits
-        made.start_channels = functools.partial(made.start_channels, hb=False)  # the heartbeat's thread leaks
+        start_channels = functools.partial(made.start_channels, hb=False)  # the heartbeat's thread leaks
+        vars(made)["start_channels"] = start_channels
         return made
 
     @property
@@ -116,7 +117,7 @@ class BoxKernelManager(AsyncKernelManager):
         elif self.process is not None:
             boxes.end(self.process)
 
-    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
         self.kill()
         await super().shutdown_kernel(now=True, restart=restart)
 

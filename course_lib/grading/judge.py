@@ -94,7 +94,7 @@ def told(sentence: str) -> str:
     return sentence if len(sentence) <= 300 else sentence[:297] + "..."
 
 
-# Like with like ----------------------------------------------------------------------------------------------------
+# Like with like ---------------------------------------------------------------------------------------------------
 
 KINDS = {type(None): "nothing", bool: "True or False", int: "a number", float: "a number", str: "a text", list: "a list",
          dict: "a dictionary"}  # fmt: skip

@@ -22,6 +22,7 @@ from course_lib.grading.judge import Found, Judgement
 from course_lib.grading.manifest import Question, Release
 from course_lib.grading.reference import Asked, Reference, ask
 
+OF_TIME = ("time", "question time", "submission time", "no start")
 LATE = ("submission time", "no start")  # no fault of the cell in which it happens
 
 
@@ -56,7 +57,7 @@ class Marking:
         graded = [question for question in questions if not question.manual]
         for question in graded:
             self._draw(question)
-        found = self.run(self.submission.pieces, graded)
+        found = self.run(self.submission.pieces, graded) if len(graded) > 1 else {}
         marked = {}
         for question in graded:
             if question.id in found and not found[question.id].stop:
@@ -131,7 +132,16 @@ class Marking:
 
     def _alone(self, question: Question) -> tuple[Found, list[Piece]]:
         """A question in a box of its own, without cells that ended a box and belong to others; those left out."""
-        wanted = up_to(self.submission.pieces, question)
+        pieces = self.submission.pieces
+        found, left_out = self._without_stopping(pieces, question)
+        short = up_to(pieces, question)
+        if found.stop and found.stop not in OF_TIME and len(short) < len(pieces):
+            # something later may have ended it, a thread that was started there
+            found, left_out = self._without_stopping(short, question)
+            left_out = [*left_out, *pieces[len(short) :]]
+        return found, left_out
+
+    def _without_stopping(self, wanted: Sequence[Piece], question: Question) -> tuple[Found, list[Piece]]:
         while True:
             known = set(self.stopping)
             pieces, left_out = self._part(wanted, question)
@@ -139,13 +149,14 @@ class Marking:
             if question.id in found:
                 return found[question.id], left_out
             ended = set(self.stopping) - known
-            own = [piece for piece in pieces if piece in self.stopping]
+            own = [piece for piece in pieces if piece in self.stopping and belongs(piece, question)]
             if own or not ended:  # also a setup that ends, which is nobody's fault but the machine's
                 return Found(stop=self.stopping[own[0]] if own else self.runs[-1].stopped or "died"), left_out
 
     def _part(self, pieces: Iterable[Piece], question: Question) -> tuple[list[Piece], list[Piece]]:
         """What of the pieces is run for a question, and what is left out because it ended a box."""
-        kept, left_out = [], []
+        kept: list[Piece] = []
+        left_out: list[Piece] = []
         for piece in pieces:
             (left_out if piece in self.stopping and not belongs(piece, question) else kept).append(piece)
         return kept, left_out
@@ -185,7 +196,8 @@ class Marking:
         judgement = judging.judge(question, hidden, asked.cases, expected, found, limits, place)
         if judgement.outcome == "wrong" and left_out:  # perhaps only because of what was left out
             first = left_out[0]
-            judgement = judging.not_graded(self.stopping[first], limits, f"{called(first)} was left out: ")
+            why = self.stopping.get(first) or found.stop or "died"
+            judgement = judging.not_graded(why, limits, f"{called(first)} was left out: ")
         return Marked(judgement, found.seconds, asked.sha256)
 
     def _place(self, file: str, line: int) -> str:

@@ -97,7 +97,8 @@ def key_of(release: Release, plan: Plan, student: str, sha256: str) -> str:
 
 def students_in(submissions: Path) -> tuple[list[str], list[str]]:
     """The names of folders, and of whatever else lies there."""
-    folders, others = [], []
+    folders: list[str] = []
+    others: list[str] = []
     with os.scandir(submissions) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
@@ -108,10 +109,9 @@ def students_in(submissions: Path) -> tuple[list[str], list[str]]:
 # One submission -------------------------------------------------------------------------------------------------------
 
 
-def result_of(release: Release, plan: Plan, task: Task, mark: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+def result_of(release: Release, plan: Plan, task: Task, found: Mapping[str, Any]) -> dict[str, Any]:
     """A result as it is stored: what stands at its head, and what marking gave."""
     manifest = release.manifest
-    found = mark()
     return {
         "schema": SCHEMA,
         "student": shown(task.student),
@@ -128,7 +128,7 @@ def result_of(release: Release, plan: Plan, task: Task, mark: Callable[[], Mappi
 
 def unmarked(release: Release, questions: Sequence[Question], reason: str, stop: str) -> dict[str, Any]:
     """What marking gives where nothing could be run."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "question": question.id, "points": None, "max_points": question.points, "outcome": "not_graded",
             "reason": reason, "stop": stop, "seconds": 0.0, "inputs_sha256": "", "carried": [], "checks": [],
@@ -161,7 +161,7 @@ class Marker:
         self.box = replace(box_of(self.release, Box(plan.sandbox, slot=slot)), limits=plan.limits)
 
     def __call__(self, task: Task) -> dict[str, Any]:
-        return result_of(self.release, self.plan, task, lambda: self._mark(task))
+        return result_of(self.release, self.plan, task, self._mark(task))
 
     def _mark(self, task: Task) -> dict[str, Any]:
         from course_lib.grading.mark import grade_one
@@ -233,12 +233,12 @@ def pool(plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task
 
     HomeworkError if a worker cannot read the release.
     """
-    waiting, crew = list(reversed(tasks)), []
+    waiting, crew = list(reversed(tasks)), list[Worker]()
     try:
         crew = [Worker(plan, slot) for slot in range(min(workers, len(tasks)))]
         while waiting or any(worker.task for worker in crew):
-            for worker in wait([worker.pipe for worker in crew]):
-                one = next(each for each in crew if each.pipe is worker)
+            for pipe in wait([worker.pipe for worker in crew]):
+                one = next(each for each in crew if each.pipe is pipe)
                 try:
                     what, found = one.pipe.recv()
                 except (EOFError, OSError):
@@ -318,7 +318,7 @@ def grade(
         raise HomeworkError(f"{plan.submissions} has no folder {missing[0]!r}")
     with locked(plan.out):
         boxes.sweep()
-        tasks = []
+        tasks: list[Task] = []
         for name in names:
             if not students or name in students:
                 task = _task(release, plan, name)
@@ -361,7 +361,14 @@ def _mark_all(
     tell: Callable[[int, int, int], None],
     total: int,
 ) -> int:
-    done, not_graded, first = total - len(tasks), 0, [task for task in tasks if task.attempt == 1]
+    done, first = total - len(tasks), [task for task in tasks if task.attempt == 1]
+    anew = {file_of(task.student) for task in tasks}
+    not_graded = sum(
+        row["outcome"] == "not_graded"
+        for path in (plan.out / "results").glob("*.json")
+        if path.stem not in anew
+        for row in read_json(path)["questions"]
+    )
     late = [task for task in tasks if task.attempt > 1]
     tell(done, total, not_graded)
     count = 0
@@ -370,9 +377,8 @@ def _mark_all(
         batch, first = first or [late.pop(0)], []
         for task, found in pool(plan, batch, workers):
             if isinstance(found, str):
-                reason = found
-                blank = unmarked(release, asked_of(release, plan, task), reason, "grader")
-                found = result_of(release, plan, task, lambda blank=blank: blank)
+                blank = unmarked(release, asked_of(release, plan, task), found, "grader")
+                found = result_of(release, plan, task, blank)
             found = store(plan.out, task.student, found)
             if stopped := _worth_again(plan, found):
                 late.append(replace(task, attempt=task.attempt + 1, questions=stopped))
@@ -476,5 +482,5 @@ def where_time_goes(out: Path) -> list[str]:
 
 def limits_of(manifest: Manifest, cell_seconds: float | None, submission_seconds: float | None) -> Limits:
     """The release's limits with what a command changes."""
-    changed = {"cell_s": cell_seconds, "submission_s": submission_seconds}
-    return replace(manifest.limits, **{name: value for name, value in changed.items() if value is not None})
+    limits = manifest.limits
+    return replace(limits, cell_s=cell_seconds or limits.cell_s, submission_s=submission_seconds or limits.submission_s)
