@@ -11,7 +11,7 @@ from course_lib.grading.manifest import Cell, Check, Limits, Manifest, Question,
 
 LIMITS = Limits(
     cell_s=5, question_s=5, submission_s=150, cpu_s=60, memory_mb=900, address_mb=2500, processes=40, file_mb=16,
-    folder_mb=32, tmp_mb=32, output_mb=1.0, message_mb=4.0, answer_mb=8,
+    folder_mb=32, tmp_mb=32, output_mb=1.0, message_mb=16.0, answer_mb=8,
 )  # fmt: skip
 SETUP = "import torch"
 RIGHT = {
@@ -20,7 +20,7 @@ RIGHT = {
     "q3": "def count(x):\n    return int((x > 0).sum())",
 }
 HIDDEN = {
-    "q1": '''
+    "q1": """
 ANSWERS, NAMES, CASES = ["q1"], ["double"], 2
 
 def inputs(rng):
@@ -33,8 +33,8 @@ def judge(found, expected, x):
     from course_lib.grading.checks import same_numbers, same_shape
     return {"shape": (1, same_shape(found, tuple(expected.shape), "b n")),
             "numbers": (3, same_numbers(found, expected, "b n", quote=False))}
-''',
-    "q2": '''
+""",
+    "q2": """
 NEEDS, ANSWERS, NAMES, CASES = ["q1"], ["q2"], ["quadruple"], 2
 
 def inputs(rng):
@@ -46,8 +46,8 @@ def call(answers, x):
 def judge(found, expected, x):
     from course_lib.grading.checks import same_numbers
     return {"numbers": (3, same_numbers(found, expected, "b n", quote=False))}
-''',
-    "q3": '''
+""",
+    "q3": """
 ANSWERS, NAMES, CASES = ["q3"], ["count"], 3
 
 def inputs(rng):
@@ -59,7 +59,7 @@ def call(answers, x):
 def judge(found, expected, x):
     from course_lib.grading.checks import same_value
     return {"count": (3, same_value(found, expected, quote=False))}
-''',
+""",
 }
 CHECKS = {
     "q1": (Check("shape", 1), Check("numbers", 3)), "q2": (Check("numbers", 3),), "q3": (Check("count", 3),),

@@ -284,19 +284,24 @@ def end(process: subprocess.Popen, seconds: float = 10) -> None:
         process.wait()
 
 
-def resident(process: subprocess.Popen) -> int:
-    """Bytes in memory of all processes of a box (shared pages count more than once)."""
-    total = 0
+def resident(process: subprocess.Popen, most: int) -> int:
+    """Bytes in memory of all processes of a box; pages that they share count once where the sum is above `most`."""
     try:
         children = psutil.Process(process.pid).children(recursive=True)
     except psutil.Error:
         return 0
-    for child in children:
-        try:
-            total += child.memory_info().rss
-        except psutil.Error:
-            continue
-    return total
+    total = sum(_memory(child, exact=False) for child in children)
+    # forks share nearly all they have: counting that exactly takes milliseconds each, so only where it matters
+    return total if total <= most else sum(_memory(child, exact=True) for child in children)
+
+
+def _memory(process: psutil.Process, exact: bool) -> int:
+    try:
+        return process.memory_full_info().pss if exact else process.memory_info().rss
+    except psutil.AccessDenied:
+        return _memory(process, exact=False) if exact else 0
+    except psutil.Error:
+        return 0
 
 
 # Which box this machine can hold --------------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
             process = manager.process
             if process is None or process.poll() is not None:
                 continue
-            memory = boxes.resident(process) // MB
+            memory = boxes.resident(process, box.limits.memory_mb * MB) // MB
             run.peak_mb = max(run.peak_mb, memory)
             why = ""
             if memory > box.limits.memory_mb:

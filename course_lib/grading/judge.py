@@ -96,8 +96,10 @@ def told(sentence: str) -> str:
 
 # Like with like ---------------------------------------------------------------------------------------------------
 
-KINDS = {type(None): "nothing", bool: "True or False", int: "a number", float: "a number", str: "a text", list: "a list",
-         dict: "a dictionary"}  # fmt: skip
+KINDS = {
+    type(None): "nothing", bool: "True or False", int: "a number", float: "a number", str: "a text", list: "a list",
+    dict: "a dictionary",
+}  # fmt: skip
 
 
 def kind(value: object) -> str:

@@ -28,23 +28,23 @@ class Unreadable(ValueError):
     """What came out of a box cannot be read; the sentence quotes nothing of it."""
 
 
-def read_file(path: Path, most: int, folder: int | None = None) -> bytes:
-    """The bytes of a regular file with one name, opened without following a link. Unreadable if it is anything else.
-
-    `folder`: a descriptor that `path` is below.
-    """
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a regular file with one name, opened without following a link. Unreadable if it is anything else."""
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path, flags, dir_fd=folder)
+        descriptor = os.open(path, flags)
     except OSError as error:
         raise Unreadable("it is a link" if path.is_symlink() else f"it cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise Unreadable("it is no regular file")
         if state.st_nlink != 1:
             raise Unreadable("it has more than one name")
-        content = file.read(most + 1)  # its size may change while it is read
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            content = file.read(most + 1)  # its size may change while it is read
+    finally:
+        os.close(descriptor)
     if len(content) > most:
         raise Unreadable(f"it is larger than {most / MB:g} MB")
     return content
