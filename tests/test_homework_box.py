@@ -21,15 +21,15 @@ from course_lib.grading.box import Box, NoSafeBox
 
 SECRET = "hidden-answer-7f3a"
 
-LOOK = f"""
+LOOK = """
 import ctypes, json, os, resource, socket, subprocess
-libc, said = ctypes.CDLL(None, use_errno=True), {{}}
+libc, said = ctypes.CDLL(None, use_errno=True), {}
 
 def tried(name, do):
     try:
         said[name] = repr(do())
     except BaseException as error:
-        said[name] = f"{{type(error).__name__}} {{getattr(error, 'errno', '')}}"
+        said[name] = f"{type(error).__name__} {getattr(error, 'errno', '')}"
 
 def call(name, *arguments):
     ctypes.set_errno(0)
@@ -57,14 +57,16 @@ tried("processes", lambda: sorted(int(each) for each in os.listdir("/proc") if e
 tried("status", lambda: open("/proc/self/status").read())
 tried("environment", lambda: dict(os.environ))
 tried("course_lib", lambda: __import__("course_lib"))
-tried("large file", lambda: open("large", "wb").write(bytes(FILE + 1)))
+tried("large file", lambda: os.truncate(os.open("large", os.O_CREAT | os.O_WRONLY), FILE + 1))
 def fill(folder):
     for number in range(20):
-        with open(f"{{folder}}/{{number}}", "wb") as file:
+        with open(f"{folder}/{number}", "wb") as file:
             file.write(bytes(8 << 20))
 for folder in ("/tmp", "/dev/shm", "/home/student"):
     tried("fill " + folder, lambda: fill(folder))
-    subprocess.run(f"rm -f {{folder}}/*", shell=True)
+    for number in range(20):
+        if os.path.exists(f"{folder}/{number}"):
+            os.unlink(f"{folder}/{number}")
 tried("suid", lambda: subprocess.run(["su", "-c", "id"], capture_output=True, stdin=subprocess.DEVNULL).returncode)
 tried("daemon", lambda: subprocess.Popen(["setsid", "sleep", "7771"], start_new_session=True).pid)
 print(json.dumps(said))
@@ -80,8 +82,8 @@ def said(sandbox, tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         names = {
-            "SECRET_PATH": str(folder / "answers"), "PORT": server.getsockname()[1], "VENV": os.path.abspath(boxes.sys.prefix),
-            "FILE": tiny.LIMITS.file_mb << 20,
+            "SECRET_PATH": str(folder / "answers"), "PORT": server.getsockname()[1],
+            "VENV": os.path.abspath(boxes.sys.prefix), "FILE": tiny.LIMITS.file_mb << 20,
         }  # fmt: skip
         head = "\n".join(f"{name} = {value!r}" for name, value in names.items())
         head += "\nimport glob; KERNEL = glob.glob('/tmp/homework-*/kernel')[0]\n"
@@ -123,7 +125,7 @@ def test_no_network_is_reached(said):
 def test_no_right_is_gained(said):
     for name in ("unshare", "mount", "ptrace"):
         assert said[name] == "(-1, 1)", (name, said[name])
-    assert "PermissionError" in said["setuid"] and "Error" in said["memory"] and said["suid"] != "0"
+    assert "Error" in said["setuid"] and "Error" in said["memory"] and said["suid"] != "0"
     status = dict(line.split(":\\t", 1) for line in said["status"].split("\\n") if ":\\t" in line)
     assert status["CapEff"] == status["CapBnd"] == "0" * 16
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -156,9 +158,9 @@ def test_nothing_outlives_its_box(said):
 
 BOMBS = {
     "time": "while True: pass",
-    "memory": "import os, time\nfor _ in range(3):\n    if not os.fork():\n        x = bytearray(400 << 20); time.sleep(60)\n"
-    "time.sleep(60)",
-    "output": "while True: print('x' * 10_000)",
+    "memory": "import os, time\nfor _ in range(3):\n    if not os.fork():\n"
+    "        x = b'x' * (400 << 20); time.sleep(60)\ntime.sleep(60)",
+    "output": "while True: print('x' * 1000, flush=True)",
     "died": "import os; os._exit(0)",
 }
 
@@ -189,15 +191,15 @@ print(made)
 
 def test_forks_stop_at_the_limit_text_is_harmless_and_a_cell_that_raises_does_not_stop_the_rest(sandbox):
     cells = [
-        FORKS, "1 / 0", "import sys; sys.exit(0)", r"print('\x1b[31mred\x1b[0m \u202eleft\x07')",
-        "from IPython.display import HTML, display\ndisplay(HTML('<script>'))", "print('x' * 100_000)",
+        "1 / 0", "import sys; sys.exit(0)", r"print('\x1b[31mred\x1b[0m \u202eleft\x07')",
+        "from IPython.display import HTML, display\ndisplay(HTML('<script>'))", "print('x' * 100_000)", FORKS,
     ]  # fmt: skip
     run = engine.run_box(Box(sandbox, tiny.LIMITS), cells, 100)
     assert not run.stopped
-    assert 10 < int(run.cells[0].text) <= tiny.LIMITS.processes
-    assert [cell.error for cell in run.cells[:3]] == ["", "ZeroDivisionError", "SystemExit"]
-    assert run.cells[3].text == "red left\n" and "<script" not in run.cells[4].text
-    assert len(run.cells[5].text) == engine.KEPT_OF_CELL
+    assert [cell.error for cell in run.cells[:3]] == ["ZeroDivisionError", "SystemExit", ""]
+    assert run.cells[2].text == "red left\n" and "<script" not in run.cells[3].text
+    assert len(run.cells[4].text) == engine.KEPT_OF_CELL
+    assert 10 < int(run.cells[5].text) <= tiny.LIMITS.processes
 
 
 def test_the_second_arrangement_of_root_holds_too(sandbox):

@@ -29,6 +29,7 @@ import papermill
 import zmq
 import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.session import Session
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
@@ -82,6 +83,19 @@ def harmless(text: str) -> str:
     """Without escape sequences, control and bidirectional characters."""
     text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b.", "", text, flags=re.DOTALL)
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", text)
+
+
+class TolerantSession(Session):
+    """Passes over a message that cannot be read: a process that a cell forked may send halves of some."""
+
+    def deserialize(self, msg_list: Any, content: bool = True, copy: bool = True) -> Any:
+        try:
+            return super().deserialize(msg_list, content, copy)
+        except Exception:
+            return {
+                "header": {}, "msg_id": "", "msg_type": "unreadable", "parent_header": {}, "metadata": {},
+                "content": {}, "buffers": [],
+            }  # fmt: skip
 
 
 class BoxKernelManager(AsyncKernelManager):
@@ -195,7 +209,7 @@ class BoxClient(PapermillNotebookClient):
             raise self._stop("submission time" if left < seconds else "time") from None
         except DeadKernelError:
             raise self._stop("died") from None
-        except Exception:  # a message that is none: only a kernel that was changed sends such
+        except Exception:  # what no kernel sends: only one that was changed
             raise self._stop("nonsense") from None
 
     def _stop(self, why: str) -> Stopped:
@@ -260,7 +274,7 @@ class BoxEngine(NBClientEngine):
         context.RECONNECT_IVL = -1  # a socket that was put in place of the first one is not spoken to
         manager = BoxKernelManager(
             kernel_name="python3", transport="ipc", ip=str(work / "kernel" / "k"), box=box, work=work,
-            connection_file=str(work / "kernel" / "k.json"), context=context,
+            connection_file=str(work / "kernel" / "k.json"), context=context, session=TolerantSession(),
         )  # fmt: skip
         client = BoxClient(
             nb_man, km=manager, kernel_name=kernel_name, interrupt_on_timeout=False, shutdown_kernel="immediate",
