@@ -67,10 +67,11 @@ json = exec = open = None
 
 def test_noise_odd_cells_other_kinds_of_numbers_and_taken_names_cost_nothing(graded):
     cells = [
-        tiny.cell(tiny.SETUP, "setup"), tiny.cell(NOISE), tiny.cell("1 / 0"), tiny.cell("import sys; sys.exit(0)"),
-        tiny.cell("# only text", kind="markdown"), tiny.cell("import numpy as np"),
-        tiny.cell("def double(x):\n    print('hello')\n    y = np.asarray(x) * 2.0\n    return y.astype('float64')", "q1"),
-        tiny.cell("def quadruple(x):\n    return torch.as_tensor(double(x)).requires_grad_() + helper(x)", "q2", "markdown"),
+        tiny.cell(tiny.SETUP, "setup"), tiny.cell(NOISE), tiny.cell("1 / 0"),
+        tiny.cell("import sys; sys.exit(0)"), tiny.cell("# text", kind="markdown"), tiny.cell("import numpy as np"),
+        tiny.cell("def double(x):\n    print('hello')\n    return (np.asarray(x) * 2.0).astype('float64')", "q1"),
+        tiny.cell("def quadruple(x):\n    return torch.as_tensor(double(x)).requires_grad_() + helper(x)", "q2",
+                  "markdown"),
         tiny.cell(tiny.RIGHT["q3"].replace("int(", "(").replace("return ", "return 1.0 * "), "q3"),
         tiny.cell("def helper(y):\n    return 2 * y"), tiny.cell("undefined_name"),
     ]  # fmt: skip
@@ -233,7 +234,7 @@ ENDS = {
 @pytest.mark.parametrize("attack", ENDS)
 def test_a_question_that_ends_the_box_costs_only_itself(attack, graded):
     why, source = ENDS[attack]
-    rows, found = graded(tiny.submission(q3=source))
+    rows, _ = graded(tiny.submission(q3=source))
     assert points(rows) == [4, 3, None], rows
     assert rows["q3"]["stop"] == why and rows["q3"]["outcome"] == "not_graded"
 
