@@ -216,7 +216,7 @@ def count(x):
 
 def test_nothing_hidden_is_found_on_disk_in_processes_or_frames_and_nothing_seen_is_quoted(graded):
     rows, found = graded(with_helper(SEARCH, q3=LOOK_BACK))
-    assert points(rows) == [4, 3, 0]
+    assert points(rows)[:2] == [4, 3] and rows["q3"]["points"] in (0, None)
     (search,) = [cell for cell in found["cells"] if cell["kind"] == "helper"][:1]
     assert search["text"] == "[]\n[]\n[]\n", search
     assert "SEEN" not in json.dumps(found)
