@@ -230,7 +230,7 @@ def c20(profile: Profile) -> tuple[Arm, ...]:
     network = "vtn_vit_b" if profile.full else "vtn_tiny"
     changes = (("frames", 8), ("scratch", True)) if profile.full else ()
     designs = (
-        ("L", pairs_of_frames, Recipe(600, 64, 1e-3)),
+        ("L", pairs_of_frames, Recipe(400, 32, 1e-3)),
         ("D", pairs_of_frames, Recipe(1300, 16, 1e-3)),
         ("D", single_frames, Recipe(1300, 16, 1e-3)),
         ("D", None, Recipe(1300, 16, 1e-3)),
