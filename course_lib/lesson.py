@@ -248,14 +248,17 @@ def most_moving(film: UInt8[Tensor, "T H W 3"], patch: int = 16) -> list[int]:
     return [t, row * patch + patch // 2, column * patch + patch // 2]
 
 
-def explore_variants(name: str, setting: str, values: Iterable[Any], source: Any, **changes: Any) -> AttentionExplorer:
+def explore_variants(
+    name: str, setting: str, values: Iterable[Any], source: Any, only: str = "", **changes: Any
+) -> AttentionExplorer:
     """The masks of a network under each of some `values` of one setting, on a generated clip; `source` is shown first.
 
-    Nothing is computed: the networks lie on the meta device.
+    Nothing is computed: the networks lie on the meta device. only: what the names of the layers shown begin with.
     """
     with torch.device("meta"):
         nets = {str(value): build(name, **{setting: value}, **changes) for value in values}
     clip: Grid = configure(name, **changes).clip
-    film = render("M", label=0, seed=31, frames=32, size=max(clip[1:]))[spread(32, clip.t)]
+    length = max(32, clip.t)
+    film = render("M", label=0, seed=31, frames=length, size=max(clip[1:]))[spread(length, clip.t)]
     frames = np.ascontiguousarray(film[:, : clip.h, : clip.w])
-    return explore(nets, frames=frames, source=str(source), pinned=most_moving(torch.from_numpy(frames)))
+    return explore(nets, frames=frames, only=only, source=str(source), pinned=most_moving(torch.from_numpy(frames)))

@@ -273,6 +273,14 @@ def test_variants_can_be_clicked_on_a_generated_clip_of_their_size():
     assert [layer.name for layer in found.relations["divided"]] == ["patch embed", "block 1 time", "block 1 space"]
 
 
+def test_of_variants_some_layers_alone_can_be_shown_on_longer_clips():
+    found = explore_variants("vtn_tiny", "window", (2, 8), 8, only="block", frames=40, size=32)
+    assert (found.clip, list(found.relations)) == ([40, 32, 32], ["2", "8"])
+    assert [layer.name for layer in found.relations["2"]] == ["block 1 band of 3", "block 2 band of 3"]
+    with pytest.raises(ValueError, match="no layer of 2 begins with 'stage': there are backbone patch embed"):
+        explore_variants("vtn_tiny", "window", (2,), 2, only="stage")
+
+
 def test_the_first_patch_lies_where_the_picture_changes():
     film = torch.full((4, 32, 48, 3), 90, dtype=torch.uint8)
     film[2, 16:32, 32:48] = 255

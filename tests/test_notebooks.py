@@ -146,6 +146,45 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ),
         ("def fast_over_slow(alpha, beta): return alpha / beta", r"fast_over_slow\(8, 8\): 1 is too large"),
     ],
+    "05_vtn": [
+        (
+            "def frame_band(frames, window):\n"
+            "    place = torch.arange(frames)\n"
+            "    return (place[:, None] - place[None, :]).abs() <= window",
+            r"frame_band\(5, 2\): the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyAttention\n"
+            "class MyAttention(Right):\n"
+            "    def forward(self, x, cls):  # without a band\n"
+            "        row = torch.cat([cls, x], dim=1)\n"
+            "        q, k, v = in_heads(self.qkv(row), 3, self.heads)\n"
+            "        y = self.out(rearrange(attend(q, k, v), 'b head n d -> b n (head d)'))\n"
+            "        return y[:, 1:], y[:, :1]",
+            "token t=0 sees what it should not: token t=3",
+        ),
+        (
+            "Right = MyVTN\n"
+            "class MyVTN(Right):\n"
+            "    def forward(self, clip):\n"
+            "        x = self.backbone(clip) + self.type_embed[0]  # and no code for time\n"
+            "        cls = (self.cls + self.time_embed[POSITION_COUNT] + self.type_embed[1]).expand(len(x), 1, -1)\n"
+            "        x, cls = self.norm_embed(x), self.norm_embed(cls)\n"
+            "        for block in self.blocks:\n"
+            "            x, cls = block(x, cls)\n"
+            "        return self.head(cls[:, 0])",
+            "the shape is right, the numbers differ",
+        ),
+        ("def heard(layers, window): return layers * window", r"heard\(1, 18\): 18 is too small"),
+        (
+            "def pairs_of(frames, window): return frames * (window + 1) + 2 * frames + 1",
+            r"pairs_of\(250, 18\): .* large",
+        ),
+        (
+            "def notices(window, change): return 'yes' if window == 'narrow' else 'no'",
+            r"notices\(narrow, reversed\): 'yes' is not the answer",
+        ),
+    ],
     "06_timesformer": [
         (
             "def over_time(attend, x): return rearrange(attend(rearrange(x, 'b t h w d -> (b t w) h d')), "
@@ -357,6 +396,25 @@ def test_the_slowfast_that_is_trained_is_the_learners_with_their_joins(after_run
     run(twins.source, twins)
     logits = run("with evaluating(twin), evaluating(yours): print((twin(seen) - yours(seen)).abs().max().item())")
     assert float(said_by(logits)) < 1e-4
+
+
+@pytest.mark.timeout(600)
+def test_the_vtn_that_is_trained_is_the_learners_with_their_band_in_its_attention(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "05_vtn":
+        pytest.skip("no band is written there")
+    (training,) = (cell for cell in code(notebook) if "answered(MyVTN" in cell.source)
+    assert "the network: the library's, until your answer is right" in said_by(training)
+    exercises, checks = tagged(notebook, "exercise"), tagged(notebook, "check")
+    for exercise, check, answer in zip(exercises, checks, solutions(notebook), strict=True):
+        run(answer, exercise)
+        run(check.source, check)
+    about = "type(yours).__name__, type(yours.blocks[1].attention).__name__, make_band is frame_band"
+    again = run(f"{training.source}\nprint('trained:', {about})", training)
+    assert "the network: yours" in said_by(again)
+    assert "trained: MyVTN MyAttention True" in said_by(again) and "6 steps in" in said_by(again)
+    (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
+    run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
 
 
 @pytest.mark.timeout(600)

@@ -30,6 +30,7 @@ def explore(
     frames: UInt8[np.ndarray, "T H W 3"] | None = None,
     label: int | None = None,
     layers: Sequence[str] | None = None,
+    only: str = "",
     **shown: Any,
 ) -> AttentionExplorer:
     """Every layer of a network, or of several by name: what it may take and, with a clip, what it took.
@@ -43,7 +44,10 @@ def explore(
     relations: dict[str, list[Relation]] = {}
     facts: dict[str, dict[str, str]] = {}
     for name, net in named.items():
-        masks = layer_masks(net)
+        every = layer_masks(net)
+        masks = [layer for layer in every if layer.name.startswith(only)]
+        if not masks:
+            raise ValueError(f"no layer of {name} begins with {only!r}: there are {', '.join(x.name for x in every)}")
         known = [layer.name for layer in masks]
         if unknown := [layer for layer in layers or () if layer not in known]:
             raise ValueError(f"{name} has no layer {unknown}: there are {known}")
