@@ -233,7 +233,6 @@ def c20(profile: Profile) -> tuple[Arm, ...]:
         ("L", pairs_of_frames, Recipe(400, 32, 1e-3)),
         ("D", pairs_of_frames, Recipe(1300, 16, 1e-3)),
         ("D", single_frames, Recipe(1300, 16, 1e-3)),
-        ("D", None, Recipe(1300, 16, 1e-3)),
     )
     return tuple(
         Arm(network, set_name, changes, recipe=recipe, start=start, measure=by_views)
