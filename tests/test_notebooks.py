@@ -27,6 +27,7 @@ from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, records
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
+from course_lib.layers.schemes import Band
 from course_lib.models import build, configure
 from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
@@ -616,6 +617,91 @@ def test_the_verdict_of_lesson_06_says_what_its_records_and_networks_say():
     sizes = {name: sum(p.numel() for p in build("timesformer_tiny", attention=name).parameters()) for name in on_a}
     assert f"a network of {sizes['divided'] / 1e6:.2f} M parameters" in prose
     assert f"but for the {sizes['joint'] - sizes['space']} of its time code" in prose
+
+
+def prose_of(stem: str) -> str:
+    (path,) = (path for path in NOTEBOOKS if path.stem == stem)
+    return " ".join(" ".join(cell.source.split()) for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def test_the_numbers_that_lesson_05_names_are_those_of_the_library():
+    prose = prose_of("05_vtn")
+
+    def counted(name: str, frames: int, **changes: object):
+        with torch.device("meta"):
+            net = build(name, **changes)
+        return cost(net, (1, 3, frames, 224, 224)), cost(net.backbone, (1, 3, frames, 224, 224))
+
+    (whole, images), (view, view_images) = counted("vtn_vit_b", 250), counted("vtn_vit_b", 16)
+    assert f"All but {100 * (1 - images.macs / whole.macs):.2f} % goes into looking at the frames" in prose
+    assert f"ViT-B, {whole.macs / 1e9:.0f} against 4218 G" in prose
+    assert f"with them it is {whole.macs / 1e9:.0f} G" in prose
+    inside = 250 * 12 * 2 * 197**2 * 768
+    assert f"of 12 blocks of each frame: {inside / 1e9:.0f} G" in prose
+    assert "30 views of 16 frames are 480 frames, the video has 250" in prose and 30 * 16 == 480
+    assert 30 * view.macs / whole.macs == pytest.approx(480 / 250, rel=0.002)
+
+    # The published 30 views: frames as the published pass costs them, tokens filled up to twice the window.
+    encoder, frame = view.macs - view_images.macs, (4218e9 - (whole.macs - images.macs)) / 250
+    for window, published in ((18, 8113), (32, 8134)):
+        tokens = -(-17 // (2 * window)) * 2 * window
+        assert 30 * (16 * frame + encoder * tokens / 17) / 1e9 == pytest.approx(published, abs=1.5)
+    assert "With windows of 18 that makes 36" in prose and "it would be 64 tokens and 8134 G" in prose
+
+    band, frames = Band(9), 250
+    pairs = int(torch.nn.functional.pad(band.mask((frames,)), (1, 0, 1, 0), value=True).sum())
+    assert f"for 250 frames and a window of 18 it is {pairs}" in prose
+    share = 100 * pairs / (frames + 1) ** 2
+    assert f"that is {share:.0f} % of the {(frames + 1) ** 2:,} pairs".replace(",", " ") in prose
+    assert "saves nine tenths" in prose and 0.9 < 1 - share / 100 < 0.95
+    assert "for one layer with a window of 18 it is 19" in prose and band.mask((50,))[25].sum() == 19
+    assert "55" not in prose and "a good two seconds of it" in prose and 2 < (3 * 18 + 1) / 25 < 2.3
+    tiny = build("vtn_tiny")
+    assert "2 layers over time and windows of 8, on 8 frames of 64 pixels, over an image transformer of 64" in prose
+    assert (tiny.config.depth, tiny.config.window, tiny.config.frames, tiny.config.size) == (2, 8, 8, 64)
+    assert tiny.backbone.dim == 64 and "An equal share would be 11 %: one of nine tokens" in prose
+
+
+def test_the_verdicts_of_lesson_05_say_what_its_records_say():
+    prose, tiny, runs = prose_of("05_vtn"), records("tiny", "cpu"), records("C4", "cpu")
+    vtn = [run for run in tiny if run["arm"]["network"] == "vtn_tiny"]
+    assert by_seed(vtn, "D", "pair_accuracy", positions="none") == [0.5] * 3
+    assert "without codes is right within the pair in exactly half of the clips, in every run" in prose
+    learned = [100 * right for right in by_seed(vtn, "D", "pair_accuracy", positions=None)]
+    assert f"With learned codes it is right in {min(learned):.0f} to {max(learned):.0f} %" in prose
+    longer = [100 * top for top in by_seed(vtn, "L", "accuracy", positions=None)]
+    assert f"After 250 steps the network with codes has {min(longer):.0f} to {max(longer):.0f} %" in prose
+    turns = {run["seed"]: run["pairs"]["turn clockwise"] for run in vtn if run["arm"] == vtn[0]["arm"]}
+    assert turns[0] > 0.9 and turns[2] > 0.9 and f"with seed 1 it stayed at chance, {100 * turns[1]:.0f} %" in prose
+
+    scores = {
+        (run["arm"]["set_name"], run["arm"]["changes"]["positions"], run["arm"].get("trained_on"), run["seed"]): run[
+            "scores"
+        ]
+        for run in runs
+    }
+    seeds = [seed for *arm, seed in scores if arm == ["L", "learned", None] and ("L", "none", None, seed) in scores]
+    ahead = interval(
+        [scores["L", "none", None, s]["accuracy"] - scores["L", "learned", None, s]["accuracy"] for s in seeds]
+    )
+    assert ahead.low > 0.05 and "ahead after 150 steps, by an interval well above zero" in prose
+    pairs = [
+        (scores[set_name, code, None, seed], score, set_name)
+        for (set_name, code, way, seed), score in scores.items()
+        if way == "shuffled_frames" and (set_name, code, None, seed) in scores
+    ]
+    changes = [after["accuracy"] - before["accuracy"] for before, after, set_name in pairs if set_name == "L"]
+    assert min(changes) < 0 < max(changes) and max(map(abs, changes)) < 0.05
+    mixed = [after["pair_accuracy"] for _, after, set_name in pairs if set_name == "D"]
+    assert all(0.42 < right < 0.58 for right in mixed) and "within the pair it stays about half right" in prose
+    for name in ("L", "D"):
+        assert any(set_name == name for *_, set_name in pairs)
+
+    short = records("C20", "cpu")
+    for start, length in (("single_frames", 1), ("pairs_of_frames", 2)):
+        for what in ("pair_accuracy", f"views_of_{length}_pair_accuracy"):
+            assert all(0.42 < right < 0.58 for right in by_seed(short, "D", what, start=start))
+    assert "this network has not found directions at all after 1300 steps" in prose
 
 
 def test_the_memory_of_a_notebook_is_that_of_its_own_kernel_whatever_ran_before(tmp_path, monkeypatch):
