@@ -78,6 +78,30 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ("def averaged(describe, classify, clips): return classify(describe(clips[:, :, 0]))", "numbers differ"),
         ("def within_pair(logits, labels, partner): return 0.625", "too large|too small"),
     ],
+    "01_i3d": [
+        (
+            "def inflate(weight, frames): return weight[:, :, None].repeat(1, 1, frames, 1, 1)",
+            r"\(3\): .* 3 times what",
+        ),
+        ("def frames_seen(layers): return 1 + sum(size - 1 for size, stride in layers)", "frames is too small"),
+        ("def at_the_edges(length, kernel, stride): return 3", r"at_the_edges\(32, 3, 1\): 3 steps is too large"),
+        (
+            "Right = MyMixed\n"
+            "class MyMixed(Right):\n"
+            "    def forward(self, x):  # two branches in each other's place\n"
+            "        middle, small = self.middle(self.reduce_middle(x)), self.small(self.reduce_small(x))\n"
+            "        return torch.cat([self.single(x), small, middle, self.pooled(self.pool(x))], dim=1)",
+            "channels side by side: the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyI3D\n"
+            "class MyI3D(Right):\n"
+            "    def forward(self, clip):  # the mean over all places at once\n"
+            "        return self.head(self.dropout(self.layers(clip))).mean((2, 3, 4))",
+            "the shape is right, the numbers differ",
+        ),
+        ("def fuse(rgb, flow): return rgb + flow", "the numbers differ"),
+    ],
     "02_nonlocal": [
         (
             "def nonlocal_mean(theta, phi, g):  # with the root of attention\n"
@@ -416,6 +440,29 @@ def test_the_vtn_that_is_trained_is_the_learners_with_their_band_in_its_attentio
     assert "trained: MyVTN MyAttention True" in said_by(again) and "6 steps in" in said_by(again)
     (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
     run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
+
+
+@pytest.mark.timeout(600)
+def test_the_i3d_that_is_trained_is_the_learners_with_their_modules(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "01_i3d":
+        pytest.skip("no I3D is written there")
+    (training,) = (cell for cell in code(notebook) if "answered(MyI3D" in cell.source)
+    assert "the network: the library's, until your answer is right" in said_by(training)
+    for exercise, check, answer in zip(
+        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
+    ):
+        run(answer, exercise)
+        run(check.source, check)
+    again = run(training.source + "\nprint('trained:', type(yours).__name__, type(yours.layers[5]).__name__)", training)
+    assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
+    assert "trained: MyI3D MyMixed" in said_by(again)
+    (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
+    run(explorer.source, explorer)
+    logits = run(
+        "with torch.no_grad(): print((twin.eval()(seen) - yours.eval()(seen)).abs().max().item())\nyours.train();"
+    )
+    assert float(said_by(logits)) < 1e-4
 
 
 @pytest.mark.timeout(600)
