@@ -18,6 +18,7 @@ from course_lib.experiments import (
     paired,
     records,
     run,
+    same_seeds,
     score,
     to_clips,
     training_loss,
@@ -287,6 +288,22 @@ def test_an_arm_starts_sees_and_measures_as_its_functions_say_and_its_record_nam
     assert by_seed(found, "A", "accuracy", start="blacked_out") == [1 / 8]
     assert by_seed(found, "A", "accuracy", start=None) == [found[1]["scores"]["accuracy"]]
     assert len(by_seed(found, "A", "accuracy", steps=TINY.steps)) == 2
+
+
+def test_differences_by_seed_are_taken_of_seeds_that_every_arm_has():
+    def made(set_name: str, seed: int, **changes: str) -> dict:
+        return {"arm": {"set_name": set_name, "changes": changes}, "seed": seed, "scores": {"accuracy": seed}}
+
+    found = [made("V", seed, affinity="softmax") for seed in (0, 1, 2)]
+    found += [made("V", seed, affinity="uniform") for seed in (1, 2, 3)]
+    found += [made("V", 0, affinity="gaussian"), made("D", 3, affinity="softmax")]
+    both = same_seeds(found, "V", [{"affinity": "softmax"}, {"affinity": "uniform"}])
+    assert (
+        by_seed(both, "V", "accuracy", affinity="softmax")
+        == by_seed(both, "V", "accuracy", affinity="uniform")
+        == [1, 2]
+    )
+    assert not by_seed(both, "D", "accuracy", affinity="softmax")
 
 
 def test_training_clips_alone_are_changed_by_trained_on_and_both_by_shown(here):

@@ -25,6 +25,7 @@ from course_lib.layers.nonlocal_block import (
     NonLocal,
 )
 from course_lib.models import build
+from course_lib.models.nonlocal_net import stamped
 
 RECORDS = Path(__file__).parent / "reference"
 OFFICIAL = {"theta": "conv_theta", "phi": "conv_phi", "g": "conv_g", "out": "conv_out", "norm": "bn"}
@@ -150,6 +151,17 @@ def test_f2_on_c2d_order_gets_in_through_the_pool_of_time_alone():
         pairs_swapped = clip[:, :, [6, 7, 1, 0, 2, 3, 5, 4]]
         torch.testing.assert_close(net(pairs_swapped), logits)
         assert (net(clip[:, :, [0, 2, 1, 3, 4, 5, 6, 7]]) - logits).abs().max() > 1e-4
+
+
+def test_a_stamp_tells_every_frame_and_ends_the_blindness_of_c2d():
+    clip = torch.randn(2, 3, 8, 64, 64).double()
+    added = (stamped(clip) - clip).flatten(3)
+    assert torch.pdist(added[0, 0]).min() > 1 and (added - added[:1, :1, :, :1]).abs().max() < 1e-6
+    torch.manual_seed(0)
+    net = build("nonlocal_tiny", nonlocal_after=NO_BLOCKS).double().eval()
+    nn.init.normal_(net.head.weight)
+    with torch.no_grad():
+        assert (net(stamped(clip.flip(2))) - net(stamped(clip))).abs().max() > 1e-3
 
 
 def test_f5_i3d_inflated_from_c2d_is_blind_to_reversal_at_the_start():

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -21,12 +22,14 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from stand_ins import write_kinetics, write_ssv2
 
-from course_lib.analysis.cost import cost
+from course_lib.analysis.cost import Cost, cost
 from course_lib.analysis.intervals import interval
+from course_lib.analysis.layers import layer_masks
 from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, records
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
+from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
 from course_lib.layers.schemes import Band
 from course_lib.models import build, configure
 from course_lib.models.timesformer import ATTENTION
@@ -812,3 +815,109 @@ def test_lesson_06_tells_how_far_attention_in_space_got_on_directions():
     within = [what for what in found if "within the pair" in what]
     assert len(within) == 3 and {blind[what] for what in within} == {50.0}
     assert all(float(found[what]["your network"].removesuffix("%")) > 90 for what in within)
+
+
+@pytest.mark.timeout(600)
+def test_the_nonlocal_network_that_is_trained_is_the_learners_with_their_blocks_and_stamp(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "02_nonlocal":
+        pytest.skip("no non-local block is written there")
+    (made,) = (cell for cell in code(notebook) if "answered(MyNonLocalNet" in cell.source)
+    trainings = [cell for cell in code(notebook) if "study(" in cell.source and 'name="02-' in cell.source]
+    assert len(trainings) == 4 and "the network: the library's, until your answer is right" in said_by(trainings[0])
+    for exercise, answer in zip(tagged(notebook, "exercise"), solutions(notebook), strict=True):
+        run(answer, exercise)
+    for cell in code(notebook):  # the checks, and the cell between two of them that builds the stages
+        if "check" in cell.metadata.get("tags", []) or "def tells_when" in cell.source or cell is made:
+            run(cell.source, cell)
+    for cell, name in zip(trainings, ("blind", "yours", "told", "products"), strict=True):
+        kinds = f"{{type(part).__name__ for part in {name}.modules()}} & {{'MyNonLocal', 'NonLocal'}}"
+        again = run(f"{cell.source}\nprint('trained:', type({name}).__name__, {kinds})", cell)
+        assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
+        assert "trained: MyNonLocalNet {'MyNonLocal'}" in said_by(again)
+    assert "yours" in said_by(run("print(stamp is stamped and 'yours')"))
+    (explorer,) = (cell for cell in code(notebook) if "def explorer_of" in cell.source)
+    run(explorer.source, explorer)  # their weights, in a network whose affinities can be recorded
+    twins = run(
+        "twin = NonLocalNet(yours.config).eval()\n"
+        "copy_weights(yours.eval(), twin)\n"
+        "x = to_clips(motion.clip(0)[None]).to(device)\n"
+        "with torch.no_grad(): print((twin.to(device)(x) - yours(x)).abs().max().item())"
+    )
+    assert float(said_by(twins)) < 1e-4
+
+
+def test_the_numbers_that_lesson_02_names_are_those_of_the_library():
+    """Numbers in prose: each is counted here, and its sentence is in the notebook."""
+    prose = prose_of("02_nonlocal")
+
+    def counted(name: str, **changes: Any) -> Cost:
+        with torch.device("meta"):
+            return cost(build(name, **changes), (1, 3, 8, 224, 224))
+
+    plain, blocks, i3d = (counted(name) for name in ("c2d_r101", "c2d_nl_r101", "i3d_r101"))
+    assert f"ours has {plain.parameters / 1e6:.1f} M and {plain.macs / 1e9:.1f} G" in prose
+    assert round(blocks.parameters / plain.parameters, 1) == round(blocks.macs / plain.macs, 1) == 1.2
+    assert "The blocks cost what the paper says" in prose
+    assert f"For I3D we count {i3d.macs / plain.macs:.2f} where the paper prints 1.5" in prose
+    with torch.device("meta"):
+        pooled, whole = (cost(NonLocal(512, pool_keys=pool), (1, 512, 4, 28, 28)).macs for pool in (True, False))
+    assert f"`block_macs(4, 28, 28, 512, True)`, it is {pooled:,}".replace(",", " ") in prose.replace(",", " ")
+    assert f"{pooled / 1e9:.1f} G in place of {whole / 1e9:.1f} G" in prose and pooled / whole == pytest.approx(
+        1 / 3, abs=0.02
+    )
+    assert "In res2 a block compares 16 times as many pairs as in res3" in prose and (56 / 28) ** 4 == 16
+    assert f"trains {counted('i3d_nl_r50_8x8').parameters / 1e6:.0f} M parameters on a laptop" in prose
+    tiny = configure("nonlocal_tiny")
+    assert f"{sum(tiny.depths)} blocks of a few features, on clips of {tiny.size} pixels" in prose
+    with torch.device("meta"):
+        net = build("i3d_r50_8x8")
+    layers, heard = layer_masks(net), []
+    for stage in ("res3", "res4"):
+        tokens = [layer for layer in layers if layer.name.startswith(stage)][-1].queries
+        middle = int(np.ravel_multi_index([n // 2 for n in tokens.grid], tokens.grid))
+        heard.append([part.stop - part.start for part in tokens.box(middle)])
+    assert heard == [[8, 91, 91], [8, 224, 224]] and "hears of all frames soon" in prose
+
+
+def test_lesson_02_tells_what_its_networks_reached():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "02_nonlocal")
+    (rows,) = (rows for rows in stored_tables(path) if "C2D, stamped" in rows[0])
+    within = {name: [float(row[name].removesuffix("%")) for row in rows] for name in ("C2D", "I3D", "C2D, stamped")}
+    assert within["C2D"] == [50.0] * 3 and min(within["I3D"]) > 90
+    assert "Exactly one half, and no training can change it" in prose_of("02_nonlocal")
+    told = "".join(output.get("text", "") for cell in code(read(path)) for output in cell.outputs)
+    assert "C2D: 0% of the answers change by reversal" in told
+    (right,) = re.findall(r"dot products, top-1 on L: ([\d.]+)%", told)
+    assert float(right) > 90
+
+
+def test_the_verdicts_of_lesson_02_say_what_three_runs_of_each_arm_say():
+    prose = prose_of("02_nonlocal")
+    none = dict(nonlocal_after=repr(NO_BLOCKS))
+    arms = {"none": none, **{name: dict(affinity=name) for name in ("uniform", "softmax")}}
+    found = [record for record in records("C13", "cpu") if record["seed"] < 3]
+    on_v = {arm: np.array(by_seed(found, "V", "accuracy", **of)) for arm, of in arms.items()}
+    assert all(len(values) == 3 for values in on_v.values())
+
+    def apart(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+        found = interval(list(second - first))
+        return found.low, found.high
+
+    assert (on_v["uniform"] > on_v["none"]).all() and apart(on_v["none"], on_v["uniform"])[0] > 0
+    assert "is ahead of no block in each of three runs, and the interval of the difference lies above zero" in prose
+    low, high = apart(on_v["uniform"], on_v["softmax"])
+    assert low < -0.1 and high > 0.1 and "an interval that holds zero and is ten points wide on both sides" in prose
+
+    found = [record for record in records("C16", "cpu") if record["seed"] < 3]
+    kinds = {"c2d": dict(network="nonlocal_tiny"), "i3d": dict(network="i3d")}
+    without = {kind: np.array(by_seed(found, "V", "accuracy", **none, **of)) for kind, of in kinds.items()}
+    blocks = {kind: np.array(by_seed(found, "V", "accuracy", affinity="softmax", **of)) for kind, of in kinds.items()}
+    for kind in kinds:
+        assert (blocks[kind] > without[kind]).all() and apart(without[kind], blocks[kind])[0] < 0
+    assert "the blocks raise C2D and I3D in all three runs, but by so different amounts" in prose
+    low, high = apart(blocks["c2d"] - without["c2d"], blocks["i3d"] - without["i3d"])
+    assert low < 0 < high and "so does that of the difference between the two gains" in prose
+    low, high = apart(without["c2d"], without["i3d"])
+    assert low < 0 < high and "Convolutions over time alone show no gain on V" in prose
+    assert on_v["none"].tolist() == without["c2d"].tolist() and on_v["softmax"].tolist() == blocks["c2d"].tolist()

@@ -3,7 +3,7 @@ arms a claim compares (claims)."""
 
 from course_lib.experiments.data import Data, load_set, to_clips, varied
 from course_lib.experiments.recipes import with_recipe
-from course_lib.experiments.records import by_seed, matching, paired, records, training_loss
+from course_lib.experiments.records import by_seed, matching, paired, records, same_seeds, training_loss
 from course_lib.experiments.runs import Arm, learn, recipe, run, score
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "recipe",
     "records",
     "run",
+    "same_seeds",
     "score",
     "to_clips",
     "training_loss",

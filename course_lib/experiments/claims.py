@@ -6,10 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from course_lib.experiments.frames import by_views, in_any_order, pairs_of_frames, shuffled_frames, single_frames
 from course_lib.experiments.inputs import difference, grey, logits_of
 from course_lib.experiments.recipes import RECIPES, Recipe
@@ -175,11 +171,6 @@ def c18(profile: Profile) -> tuple[Arm, ...]:
     return tuple(Arm(network, "D", (*RATES, ("join", join)), recipe=short, start=slow_answers) for join in JOINS)
 
 
-def stamped(clips: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
-    """Every frame tells when it is: the first darker by one standard deviation, the last as much brighter."""
-    return clips + torch.linspace(-1, 1, clips.shape[2], device=clips.device)[:, None, None]
-
-
 WITHOUT = ("nonlocal_after", NO_BLOCKS)
 
 
@@ -191,20 +182,17 @@ def c13(profile: Profile) -> tuple[Arm, ...]:
 
 
 def c16(profile: Profile) -> tuple[Arm, ...]:
-    """Non-local blocks and convolutions over time add up: with and without each, where speeds are to be told apart and
-    where directions are, after few steps. Last, frames that say when they are in place of convolutions."""
-    blocks = ("affinity", "softmax")
-    arms = [
-        Arm(f"{kind}_nl_r50_8x8" if profile.full else "nonlocal_tiny", set_name, changes, recipe=recipe)
-        for set_name, recipe in (("V", Recipe(200, 16, 3e-3)), ("D", Recipe(60, 16, 1e-3)))
-        for kind in ("c2d", "i3d")
-        for changes in (
-            (WITHOUT,) if kind == "c2d" else (("network", kind), WITHOUT),
-            (blocks,) if kind == "c2d" else (("network", kind), blocks),
-        )
-    ]
-    stamps = [replace(arm, recipe=None, shown=stamped) for arm in arms if arm.set_name == "D"][:2]
-    return (*arms, *stamps)
+    """Non-local blocks and convolutions over time add up: with and without each, where speeds are to be told apart.
+
+    Where directions are, `tiny` and lesson 02 have it: convolutions learn them, and blocks on C2D cannot.
+    """
+
+    def arm(kind: str, part: tuple[str, object]) -> Arm:
+        changes = (part,) if kind == "c2d" else (("network", kind), part)
+        full = f"{kind}_nl_r50_8x8"
+        return Arm(full if profile.full else "nonlocal_tiny", "V", changes, recipe=Recipe(200, 16, 3e-3))
+
+    return tuple(arm(kind, part) for kind in ("c2d", "i3d") for part in (WITHOUT, ("affinity", "softmax")))
 
 
 def c4(profile: Profile) -> tuple[Arm, ...]:

@@ -87,6 +87,14 @@ def training_loss(record: Mapping[str, Any], steps: int = 30) -> float:
     return sum(record["loss"][-steps:]) / len(record["loss"][-steps:])
 
 
+def same_seeds(
+    found: list[dict[str, Any]], set_name: str, arms: Iterable[Mapping[str, object]]
+) -> list[dict[str, Any]]:
+    """The runs on a set with those seeds that every one of `arms` has, each given as `by_seed` is given it."""
+    common = set.intersection(*({run["seed"] for run in matching(found, set_name, **arm)} for arm in arms))
+    return [run for run in found if run["arm"]["set_name"] == set_name and run["seed"] in common]
+
+
 def _of(record: Mapping[str, Any], key: str) -> object:
     arm = record["arm"]
     if key == "steps":
