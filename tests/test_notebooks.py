@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import json
@@ -26,12 +27,14 @@ from course_lib.analysis.cost import Cost, cost
 from course_lib.analysis.intervals import interval
 from course_lib.analysis.layers import layer_masks
 from course_lib.datasets.lessons import opposites_in_order
-from course_lib.experiments import by_seed, records
+from course_lib.experiments import by_seed, matching, paired, records, training_loss
+from course_lib.experiments.claims import WAYS
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
 from course_lib.layers.schemes import Band
 from course_lib.models import build, configure
+from course_lib.models.r2plus1d import CONVOLUTIONS, middle
 from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
 from course_lib.paths import DATA
@@ -137,6 +140,37 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
             r"block_macs\(4, 28, 28, 512, False\): .* too small",
         ),
         ("def stamped(clip): return clip + 0.5", "two frames get the same stamp"),
+    ],
+    "03_r2plus1d": [
+        (
+            "def frames_seen(kinds, blocks):\n"
+            "    over_time = [kind != '2d' for kind in kinds]\n"
+            "    return [1 + 2 * sum((2 * blocks if i else 1) * over_time[i] for i in range(n + 1)) for n in range(5)]",
+            r"frames_seen\(\('2d', '2d', '3d', '3d', '3d'\), 1\): the shape is right, the numbers differ",
+        ),
+        (
+            "def first_layer(conv, clip): return conv(clip.transpose(1, 2).flatten(1, 2)).unsqueeze(2)",
+            "the shape is right, the numbers differ",
+        ),
+        ("def middle_width(dim, out, t=3, d=3): return int(2.25 * dim)", r"middle_width\(64, 128\): 144 is too small"),
+        (
+            "Right = split\n"
+            "def split(*asked):\n"
+            "    return nn.Sequential(*(part for part in Right(*asked) if not isinstance(part, nn.ReLU)))",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyBlock\n"
+            "class MyBlock(Right):\n"
+            "    def forward(self, x): return self.second(self.first(x)) + self.shortcut(x)",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyR2Plus1D\n"
+            "class MyR2Plus1D(Right):\n"
+            "    def forward(self, clip): return self.head(self.blocks(self.conv1(clip)).amax((2, 3, 4)))",
+            "the shape is right, the numbers differ",
+        ),
     ],
     "04_slowfast": [
         (
@@ -469,6 +503,28 @@ def test_the_i3d_that_is_trained_is_the_learners_with_their_modules(after_run_al
 
 
 @pytest.mark.timeout(600)
+def test_the_r2plus1d_that_is_trained_is_the_learners_with_their_split_in_their_block(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "03_r2plus1d":
+        pytest.skip("no R(2+1)D is written there")
+    (training,) = (cell for cell in code(notebook) if "answered(MyR2Plus1D" in cell.source)
+    assert "the network: the library's, until your answer is right" in said_by(training)
+    for exercise, check, answer in zip(
+        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
+    ):
+        run(answer, exercise)
+        run(check.source, check)
+    about = "type(yours).__name__, type(yours.blocks[0]).__name__, len(yours.blocks[0].first.conv)"
+    again = run(f"{training.source}\nprint('trained:', {about})", training)
+    assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
+    assert "trained: MyR2Plus1D MyBlock 4" in said_by(again)
+    (twin,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
+    run(twin.source, twin)
+    alike = run("print('alike:', torch.allclose(twin.eval()(seen_clip), yours.eval()(seen_clip), atol=1e-5))")
+    assert "alike: True" in said_by(alike)  # their weights and their norms' means, in a network that can be looked into
+
+
+@pytest.mark.timeout(600)
 def test_a_guess_unfolds_the_result_of_the_next_cell(after_run_all):
     stem, notebook, run = after_run_all
     questions = tagged(notebook, "prediction")
@@ -640,6 +696,119 @@ def test_the_numbers_that_lesson_06_names_are_those_of_the_library():
     frames = np.arange(8)
     apart = np.abs(frames[:, None] - frames).mean()
     assert f"uniform attention over 8 frames would give {apart:.2f}" in prose
+
+
+def table_2_of_lesson_03() -> dict[str, tuple[float, ...]]:
+    """As the notebook types it: parameters, then clip and video accuracy of 8 and of 16 frames."""
+    (path,) = (path for path in NOTEBOOKS if path.stem == "03_r2plus1d")
+    (cell,) = (cell for cell in code(read(path)) if cell.source.startswith("PAPER = {"))
+    return ast.literal_eval(re.sub(r"#.*", "", cell.source.removeprefix("PAPER = ")))
+
+
+def test_the_numbers_that_lesson_03_names_are_those_of_the_library_and_of_its_tables():
+    prose = prose_of("03_r2plus1d")
+    frames = reach_by_hand("rmc5", 2), reach_by_hand("mc2", 2), reach_by_hand("mc3", 2)
+    assert f"sees {frames[0][-1]} frames; and `mc2` never more than {frames[1][-1]}." in prose
+    assert f"for `mc3` and two blocks `{frames[2]}`" in prose
+    assert f"for 64 to 64 channels, with $t = d = 3$, {middle(64, 64)}." in prose and middle(64, 64) / 64 == 2.25
+    wide = 3 * 49 * 3 * 64 // (49 * 3 + 3 * 64)
+    assert (
+        f"a middle of {wide} channels for conv1" in prose and build("r2plus1d_18").conv1.conv.space.out_channels == 45
+    )
+
+    def counted(name: str, frames: int, size: int = 112, **changes: object):
+        with torch.device("meta"):
+            return cost(build(name, frames=frames, **changes), (1, 3, frames, size, size))
+
+    assert f"{counted('r2plus1d_18', 16).parameters / 1e6:.1f} or 33.3 million?" in prose
+    long, larger = (counted("r2plus1d_34", 32, size).macs / 1e9 for size in (112, 128))
+    assert f"Counted: {long:.0f} G at 32 frames of 112 pixels, {larger:.0f} G at 128 pixels" in prose
+    tiny = configure("r2plus1d_tiny")
+    assert f"{tiny.width} channels in place of 64, on {tiny.frames} frames of {tiny.size} pixels" in prose
+    assert set(tiny.depths) == {1} and "one block a group" in prose
+    paper = table_2_of_lesson_03()
+    assert list(paper) == list(CONVOLUTIONS)[:12]
+    for row, (millions, *_) in paper.items():
+        assert counted("r2plus1d_18_paper", 8, convolutions=row).parameters / 1e6 == pytest.approx(millions, abs=0.1)
+    apart = [video - clip for _, *scores in paper.values() for clip, video in (scores[:2], scores[2:])]
+    assert min(apart) > 10 and max(apart) < 13 and "be worth 10 to 13 points" in prose
+    video8, video16 = ({row: scores[at] for row, scores in paper.items()} for at in (2, 4))
+    assert [row for row in paper if video16[row] < video8[row]] == ["r2d"] and "(59.5 and 58.9 %)" in prose
+    assert f"f-R2D, blind to order, gains {video16['fr2d'] - video8['fr2d']:.1f}" in prose
+    mixed = [row for row in paper if "mc" in row]
+    assert [row for row in mixed if video8[row] < video8["r3d"]] == ["rmc5"] and "All eight mixed networks but" in prose
+    assert f"there are {video8['mc3'] - video8['rmc3']:.1f} points" in prose
+    assert 0.3 < paper["mc3"][0] / paper["r3d"][0] < 0.37 and "a third of its parameters" in prose
+    gains = [video["r2plus1d"] - video["r3d"] for video in (video8, video16)]
+    assert f"worth {gains[0]:.1f} points over R3D at 8 frames and {gains[1]:.1f} at 16" in prose
+    nearest = [
+        min(video["r2plus1d"] - right for row, right in video.items() if row != "r2plus1d")
+        for video in (video8, video16)
+    ]
+    assert f"nearer than {nearest[0]:.1f} points at 8 frames and {nearest[1]:.1f} at 16" in prose
+    pushed = [2 * radius * 64 for radius in (0.2, 0.24)]
+    assert f"pushed is {pushed[0]:.0f} to {pushed[1]:.0f} pixels wide" in prose
+    assert "72.0 against 67.5" in prose and f"ImageNet is worth {72.1 - 67.5:.1f} points to I3D" in prose
+    assert f"$\\ln 6 = {np.log(6):.2f}$" in prose and f"$\\ln 2 = {np.log(2):.2f}$" in prose
+
+
+def test_the_verdicts_of_lesson_03_say_what_its_records_say():
+    """For any number of seeds from three on: what the prose says of every run holds for every run."""
+    prose = prose_of("03_r2plus1d")
+    c8, c9, c10, tiny = (records(name, "cpu") for name in ("C8", "C9", "C10", "tiny"))
+
+    blind = by_seed(tiny, "D", "pair_accuracy", convolutions="fr2d")
+    assert set(blind) == {0.5} and "exactly half of the clips, in every run: it must be." in prose
+    eight, sixteen = (by_seed(c8, "D", "pair_accuracy", frames=frames)[:3] for frames in (None, 16))
+    assert min(len(blind), len(eight), len(sixteen)) >= 3 and f"is right in {100 * min(eight):.0f} % or more" in prose
+    assert f"they lie between {100 * min(sixteen):.0f} and {100 * max(sixteen):.0f} %" in prose
+    assert max(sixteen) > min(eight) and "neither show nor refute" in prose
+
+    whole, split = {"convolutions": "r3d", "depths": None}, {"convolutions": "r2plus1d", "middle_relu": None}
+    straight, deeper = {"middle_relu": False}, {"depths": "(2, 2, 2, 2)"}
+    behind = paired(c9, "D", training_loss, whole, split)
+    assert len(behind) >= 3 and min(behind) > 0 and "With every seed the training loss of R(2+1)D lies *above*" in prose
+    assert sorted(behind)[-1] > 1.5 * sorted(behind)[-2] and "one seed is much slower than the others" in prose
+    faster = paired(c9, "D", training_loss, split, straight)
+    assert len(faster) >= 3 and max(faster) < 0 and "and faster than with them, with every seed" in prose
+    nearly = interval(paired(c9, "D", training_loss, whole, straight))
+    assert (
+        nearly.low < 0.1 < np.mean(behind) / 2
+        and nearly.mean < np.mean(behind) / 2
+        and "nearly as fast as R3D" in prose
+    )
+    assert len(paired(c9, "D", training_loss, whole, deeper)) >= 3
+    assert (
+        interval(paired(c9, "D", training_loss, whole, deeper)).high > 0 and "does not train faster than R3D" in prose
+    )
+    sizes = [matching(c9, "D", **arm)[0]["parameters"] for arm in (whole, split, straight, deeper)]
+    assert max(sizes) / min(sizes) < 1.04, "equal parameters"
+    assert build("r2plus1d_tiny").conv1.conv.space.out_channels == 8 and "the middle of conv1 with 8" in prose
+
+    def moved(run: dict) -> float:
+        return (run["pairs"]["push right"] + run["pairs"]["lower"]) / 2
+
+    early, late = ([{"convolutions": row, "way": way} for way in WAYS] for row in ("mc3", "rmc3"))
+    near = paired(c10, "D", moved, early[0], late[0])
+    assert len(near) >= 3 and min(near) > 0 and interval(near).low > 0
+    assert "ahead in pushing and lowering with every seed, and the interval stays above zero" in prose
+    far = [min(map(moved, matching(c10, "D", **arm))) for arm in (early[-1], late[-1])]
+    assert far[0] > 0.9 and far[1] > 0.99 and "in more than 90 %, `rmc3` in more than 99 %" in prose
+    lower = paired(c10, "D", training_loss, early[-1], late[-1])
+    assert len(lower) >= 2 and max(lower) < 0 and "that of `rmc3` is the lower one with every seed" in prose
+    sizes = [matching(c10, "D", **arm)[0]["parameters"] for arm in (early[0], late[0])]
+    assert f"`rmc3` has {sizes[1] / sizes[0]:.1f} times as many parameters" in prose
+
+
+def reach_by_hand(row: str, blocks: int) -> list[int]:
+    """Frames that a unit sees after each group; conv3 to conv5 stride by 2 in time if they convolve over it."""
+    reach, apart, found = 1, 1, []
+    for group, kind in enumerate(CONVOLUTIONS[row]):
+        for first in [True] if group == 0 else [True] + [False] * (2 * blocks - 1):
+            reach += 0 if kind == "2d" else 2 * apart
+            apart *= 2 if first and group >= 2 and kind != "2d" else 1
+        found.append(reach)
+    return found
 
 
 def test_the_verdict_of_lesson_06_says_what_its_records_and_networks_say():
