@@ -27,7 +27,7 @@ from course_lib.analysis.cost import Cost, cost
 from course_lib.analysis.intervals import interval
 from course_lib.analysis.layers import layer_masks
 from course_lib.datasets.lessons import opposites_in_order
-from course_lib.experiments import by_seed, matching, paired, records, training_loss
+from course_lib.experiments import by_seed, matching, paired, records, same_seeds, training_loss
 from course_lib.experiments.claims import WAYS
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
@@ -35,11 +35,13 @@ from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
 from course_lib.layers.schemes import Band
 from course_lib.models import build, configure
 from course_lib.models.r2plus1d import CONVOLUTIONS, middle
+from course_lib.models.slowfast import JOINS, slow_frames
 from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, forecast
-from course_lib.synthetic.motion import EVEN
+from course_lib.synthetic.difficulty import EASY
+from course_lib.synthetic.motion import EVEN, breadth, tracks
 from course_lib.synthetic.render import LAWS
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
@@ -841,6 +843,118 @@ def test_the_verdict_of_lesson_06_says_what_its_records_and_networks_say():
 def prose_of(stem: str) -> str:
     (path,) = (path for path in NOTEBOOKS if path.stem == stem)
     return " ".join(" ".join(cell.source.split()) for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def test_the_numbers_that_lesson_04_names_are_those_of_the_library():
+    prose = prose_of("04_slowfast")
+
+    def counted(name: str = "slowfast_r50_4x16", **changes: object):
+        with torch.device("meta"):
+            net = build(name, size=256, **changes)
+        return cost(net, (1, 3, *net.config.clip))
+
+    both, fast = counted(), counted("fast_r50")
+    assert 0.18 < fast.macs / both.macs < 0.2 and "Nearly a fifth" in prose
+    assert f"of nine parts the fast path would have one, {100 / 9:.0f} %" in prose
+    assert f"{fast.macs / 1e9:.1f} G here and 6.4 G there" in prose and "34.2 less 27.3 is 6.9" in prose
+    assert f"we count {fast.macs / 1e9:.1f} and {fast.parameters / 1e6:.2f}" in prose
+    odd = [counted(beta=beta).macs / 1e9 for beta in (6, 12)]
+    assert f"we count {odd[0]:.1f} and {odd[1]:.1f} G" in prose
+    assert build("slowfast_r50_4x16", beta=32).paths["fast"].stem.conv.weight.shape[0] == 2
+    assert "With $\\beta = 1/32$ the stem of the fast path has two channels" in prose
+
+    held = slow_frames(32, 8).tolist()
+    windows = [[f for f in range(8 * t - 2, 8 * t + 3) if 0 <= f < 32] for t in range(4)]
+    assert f"for 32 frames and $\\alpha = 8$: {', '.join(map(str, held))}, and not 0, 8, 16, 24" in prose.replace(
+        "For 32", "for 32"
+    )
+    assert f"the last unit holds frame {held[-1]} and is told of frames {windows[-1][0]} to {windows[-1][-1]}" in prose
+    assert f"a single `t_conv` hands {sum(map(len, windows))} to the slow path, `t_sample` 4" in prose
+
+    tiny = {"paths": ("slow",)}, {"paths": ("fast",)}
+    sizes = [
+        sum(p.numel() for p in build("slowfast_tiny", classes=6, alpha=8, beta=8, **one).parameters()) for one in tiny
+    ]
+    assert f"with {sizes[1]:,} parameters against {sizes[0]:,}".replace(",", " ") in prose
+    net = build("slowfast_tiny", alpha=8, beta=8)
+    stems = [net.paths[path].stem.conv.weight.shape[0] for path in ("slow", "fast")]
+    assert stems == [16, 2] and "16 channels in the stem of the slow path and two in that of the fast path" in prose
+    assert slow_frames(16, 8).tolist() == [0, 15] and "from the first frame to the last it goes about *half*" in prose
+
+
+def test_the_verdicts_of_lesson_04_say_what_its_records_say():
+    prose = prose_of("04_slowfast")
+    arms = {
+        "both": {"alpha": 8, "paths": None, "start": None},
+        "slow": {"alpha": 8, "paths": "('slow',)"},
+        "fast": {"alpha": 8, "paths": "('fast',)"},
+    }
+    found = same_seeds(records("C17", "cpu"), "D", arms.values())
+
+    def percent(measure: str) -> dict[str, np.ndarray]:
+        return {name: 100 * np.array(by_seed(found, "D", measure, **arm)) for name, arm in arms.items()}
+
+    right, pair = percent("accuracy"), percent("pair_accuracy")
+    assert len(right["both"]) >= 2
+    for alone in ("slow", "fast"):
+        assert interval((right["both"] - right[alone]).tolist()).low > 0
+    assert "the interval of the difference to each lies above zero" in prose
+    assert 60 < right["both"].mean() < 70 and "**Together** they name 60 to 70 % of the classes" in prose
+    assert (right["both"] - right["slow"]).mean() > 20 and "by more than 20 points" in prose
+    assert (abs(pair["slow"] - 50) < 3).all() and "right within the pair in half of the clips" in prose
+    assert (pair["fast"] > 60).all() and (pair["fast"] < 72).all() and "the way in about two of three clips" in prose
+    assert right["fast"].mean() < right["slow"].mean() + 5 and "names no more classes than the slow path does" in prose
+
+    every = records("C18", "cpu")
+    crossed = {kind: 100 * np.array(by_seed(every, "D", "pair_accuracy", join=kind)) for kind in JOINS}
+    assert (abs(crossed["none"] - 50) < 3).all() and "the slow path stays at a coin's 50 %" in prose
+    ahead = crossed["ttoc_concat"][:2] - crossed["t_conv"][:2]
+    assert abs(ahead[0] - 10) < 1 and "was 10 points ahead of `t_conv`" in prose
+    assert abs(ahead[1]) < 1 and "in the second the two were level" in prose
+    assert 60 < crossed["t_sample"][0] < 65 and "let the way across in six of ten clips" in prose
+    assert {run["profile"]["steps"] for run in [*found, *every]} == {200}
+
+
+def test_what_lesson_04_reads_from_its_tables_stands_in_them():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "04_slowfast")
+    prose, tables = prose_of("04_slowfast"), stored_tables(path)
+
+    def percent(row: dict[str, str]) -> dict[str, float]:
+        return {head: float(value.removesuffix("%")) for head, value in row.items() if value.endswith("%")}
+
+    (rows,) = (rows for rows in tables if "your network" in rows[0])
+    within = [percent(row) for row in rows if "within the pair" in row["test clips of D"]]
+    assert len(within) == 3
+    for row in within:
+        assert row["your network"] > 95 and abs(row["slow path alone"] - 50) < 5
+    (rows,) = (rows for rows in tables if "L, top-1 %" in rows[0])
+    by_seeds = {row.pop("L, top-1 %"): [float(value) for value in row.values()] for row in rows}
+    ((slow, fast),) = zip(*by_seeds.values(), strict=True)
+    assert list(by_seeds) == ["slow alone", "fast alone"] and f"{slow - fast:.0f} points behind the slow one" in prose
+    one = [by_seed(records("C17", "cpu"), "L", "accuracy", paths=f"('{path}',)")[0] for path in ("slow", "fast")]
+    assert f"the run above, {100 * (one[0] - one[1]):.0f} in the recorded one" in prose
+    (rows,) = (rows for rows in tables if "cut in your network (D)" in rows[0])
+    left = {row["cut in your network (D)"]: percent(row) for row in rows}
+    assert left["fast path to head"]["within the pair"] > left["nothing"]["within the pair"] - 1
+    assert abs(left["all four joins"]["within the pair"] - 50) < 5
+    assert all(left[f"the join after {name}"]["within the pair"] > 95 for name in ("stem", "res2", "res3", "res4"))
+    said = "".join(said_by(cell) for cell in code(read(path)))
+    (shares,) = re.findall(r"slow path, per cent of its gradient by frame: (.*)", said)
+    by_frame = [int(share) for share in shares.split()]
+    assert 60 < sum(by_frame[1:-1]) < 72 and "two thirds of its gradient lie on frames that it does not hold" in prose
+    assert by_frame[13:15] == [0, 0]
+    adds = re.search(r"slow path adds ([\d.]+) and fast path adds ([\d.]+)", path.read_text()).groups()
+    assert float(adds[0]) > 10 * float(adds[1]) and "The slow path adds nearly all of the score" in prose
+
+
+def test_what_is_pushed_or_lowered_on_d_goes_about_half_of_its_way_around():
+    """Lesson 04: from the first to the last frame, so that two frames do not tell which way."""
+    u, corners = np.linspace(0, 1, 2), np.stack(np.meshgrid([0, 1], [0, 1])).reshape(2, -1).T
+    for law in EVEN[:2]:
+        for size, far in corners:
+            (track,) = tracks(law, u, np.array([size, 0.5, far, 0.5, 0.5, 0.5, 0.5, 0.5]), EASY)
+            went = max(abs(np.diff(track.x)[0]), abs(np.diff(track.y)[0]))
+            assert 0.4 < went / breadth(track.radius[0]) < 0.6
 
 
 def test_the_numbers_that_lesson_05_names_are_those_of_the_library():

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.experiments import Arm, learn
-from course_lib.experiments.two_paths import fast_after_d, fast_as_drawn, slow_answers
+from course_lib.experiments import Arm, by_seed, learn, same_seeds
+from course_lib.experiments.starts import fast_after_d, fast_as_drawn, slow_answers
 from course_lib.profiles import PROFILES
 
 TINY = replace(PROFILES["smoke"], clips=60, size=32, steps=3, batch=4)
@@ -88,3 +88,15 @@ def test_a_network_without_a_fast_path_says_so():
     other = Arm("vivit_tiny", "D")
     with pytest.raises(ValueError, match="ViViT has no fast path here"):
         slow_answers(other.build(6, seed=0), other, TINY, 0)
+
+
+def test_runs_of_seeds_that_an_arm_lacks_are_left_out():
+    def record(seed: int, set_name: str = "D", **changes: object) -> dict:
+        arm = {"set_name": set_name, "changes": changes}
+        return {"arm": arm, "seed": seed, "profile": {"steps": 5}, "scores": {"accuracy": seed}}
+
+    found = [record(0, paths="slow"), record(0), record(1), record(2, paths="slow"), record(2), record(1, "L")]
+    arms = ({"paths": "slow"}, {"paths": None})
+    left = same_seeds(found, "D", arms)
+    assert [by_seed(left, "D", "accuracy", **arm) for arm in arms] == [[0, 2], [0, 2]]
+    assert same_seeds(found, "L", arms) == [] and len(same_seeds(found, "D", arms[1:])) == 5

@@ -10,8 +10,7 @@ from course_lib.experiments.frames import by_views, in_any_order, pairs_of_frame
 from course_lib.experiments.inputs import difference, grey, logits_of
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
-from course_lib.experiments.starts import inflated
-from course_lib.experiments.two_paths import fast_after_d, fast_as_drawn, slow_answers
+from course_lib.experiments.starts import fast_after_d, fast_as_drawn, inflated, slow_answers
 from course_lib.layers.nonlocal_block import AFFINITIES, NO_BLOCKS
 from course_lib.models.slowfast import JOINS
 from course_lib.profiles import STANDS_FOR, Profile

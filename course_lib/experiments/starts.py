@@ -1,4 +1,5 @@
-"""Where a network's weights come from before its training: stills first, then inflation."""
+"""Where a network's weights come from before its training, and which of them stay: stills first, then inflation; a fast
+path of SlowFast that stays as it is, or is heard through the joins alone."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from course_lib.experiments.data import load_set
 from course_lib.experiments.recipes import Recipe
 from course_lib.experiments.runs import Arm, learn
 from course_lib.layers.inflate import load_image_weights
+from course_lib.layers.resnet import Bottleneck
+from course_lib.models.slowfast import SlowFast
 from course_lib.profiles import Profile
 
 STILLS = Recipe(100, 32, 1e-3)
@@ -45,3 +48,48 @@ def inflated(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
     with torch.random.fork_rng():  # the blank image network draws its weights
         _, entries, how, part = cast(Any, net).image_start()
     load_image_weights(net, weights, entries, how, part)
+
+
+def fast_as_drawn(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """The weights of the fast path stay as they were drawn; its norms go on measuring what comes through.
+
+    Blocks start as their shortcuts alone, since their last norm starts at zero: here it starts at one.
+    """
+    fast = _two_paths(net).paths["fast"].requires_grad_(False)
+    for block in fast.modules():
+        if isinstance(block, Bottleneck):
+            nn.init.ones_(block.c.get_parameter("norm.weight"))
+
+
+def fast_after_d(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """The fast path has learned set D alone, by the same recipe and seed, and stays so."""
+    changes = tuple(change for change in arm.changes if change[0] != "paths")
+    alone = replace(arm, set_name="D", changes=(*changes, ("paths", ("fast",))), start=None)
+    data = alone.data(profile)
+    teacher = alone.build(len(data.classes), seed)
+    for _ in learn(teacher, data, profile, seed):
+        pass
+    fast = _two_paths(net).paths["fast"]
+    fast.load_state_dict(teacher.get_submodule("paths.fast").state_dict())
+    fast.requires_grad_(False).eval()
+
+
+def slow_answers(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """The head hears the slow path alone: what the fast path knows has to cross at the joins."""
+    net = _two_paths(net)
+    weight = net.head.weight  # classes, then the slow path's channels and after them the fast path's
+    heard = torch.arange(weight.shape[1]) < 32 * net.config.width
+    with torch.no_grad():
+        weight.mul_(heard)
+
+    def without(gradient: Tensor) -> Tensor:
+        return gradient * heard.to(gradient.device)
+
+    weight.register_hook(without)
+
+
+def _two_paths(net: nn.Module) -> SlowFast:
+    """ValueError for a network without a fast path."""
+    if not isinstance(net, SlowFast) or "fast" not in net.paths:
+        raise ValueError(f"{type(net).__name__} has no fast path here: build a SlowFast with paths=('slow', 'fast')")
+    return net
