@@ -50,12 +50,8 @@ def same_seeds(
 
     While an experiment is being recorded, some arms are ahead of others.
     """
-    here = [record for record in found if record["arm"]["set_name"] == set_name]
-    seeds = [
-        {record["seed"] for record in here if all(_of(record, key) == value for key, value in arm.items())}
-        for arm in arms
-    ]
-    return [record for record in here if record["seed"] in set.intersection(*seeds)]
+    seeds = [{record["seed"] for record in matching(found, set_name, **arm)} for arm in arms]
+    return [record for record in matching(found, set_name) if record["seed"] in set.intersection(*seeds)]
 
 
 def matching(found: list[dict[str, Any]], set_name: str, **changes: object) -> list[dict[str, Any]]:
