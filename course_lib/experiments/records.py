@@ -43,17 +43,6 @@ def records(name: str, profile: str, folder: Path = DATA / "results") -> list[di
     return sorted(found, key=lambda record: record["seed"])
 
 
-def same_seeds(
-    found: list[dict[str, Any]], set_name: str, arms: Iterable[Mapping[str, object]]
-) -> list[dict[str, Any]]:
-    """The runs on a set by those seeds that every one of `arms` has; an arm is what `by_seed` takes as `changes`.
-
-    While an experiment is being recorded, some arms are ahead of others.
-    """
-    seeds = [{record["seed"] for record in matching(found, set_name, **arm)} for arm in arms]
-    return [record for record in matching(found, set_name) if record["seed"] in set.intersection(*seeds)]
-
-
 def matching(found: list[dict[str, Any]], set_name: str, **changes: object) -> list[dict[str, Any]]:
     """The runs on a set whose network was built with `changes`, in the order of their seeds.
 
