@@ -560,3 +560,18 @@ def test_the_still_is_as_wide_as_its_caption():
     assert narrow.width < 800 and wide.width > 300 * 8
     right = np.asarray(wide.convert("L"))[:, -stills.MARGIN + 2 :]
     assert (right == right[0, 0]).all(), "the last letter stands before the margin"
+
+
+def test_a_still_shows_what_is_taken_with_a_minus_sign():
+    torch.manual_seed(0)
+    net = build("nonlocal_tiny", width=4, size=32, frames=4, affinity="dot_product", classes=3)
+    widget = explore(net, torch.randn(1, 3, 4, 32, 32), np.zeros((4, 32, 32, 3), np.uint8))
+    layer = widget._here()
+    query = widget.token(widget.pinned, layer)
+    weights = layer.parts["joint"].row(query)[0]
+    strong = np.abs(weights) >= np.abs(weights).max() / 2
+    plus, minus = (strong & (weights > 0)).sum(), (strong & (weights < 0)).sum()
+    assert (weights < 0).any() and plus + minus > 0
+    alt = widget._still()[1]
+    assert f"joint: {plus} of {weights.size} strongly, with a plus sign" in alt
+    assert f"joint: {minus} of {weights.size} strongly, with a minus sign" in alt

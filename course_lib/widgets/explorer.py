@@ -286,7 +286,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         return stills.still(self._frames, keys, self._box(place, layer, query), painted, title), alt
 
     def _painted(self, layers: list[Relation], layer: Relation, query: int) -> tuple[list[stills.Painted], Any]:
-        """Masks as they are; of weights, those above uniform."""
+        """Masks as they are; of weights, those above uniform; with signs, those of at least half the largest size."""
         colours = colours_of(self.relations)
         index = layers.index(layer)
         if self.view != ONE and not weighs(layer):
@@ -311,6 +311,15 @@ class AttentionExplorer(anywidget.AnyWidget):
                 painted.append(stills.Painted(f"{name}: {row.sum()} of {row.size} tokens", colours[name], row))
                 continue
             weights = row.mean(0)
+            if (weights < 0).any():  # affinities, which have no equal share
+                strong = np.abs(weights) >= np.abs(weights).max() / 2
+                for sign, colour, some in (
+                    ("plus", colours.get(name, stills.STEPS[0]), strong & (weights > 0)),
+                    ("minus", stills.NEGATIVE, strong & (weights < 0)),
+                ):
+                    words = f"{name}: {some.sum()} of {row.shape[1]} strongly, with a {sign} sign"
+                    painted.append(stills.Painted(words, colour, some))
+                continue
             above = weights > 1 / max(1, (row != 0).any(0).sum())
             what = "places" if layer.kind == "gradient" else "tokens"
             words = f"{name}: {above.sum()} of {row.shape[1]} {what} get more than an equal share"
