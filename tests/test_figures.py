@@ -260,9 +260,9 @@ def test_source_shows_one_thing_and_tables_scroll(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     source(picture_in)
-    table(["a", "b"], [[1, 2]])
+    table(["a", "b"], [[1, 2], [3]])
     assert shown[0].data.startswith("```python\ndef picture_in") and shown[0].data.endswith("```")
-    assert 'overflow-x: auto">\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n</div>' in shown[1].data
+    assert 'overflow-x: auto">\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |\n\n</div>' in shown[1].data
 
 
 def test_bars_of_weights_are_the_weights_and_those_below_zero_stand_out():

@@ -51,10 +51,13 @@ def picture(content: bytes, alt: str) -> dict[str, str]:
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> None:
-    """Display rows as a Markdown table, which scrolls by itself where the page is too narrow for it."""
+    """Display rows as a Markdown table, which scrolls by itself where the page is too narrow for it.
+
+    A row that is shorter than the header ends in empty cells: nbconvert shows no table otherwise.
+    """
     from IPython.display import Markdown, display
 
-    lines = [header, ["---"] * len(header), *rows]
+    lines = [header, ["---"] * len(header), *([*row, *[""] * (len(header) - len(row))] for row in rows)]
     text = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
     display(Markdown(f'<div style="overflow-x: auto">\n\n{text}\n\n</div>'))
 
