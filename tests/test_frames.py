@@ -115,3 +115,14 @@ def test_without_codes_the_views_of_single_frames_are_right_in_exactly_half_of_t
     data = data._replace(test=torch.randint(0, 256, (20, 8, 32, 32, 3), dtype=torch.uint8).repeat_interleave(2, 0))
     data.test[1::2] = data.test[1::2].flip(1)
     assert by_views(net, data)["views_of_1_pair_accuracy"] == 0.5
+
+
+def test_one_loud_view_does_not_outvote_three_that_are_fairly_sure():
+    class Loud(Told):
+        def forward(self, clip: Tensor, frames: Tensor | None = None) -> Tensor:
+            assert frames is not None
+            first = (frames[:, :1] == 0).double()
+            return torch.cat([100 * first, 2 * (1 - first)], dim=1)
+
+    data = two_classes()._replace(test_labels=torch.ones(40, dtype=torch.long), partner=None)
+    assert by_views(Loud(), data)["views_of_2_accuracy"] == 1.0
