@@ -126,7 +126,7 @@ def c8(profile: Profile) -> tuple[Arm, ...]:
 DIALS: dict[str, tuple[Any, ...]] = {  # of set D, one at a time, all others as in EASY
     "texture": (1.0,),
     "shapes": (8,),
-    "way": (0.35, 1.0),
+    "way": (0.2, 1.4),
     "turn": (1.0,),
 }
 TURNED = ("vivit_tiny", "i3d_tiny")
