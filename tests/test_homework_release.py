@@ -43,7 +43,7 @@ from course_lib.grading.release import GatesFailed, library, release
 from course_lib.grading.source import HIDDEN, HomeworkError, drawing, for_students, load_hidden, read_source, regions
 
 HOMEWORK = Path(__file__).parents[1] / "notebooks" / "homework"
-SCHEMA = json.loads((Path(__file__).parent / "reference" / "nbgrader_v3.json").read_text())  # of nbgrader 0.9.6
+SCHEMA = json.loads((Path(__file__).parent / "nbgrader_v3.json").read_text())  # of nbgrader 0.9.6
 
 
 @pytest.fixture

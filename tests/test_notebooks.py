@@ -310,7 +310,7 @@ def test_nbval_runs_every_notebook_in_the_smoke_profile(path, tmp_path):
 TAKES_REAL_CLIPS = [path for path in NOTEBOOKS if "kinetics" in tagged(read(path), "parameters")[0].source]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", TAKES_REAL_CLIPS, ids=lambda path: path.stem)
 def test_a_notebook_runs_through_on_a_kinetics_and_a_something_something_folder(path, tmp_path):
     """By papermill, with folders that hold a few classes: they and no generated ones are what is trained on."""

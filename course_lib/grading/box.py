@@ -65,7 +65,7 @@ class Box:
         return FIRST_UID + self.slot if self.sandbox.steps_down else os.geteuid()
 
 
-# The filter of system calls -------------------------------------------------------------------------------------------
+# The filter of system calls
 
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 DENIED = {  # what a notebook never needs and attacks on the kernel do: (x86_64, aarch64)
@@ -118,7 +118,7 @@ def seccomp_filter(machine: str = "") -> bytes | None:
     return b"".join([*program, line(back, allow)])
 
 
-# The command ----------------------------------------------------------------------------------------------------------
+# The command
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -224,7 +224,7 @@ def course_packages() -> tuple[str, ...]:
     return tuple(str(each) for each in folders if each.is_dir())
 
 
-# The folder of one box ------------------------------------------------------------------------------------------------
+# The folder of one box
 
 
 @contextmanager
@@ -304,7 +304,7 @@ def _memory(process: psutil.Process, exact: bool) -> int:
         return 0
 
 
-# Which box this machine can hold --------------------------------------------------------------------------------------
+# Which box this machine can hold
 
 REMEDIES = {
     "userns": "user namespaces are forbidden here: load AppArmor's profile bwrap-userns-restrict (Ubuntu: "

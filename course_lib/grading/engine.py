@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ Ask = Callable[[str, float], None]  # a cell's source, seconds: runs it in the k
 def harmless(text: str) -> str:
     """Without escape sequences, control and bidirectional characters."""
     text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b.", "", text, flags=re.DOTALL)
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "", text)
+    return "".join(c for c in text if c in "\t\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
 class TolerantSession(Session):
@@ -224,7 +225,7 @@ class BoxClient(PapermillNotebookClient):
             os.chown(folder, 0, 0)
             folder.chmod(0o755)
 
-    # What the kernel says ---------------------------------------------------------------------------------------------
+    # What the kernel says
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> None:
         content, kind = msg["content"], msg["msg_type"]

@@ -219,7 +219,7 @@ def _only_sets(source: str, names: Mapping[str, str]) -> bool:
     return bool(lines) and all(line.match(each) for each in lines)
 
 
-# What a question needs ------------------------------------------------------------------------------------------------
+# What a question needs
 
 
 def defines(source: str, names: Sequence[str]) -> bool:

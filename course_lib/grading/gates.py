@@ -119,7 +119,7 @@ def _answer(there: Connection, cells: list[str], asked: Mapping[str, tuple[str, 
         there.send({name: [ask(call, names, each) for each in draws] for name, (call, names, draws) in asked.items()})
 
 
-# What is asked of a homework ------------------------------------------------------------------------------------------
+# What is asked of a homework
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def told(sentence: str) -> str:
     return sentence if len(sentence) <= 300 else sentence[:297] + "..."
 
 
-# Like with like ---------------------------------------------------------------------------------------------------
+# Like with like
 
 KINDS = {
     type(None): "nothing", bool: "True or False", int: "a number", float: "a number", str: "a text", list: "a list",
@@ -161,7 +161,7 @@ def _shapes(found: Tensor, expected: Tensor) -> list[str]:
     return [f"a tensor of shape {tuple(expected.shape)} is expected, yours has another"]
 
 
-# One question ---------------------------------------------------------------------------------------------------------
+# One question
 
 Place = Callable[[str, int], str]  # the file of a cell in the kernel, a line -> ", in line 3 of your cell q1"
 

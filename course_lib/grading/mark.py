@@ -78,7 +78,7 @@ class Marking:
         self.asked[question.id] = asked
         self.expected[question.id] = self.reference.answer(hidden, asked)
 
-    # Boxes ------------------------------------------------------------------------------------------------------------
+    # Boxes
 
     def run(self, pieces: Sequence[Piece], questions: Sequence[Question]) -> dict[str, Found]:
         """Run the pieces in a fresh box and ask it the questions; those it did not come to are missing."""
@@ -187,7 +187,7 @@ class Marking:
             return replace(better, carried=names, seconds=round(own.seconds + better.seconds, 3))
         return replace(own, carried=names)
 
-    # Judging ----------------------------------------------------------------------------------------------------------
+    # Judging
 
     def _judged(self, question: Question, found: Found, left_out: Sequence[Piece] = (), quote: bool = True) -> Marked:
         hidden, limits = self.release.hidden[question.id], self.box.limits

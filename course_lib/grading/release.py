@@ -147,7 +147,7 @@ def _put(part: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-# What is written ------------------------------------------------------------------------------------------------------
+# What is written
 
 
 def prepare(source: Source) -> Homework:
@@ -332,7 +332,7 @@ def _is_module(name: str) -> bool:
         return False
 
 
-# Whether it holds ----------------------------------------------------------------------------------------------------
+# Whether it holds
 
 
 def _try(

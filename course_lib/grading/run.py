@@ -106,7 +106,7 @@ def students_in(submissions: Path) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(others)
 
 
-# One submission -------------------------------------------------------------------------------------------------------
+# One submission
 
 
 def result_of(release: Release, plan: Plan, task: Task, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Marker:
         return {"submission": about, **found}
 
 
-# The pool -------------------------------------------------------------------------------------------------------------
+# The pool
 
 
 def _work(plan: Plan, slot: int, pipe: Connection) -> None:
@@ -275,7 +275,7 @@ def _replace(
         crew.append(Worker(plan, dead.slot))
 
 
-# A run ----------------------------------------------------------------------------------------------------------------
+# A run
 
 
 @contextmanager
@@ -389,7 +389,7 @@ def _mark_all(
     return count
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
+# Files
 
 
 def read_result(out: Path, student: str) -> dict[str, Any] | None:

@@ -209,7 +209,7 @@ def solved(cell: SourceCell) -> str:
     return "\n".join(line for line in cell.source.splitlines() if line.strip() not in SOLUTION)
 
 
-# The hidden part ------------------------------------------------------------------------------------------------------
+# The hidden part
 
 
 @dataclass(frozen=True)
