@@ -420,84 +420,54 @@ def said_by(cell) -> str:
     return "".join(output.get("text", "") for output in cell.outputs)
 
 
-@pytest.mark.timeout(600)
-def test_the_network_that_is_trained_is_the_learners_once_their_answers_are_right(after_run_all):
+def trained_by_the_learner(after_run_all, lesson: str, network: str, about: str):
+    """What the training cell of `lesson` says once every answer is right, then the value of `about`; and how to run
+    more, after the cell that gives the learner's weights to a network of the library that can be looked into."""
     stem, notebook, run = after_run_all
-    if stem != "06_timesformer":
-        pytest.skip("nothing that a learner writes is trained there")
-    (training,) = (cell for cell in code(notebook) if "answered(MyTimeSformer" in cell.source)
+    if stem != lesson:
+        pytest.skip(f"no {network} is written there")
+    (training,) = (cell for cell in code(notebook) if f"answered({network}" in cell.source)
     assert "the network: the library's, until your answer is right" in said_by(training)
     for exercise, check, answer in zip(
         tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
     ):
         run(answer, exercise)
         run(check.source, check)
-    again = run(training.source + "\nprint('trained:', type(yours).__name__, type(yours.blocks[0]).__name__)", training)
-    assert "the network: yours" in said_by(again)
-    assert "trained: MyTimeSformer MyBlock" in said_by(again) and "6 steps in" in said_by(again)
-    (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
-    run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
+    said = said_by(run(f"{training.source}\nprint('trained:', {about})", training))
+    assert "the network: yours" in said and "6 steps in" in said
+    (twins,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
+    run(twins.source, twins)
+    return said, run
+
+
+@pytest.mark.timeout(600)
+def test_the_network_that_is_trained_is_the_learners_once_their_answers_are_right(after_run_all):
+    about = "type(yours).__name__, type(yours.blocks[0]).__name__"
+    said, _ = trained_by_the_learner(after_run_all, "06_timesformer", "MyTimeSformer", about)
+    assert "trained: MyTimeSformer MyBlock" in said
 
 
 @pytest.mark.timeout(600)
 def test_the_slowfast_that_is_trained_is_the_learners_with_their_joins(after_run_all):
-    stem, notebook, run = after_run_all
-    if stem != "04_slowfast":
-        pytest.skip("no SlowFast is written there")
-    (training,) = (cell for cell in code(notebook) if "answered(MySlowFast" in cell.source)
-    assert "the network: the library's, until your answer is right" in said_by(training)
-    for exercise, check, answer in zip(
-        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
-    ):
-        run(answer, exercise)
-        run(check.source, check)
-    again = run(
-        training.source + "\nprint('trained:', type(yours).__name__, *map(type, yours.joins.values()))", training
-    )
-    assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
-    assert "trained: MySlowFast" in said_by(again) and said_by(again).count("MyJoin") == 4
-    (twins,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
-    run(twins.source, twins)
+    about = "type(yours).__name__, *map(type, yours.joins.values())"
+    said, run = trained_by_the_learner(after_run_all, "04_slowfast", "MySlowFast", about)
+    assert "trained: MySlowFast" in said and said.count("MyJoin") == 4
     logits = run("with evaluating(twin), evaluating(yours): print((twin(seen) - yours(seen)).abs().max().item())")
     assert float(said_by(logits)) < 1e-4
 
 
 @pytest.mark.timeout(600)
 def test_the_vtn_that_is_trained_is_the_learners_with_their_band_in_its_attention(after_run_all):
-    stem, notebook, run = after_run_all
-    if stem != "05_vtn":
-        pytest.skip("no band is written there")
-    (training,) = (cell for cell in code(notebook) if "answered(MyVTN" in cell.source)
-    assert "the network: the library's, until your answer is right" in said_by(training)
-    exercises, checks = tagged(notebook, "exercise"), tagged(notebook, "check")
-    for exercise, check, answer in zip(exercises, checks, solutions(notebook), strict=True):
-        run(answer, exercise)
-        run(check.source, check)
     about = "type(yours).__name__, type(yours.blocks[1].attention).__name__, make_band is frame_band"
-    again = run(f"{training.source}\nprint('trained:', {about})", training)
-    assert "the network: yours" in said_by(again)
-    assert "trained: MyVTN MyAttention True" in said_by(again) and "6 steps in" in said_by(again)
-    (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
-    run(explorer.source, explorer)  # their weights, in a network whose attention can be recorded
+    said, _ = trained_by_the_learner(after_run_all, "05_vtn", "MyVTN", about)
+    assert "trained: MyVTN MyAttention True" in said
 
 
 @pytest.mark.timeout(600)
 def test_the_i3d_that_is_trained_is_the_learners_with_their_modules(after_run_all):
-    stem, notebook, run = after_run_all
-    if stem != "01_i3d":
-        pytest.skip("no I3D is written there")
-    (training,) = (cell for cell in code(notebook) if "answered(MyI3D" in cell.source)
-    assert "the network: the library's, until your answer is right" in said_by(training)
-    for exercise, check, answer in zip(
-        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
-    ):
-        run(answer, exercise)
-        run(check.source, check)
-    again = run(training.source + "\nprint('trained:', type(yours).__name__, type(yours.layers[5]).__name__)", training)
-    assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
-    assert "trained: MyI3D MyMixed" in said_by(again)
-    (explorer,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
-    run(explorer.source, explorer)
+    about = "type(yours).__name__, type(yours.layers[5]).__name__"
+    said, run = trained_by_the_learner(after_run_all, "01_i3d", "MyI3D", about)
+    assert "trained: MyI3D MyMixed" in said
     logits = run(
         "with torch.no_grad(): print((twin.eval()(seen) - yours.eval()(seen)).abs().max().item())\nyours.train();"
     )
@@ -506,22 +476,9 @@ def test_the_i3d_that_is_trained_is_the_learners_with_their_modules(after_run_al
 
 @pytest.mark.timeout(600)
 def test_the_r2plus1d_that_is_trained_is_the_learners_with_their_split_in_their_block(after_run_all):
-    stem, notebook, run = after_run_all
-    if stem != "03_r2plus1d":
-        pytest.skip("no R(2+1)D is written there")
-    (training,) = (cell for cell in code(notebook) if "answered(MyR2Plus1D" in cell.source)
-    assert "the network: the library's, until your answer is right" in said_by(training)
-    for exercise, check, answer in zip(
-        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
-    ):
-        run(answer, exercise)
-        run(check.source, check)
     about = "type(yours).__name__, type(yours.blocks[0]).__name__, len(yours.blocks[0].first.conv)"
-    again = run(f"{training.source}\nprint('trained:', {about})", training)
-    assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
-    assert "trained: MyR2Plus1D MyBlock 4" in said_by(again)
-    (twin,) = (cell for cell in code(notebook) if "copy_weights(yours, twin)" in cell.source)
-    run(twin.source, twin)
+    said, run = trained_by_the_learner(after_run_all, "03_r2plus1d", "MyR2Plus1D", about)
+    assert "trained: MyR2Plus1D MyBlock 4" in said
     alike = run("print('alike:', torch.allclose(twin.eval()(seen_clip), yours.eval()(seen_clip), atol=1e-5))")
     assert "alike: True" in said_by(alike)  # their weights and their norms' means, in a network that can be looked into
 
