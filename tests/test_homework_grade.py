@@ -184,10 +184,10 @@ def test_objects_that_equal_everything_pickles_and_links_gain_nothing(graded):
 
 
 SEARCH = """
-import os, glob, gc
+import os, sys
 FOUND = []
 for folder, _, files in os.walk("/"):
-    if not folder.startswith(("/proc", "/usr", "/sys", "/root", "/work", "/dev")):
+    if not folder.startswith(("/proc", "/usr", "/sys", "/root", "/dev", sys.prefix)):
         FOUND += [os.path.join(folder, file) for file in files]
 FOUND += [name for name in os.listdir("/proc") if name.isdigit()]
 said = [open(f"/proc/{pid}/cmdline").read().replace("\\0", " ") for pid in os.listdir("/proc") if pid.isdigit()]
@@ -216,7 +216,7 @@ def count(x):
 
 def test_nothing_hidden_is_found_on_disk_in_processes_or_frames_and_nothing_seen_is_quoted(graded):
     rows, found = graded(with_helper(SEARCH, q3=LOOK_BACK))
-    assert points(rows)[:2] == [4, 3] and rows["q3"]["points"] in (0, None)
+    assert points(rows)[:2] == [4, 3] and (rows["q3"]["points"] == 0 or rows["q3"]["stop"] == "output")
     (search,) = [cell for cell in found["cells"] if cell["kind"] == "helper"][:1]
     assert search["text"] == "[]\n[]\n[]\n", search
     assert "SEEN" not in json.dumps(found)
