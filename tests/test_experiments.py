@@ -25,7 +25,7 @@ from course_lib.experiments import (
     varied,
 )
 from course_lib.experiments.claims import DIALS, c1, dials
-from course_lib.experiments.data import Data
+from course_lib.experiments.data import Data, first_clips
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
 from course_lib.experiments.records import by_dial
 from course_lib.experiments.runs import by_pair, identity
@@ -114,6 +114,7 @@ OTHER_ARMS = {
     "a word": replace(ARM, changes=(("attention", "joint"), *SMALL[1:])),
     "a number": replace(ARM, changes=(*SMALL[:2], ("dim", 32), *SMALL[3:])),
     "a flag": replace(ARM, changes=(*SMALL, ("scratch", True))),
+    "a share": replace(ARM, share=0.5),
     "a tuple": replace(ARM, changes=(*SMALL, ("tubelet", (2, 16, 16)))),
 }
 
@@ -317,6 +318,32 @@ def test_training_clips_alone_are_changed_by_trained_on_and_both_by_shown(here):
     (double, _) = next(data._replace(trained_on=doubled).train_batches(4, 0)(0))
     assert torch.equal(double, 2 * plain)
     assert torch.equal(next(data._replace(trained_on=doubled).test_batches(4))[0], next(data.test_batches(4))[0])
+
+
+def test_an_arm_may_learn_from_a_share_of_the_clips_and_its_record_says_so(here):
+    profile = replace(TINY, clips=240)
+    whole = load_set("D", profile, workers=1, progress=False)
+    some, fewer = (first_clips(whole, share) for share in (0.5, 0.25))
+    assert [len(data.train) for data in (whole, some, fewer)] == [192, 96, 48]
+    for data in (some, fewer):
+        assert data.train_labels.bincount().unique().numel() == 1, "as many of each class"
+        assert torch.equal(data.train[0::2], data.train[1::2].flip(1)), "each with its reverse"
+        assert torch.equal(data.test, whole.test) and torch.equal(data.train, whole.train[: len(data.train)])
+    arm = replace(ARM, set_name="D", share=0.25)
+    record, plain = run(arm, profile, 0, here), run(replace(arm, share=1), profile, 0, here)
+    assert (record["train_clips"], plain["train_clips"]) == (48, 192) and record["scores"] != {}
+    assert record["arm"]["share"] == 0.25 and "share" not in plain["arm"], "records older than shares stay valid"
+    found = [record, plain]
+    assert matching(found, "D", share=0.25) == [record] and matching(found, "D", share=None) == [plain]
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, 0.01])
+def test_a_share_that_leaves_a_class_without_clips_is_refused(share):
+    clips, labels = torch.zeros(24, 1, 2, 2, 3, dtype=torch.uint8), torch.arange(24) % 6
+    data = Data("D", clips, labels, clips, labels, ("a", "b", "c", "d", "e", "f"), None)
+    with pytest.raises(ValueError, match=r"4 clips a class: use a share from 0.2500 to 1"):
+        first_clips(data, share)
+    assert len(first_clips(data, 0.25).train) == 6
 
 
 def test_an_arms_own_recipe_takes_the_place_of_the_networks_in_the_cpu_profile_alone():

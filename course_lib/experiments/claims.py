@@ -227,6 +227,22 @@ def c20(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
+FAMILIES = {  # the tiny network of each: the full one
+    "i3d_tiny": "i3d_inception",
+    "vivit_tiny": "vivit_b_16x2_model2",
+    "mvit_tiny": "mvit_b_16x4",
+    "video_swin_tiny": "video_swin_t_32x224",
+}
+SHARES = (1 / 32, 1 / 8)  # of 1920 clips
+
+
+def c28(profile: Profile) -> tuple[Arm, ...]:
+    """With little data convolutional networks win on motion: one network of each family on shares of D, as many steps
+    for each share. The whole set is in `tiny`."""
+    networks = FAMILIES.values() if profile.full else FAMILIES
+    return tuple(Arm(network, "D", share=share) for share in SHARES for network in networks)
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
     "C4": c4,
@@ -240,6 +256,7 @@ CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C17": c17,
     "C18": c18,
     "C20": c20,
+    "C28": c28,
     "tiny": tiny,
     "dials": dials,
 }

@@ -134,6 +134,21 @@ def load_set(
     return Data(name, train, train_labels, test, test_labels, sets[0].classes, partner)
 
 
+def first_clips(data: Data, share: float) -> Data:
+    """The set with its first training clips alone, so many that they are `share` of them: of each class as many, and
+    with their reverses. A smaller share lies within a larger one. All test clips stay.
+
+    ValueError for a share that leaves a class without clips, and for clips that are read from files as training goes.
+    """
+    if not isinstance(data.train, Tensor):
+        raise ValueError(f"share={share:g} of set {data.name}: only generated sets can be cut, train on share=1 of it")
+    rounds = len(data.train_labels) // len(data.classes)  # each has one clip of every class
+    if not 0 < share <= 1 or round(share * rounds) < 1:
+        raise ValueError(f"share={share:g} of {rounds} clips a class: use a share from {1 / rounds:.4f} to 1")
+    count = round(share * rounds) * len(data.classes)
+    return data._replace(train=data.train[:count], train_labels=data.train_labels[:count])
+
+
 def to_clips(frames: UInt8[Tensor, "b T H W c"]) -> Float[Tensor, "b c T H W"]:
     """Bytes to TimeSformer's numbers: mean 0.45, standard deviation 0.225; the two of optical flow to -1 to 1."""
     if frames.shape[-1] == 2:

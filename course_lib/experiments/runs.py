@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.experiments.data import Data, load_set
+from course_lib.experiments.data import Data, first_clips, load_set
 from course_lib.experiments.inputs import load_flow
 from course_lib.experiments.real import SETS, Kept, selection
 from course_lib.experiments.recipes import Recipe, with_recipe
@@ -44,6 +44,8 @@ class Arm:
     it as it is to be trained: filled, or with parts that stay as they are. `shown` turns clips b 3 T H W into what the
     network is given, in training and in tests; `trained_on` does so in training alone, before it. `measure` gives more
     scores of the trained network, by name, or what scores are made of.
+
+    `share` of a generated set's training clips are given, `data.first_clips`.
     """
 
     network: str
@@ -55,6 +57,7 @@ class Arm:
     shown: Callable[[Tensor], Tensor] | None = None
     trained_on: Callable[[Tensor], Tensor] | None = None
     measure: Callable[[nn.Module, Data], dict[str, Any]] | None = None
+    share: float = 1
 
     @property
     def functions(self) -> dict[str, str]:
@@ -69,6 +72,8 @@ class Arm:
             parts.append(self.difficulty.name or "full")
         if self.recipe is not None:
             parts.append(f"{self.recipe.steps}x{self.recipe.batch}")
+        if self.share != 1:
+            parts.append(f"share={self.share:g}")
         parts += [f"{name}={word}" for name, word in self.functions.items() if name != "measure"]
         return "-".join(parts)
 
@@ -84,6 +89,8 @@ class Arm:
         """The arm's set, with what its network is shown of it; its flow for a network of two colours."""
         two = getattr(configure(self.network, **dict(self.changes)), "colours", 3) == 2
         data = (load_flow if two else load_set)(self.set_name, profile, frames=self.frames)
+        if self.share != 1:
+            data = first_clips(data, self.share)
         return data._replace(shown=self.shown, trained_on=self.trained_on)
 
     @property
@@ -106,6 +113,8 @@ def identity(arm: Arm, profile: Profile, seed: int) -> dict[str, Any]:
     named: dict[str, Any] = {"network": arm.network, "set_name": arm.set_name}
     named["changes"] = {key: _plain(value) for key, value in arm.changes}
     named |= arm.functions
+    if arm.share != 1:
+        named["share"] = arm.share
     about = {"arm": named, "profile": profile.settings(), "seed": seed}
     if arm.set_name in SETS:
         about["clips"] = selection(arm.set_name, profile).sha256
