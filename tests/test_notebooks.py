@@ -206,7 +206,7 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
             "            if name in self.joins:\n"
             "                x['slow'] = self.joins[name](x['slow'], x['fast'])\n"
             "        return self.head(torch.cat([y.mean((2, 3, 4)) for y in x.values()], dim=1))",
-            "the shape is right, the numbers differ|does not change when some pixels of frame 15",  # by the weights drawn
+            "the shape is right, the numbers differ|does not change when some pixels of frame 15",  # as drawn
         ),
         ("def fast_over_slow(alpha, beta): return alpha / beta", r"fast_over_slow\(8, 8\): 1 is too large"),
     ],
