@@ -294,6 +294,22 @@ def experiment(
 
 
 @app.command()
+def claims(
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the records and of the page; else data/results.")
+    ] = None,
+) -> None:
+    """Write data/results/README.md from the records: every claim that was run, with its interval and its verdict."""
+    from course_lib.experiments.claims_page import write_page
+    from course_lib.experiments.paper_claims import PAPER_CLAIMS
+
+    try:
+        typer.echo(write_page(PAPER_CLAIMS, out or DATA / "results"))
+    except (ValueError, OSError) as error:
+        raise fail(error) from None
+
+
+@app.command()
 def notebooks(
     names: Annotated[list[str] | None, typer.Argument(help="Parts of names; all if none.")] = None,
     profile: str = "cpu",

@@ -1,5 +1,5 @@
 """Controlled experiments: data in memory (data), one run and its record (runs), records side by side (records), which
-arms a claim compares (claims)."""
+arms a claim compares (claims); what papers claim (paper_claims) and what the records say of it (claims_page)."""
 
 from course_lib.experiments.data import Data, load_set, to_clips, varied
 from course_lib.experiments.recipes import with_recipe

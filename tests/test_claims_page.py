@@ -1,0 +1,160 @@
+"""The page of claims: its verdicts follow from intervals, its arms exist, and it is what the records say today."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from typer.testing import CliRunner
+
+from course_lib.cli import app
+from course_lib.experiments.claims import CLAIMS
+from course_lib.experiments.claims_page import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    Comparison,
+    compare,
+    found_for,
+    page,
+    said,
+    together,
+    verdict,
+)
+from course_lib.experiments.paper_claims import PAPER_CLAIMS
+from course_lib.experiments.records import records
+from course_lib.experiments.runs import identity
+from course_lib.paths import DATA
+from course_lib.profiles import PROFILES
+
+RUN = {name: claim for name, claim in PAPER_CLAIMS.items() if claim.comparisons}
+CPU = PROFILES["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "so"),
+    [
+        (1, 3, "more", HOLDS),
+        (-1, 3, "more", OPEN),
+        (-3, -1, "more", FAILS),
+        (-3, -1, "less", HOLDS),
+        (1, 3, "less", FAILS),
+        (-4, 4, "same", HOLDS),
+        (1, 4, "same", HOLDS),
+        (-4, 6, "same", OPEN),
+        (6, 9, "same", FAILS),
+        (-9, -6, "same", FAILS),
+        (-4, 20, "no less", HOLDS),
+        (-6, 20, "no less", OPEN),
+        (-9, -6, "no less", FAILS),
+    ],
+)
+def test_a_verdict_is_no_stronger_than_its_interval(low, high, expected, so):
+    """Two seeds whose 95 % interval ends at `low` and `high`: half its width is 12.706 times half their distance."""
+    middle, off = (low + high) / 2, (high - low) / 2 / 12.7062
+    assert verdict([middle - off, middle + off], expected) == so
+
+
+def test_one_seed_or_none_tells_nothing():
+    assert verdict([50.0], "more") == verdict([], "more") == OPEN
+    assert "one seed: no interval" in said([50.0]) and "not run" in said([])
+
+
+def test_claims_of_several_comparisons_say_how_many_hold():
+    assert together([HOLDS, HOLDS]) == HOLDS and together([FAILS]) == FAILS
+    assert together([HOLDS, OPEN, HOLDS]) == "holds in 2 of 3, cannot be told at this size in 1 of 3"
+    assert together([FAILS, HOLDS]) == "holds in 1 of 2, does not hold in 1 of 2"
+
+
+def test_an_expectation_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="expected='bigger' is unknown: use one of more, less, same, no less"):
+        Comparison("", "bigger", lambda found: [])
+
+
+def recorded(network: str, seed: int, accuracy: float) -> dict:
+    return {"arm": {"network": network, "set_name": "D", "changes": {}}, "seed": seed, "scores": {"accuracy": accuracy}}
+
+
+def test_a_verdict_turns_with_the_records(tmp_path):
+    claim = Claim(
+        "One is better.",
+        "99 and 98.",
+        "00",
+        (compare("one minus other", "more", "D", "accuracy", dict(network="other"), dict(network="one")),),
+        ("C1",),
+    )
+    folder = tmp_path / "C1"
+    folder.mkdir()
+
+    def says(ahead: float) -> str:
+        for seed in range(3):
+            for network, accuracy in (("one", 0.5 + ahead + seed / 100), ("other", 0.5)):
+                record = recorded(network, seed, accuracy)
+                (folder / f"{network}-cpu-s{seed}.json").write_text(json.dumps(record))
+        return page({"C1": claim}, tmp_path)
+
+    assert "+21.0 (18.5 to 23.5)" in says(0.2) and "**Holds.** Again by `course experiment C1 --seeds 3`" in says(0.2)
+    assert "holds, 3 seeds" in says(0.2) and "99 and 98." in says(0.2)
+    assert "**Does not hold.**" in says(-0.2) and "**Cannot be told at this size.**" in says(-0.01)
+
+
+def test_a_claim_whose_records_are_gone_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"no recorded runs in .*C1: make them with `course experiment C1`"):
+        page(PAPER_CLAIMS, tmp_path)
+    result = CliRunner().invoke(app, ["claims", "--out", str(tmp_path)])
+    assert result.exit_code == 1 and not (tmp_path / "README.md").exists()
+
+
+def made_up(name: str) -> list[dict]:
+    """Records of all arms of an experiment, two seeds, scores by chance."""
+    draw = random.Random(0)
+    found = []
+    for arm in CLAIMS[name](CPU):
+        for seed in (0, 1):
+            about = identity(arm, arm.settings(CPU), seed)
+            scores = {measure: draw.random() for measure in ("accuracy", "pair_accuracy")}
+            scores |= {f"views_of_{n}_{measure}": draw.random() for n in (1, 2, 4) for measure in list(scores)[:2]}
+            scores |= {"labels": [0, 1], "logits": [[1.0, 0.0], [draw.random(), 0.5]]}
+            found.append(about | {"scores": scores, "loss": [draw.random()], "pairs": {}})
+    return found
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_arm_that_a_claim_names_is_one_of_its_experiments(name):
+    """Else a word that is misspelt would look like runs that are missing."""
+    claim = PAPER_CLAIMS[name]
+    found = [run for source in claim.sources for run in made_up(source)]
+    for comparison in claim.comparisons:
+        assert len(comparison.values(found)) == 2, comparison.what
+
+
+def test_every_claim_with_recorded_runs_is_on_the_page_and_40_are_named():
+    assert list(PAPER_CLAIMS) == [f"C{i}" for i in range(1, 41)]
+    for name in {path.name for path in (DATA / "results").iterdir()} & set(PAPER_CLAIMS):
+        assert PAPER_CLAIMS[name].comparisons, f"say in paper_claims.py what {name} compares"
+        assert PAPER_CLAIMS[name].sources[0] == name
+    for name, claim in RUN.items():
+        assert claim.published and claim.lesson, name
+        assert len(found_for(claim)) >= 2, name
+
+
+def test_the_page_is_what_the_records_say():
+    assert (DATA / "results" / "README.md").read_text() == page(PAPER_CLAIMS), "run `course claims`"
+
+
+def test_the_page_agrees_with_a_count_by_hand():
+    """C17 on D, both paths minus the slow one alone, from the three files of each by plain arithmetic."""
+    found = [run for run in records("C17", "cpu") if run["arm"]["set_name"] == "D" and "start" not in run["arm"]]
+    two, one = (
+        {
+            run["seed"]: run["scores"]["accuracy"]
+            for run in found
+            if run["arm"]["changes"] == {"alpha": 8, "beta": 8} | way
+        }
+        for way in ({}, {"paths": "('slow',)"})
+    )
+    gaps = [100 * (two[seed] - one[seed]) for seed in two if seed in one]
+    row = f"| D, top-1: both paths minus slow alone | more | +{sum(gaps) / len(gaps):.1f} ("
+    assert row in (DATA / "results" / "README.md").read_text()
