@@ -126,8 +126,8 @@ def c8(profile: Profile) -> tuple[Arm, ...]:
 DIALS: dict[str, tuple[Any, ...]] = {  # of set D, one at a time, all others as in EASY
     "texture": (1.0,),
     "shapes": (8,),
-    "way": (0.2, 1.4),
-    "turn": (1.0,),
+    "way": (0.05, 0.2, 1.4),
+    "turn": (0.25, 1.0),
 }
 TURNED = ("vivit_tiny", "i3d_tiny")
 
