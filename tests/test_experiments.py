@@ -27,7 +27,7 @@ from course_lib.experiments import (
 from course_lib.experiments.claims import DIALS, c1, dials
 from course_lib.experiments.data import Data, first_clips
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
-from course_lib.experiments.records import by_dial
+from course_lib.experiments.records import by_dial, left_plateau
 from course_lib.experiments.runs import by_pair, identity
 from course_lib.models import names
 from course_lib.paths import DATA
@@ -427,3 +427,10 @@ def test_a_run_counts_for_the_dial_that_it_turns_and_one_at_the_easy_end_for_all
         ("one",),
     )
     assert found == {"way": {"one": [(0.7, 0.9), (1.0, 0.8)]}, "shapes": {"one": [(1, 0.9), (8, 0.7)]}}
+
+
+def test_a_run_leaves_the_plateau_when_its_loss_falls_below_half_of_what_the_way_costs():
+    falls = [1.8] * 10 + [0.69] * 20 + [0.0] * 20
+    assert left_plateau({"loss": falls}, window=10) == 35  # 0.345 is the mean of the last ten: five of each
+    assert left_plateau({"loss": falls}, window=1) == 31
+    assert left_plateau({"loss": falls[:30]}, window=10) == 30  # never: all its steps

@@ -110,11 +110,12 @@ def test_a_plateau_is_drawn_between_the_levels_of_guessing():
 
 def test_each_dial_has_a_panel_in_which_settings_rise():
     found = {"way": {"x": [(1.0, 0.6), (0.5, 0.9)], "y": [(0.5, 1.0)]}, "turn": {"x": [(2, 0.7)]}}
-    way, turn = by_dial(found, "right within the pair").axes
+    way, turn = by_dial(found, "right within the pair", chance=0.5).axes
     assert (way.get_xlabel(), turn.get_xlabel()) == ("way", "turn")
     one, other, chance = way.lines
     assert list(one.get_xdata()) == [0.5, 1.0] and list(one.get_ydata()) == [0.9, 0.6]
     assert list(other.get_ydata()) == [1.0] and chance.get_ydata()[0] == 0.5
+    assert len(by_dial(found, "steps").axes[0].lines) == 2  # counts have no level of chance
 
 
 def test_curves_differ_in_stroke_as_well_as_in_colour():

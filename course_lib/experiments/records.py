@@ -7,6 +7,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from course_lib.files import read_json
 from course_lib.paths import DATA
 from course_lib.synthetic.difficulty import EASY, Difficulty
@@ -104,8 +106,24 @@ def _of(record: Mapping[str, Any], key: str) -> object:
     return arm["changes"].get(key, arm.get(key))
 
 
+def right_in_pair(record: Mapping[str, Any]) -> float:
+    """The share of the test clips that a recorded run knows from their reverse."""
+    return record["scores"]["pair_accuracy"]
+
+
+def left_plateau(record: Mapping[str, Any], window: int = 25) -> float:
+    """The step at which the mean of the last `window` losses first falls below half of ln 2; the number of all steps if
+    it never does. ln 2 is what a run on pairs of classes costs while it knows the pair and not the way."""
+    total = np.cumsum([0.0, *record["loss"]])
+    low = (total[window:] - total[:-window]) / window < np.log(2) / 2
+    return float(low.argmax() + window if low.any() else len(record["loss"]))
+
+
 def by_dial(
-    found: list[dict[str, Any]], dials: Iterable[str], networks: Iterable[str], measure: str = "pair_accuracy"
+    found: list[dict[str, Any]],
+    dials: Iterable[str],
+    networks: Iterable[str],
+    measure: Callable[[Mapping[str, Any]], float] = right_in_pair,
 ) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Per dial of set D's difficulty and network: (setting, measure) of the runs that differ from EASY in it alone.
 
@@ -121,7 +139,7 @@ def by_dial(
             continue
         for dial, runs in table.items():
             if network in runs and turned in ([], [dial]):
-                runs[network].append((settings[dial], record["scores"][measure]))
+                runs[network].append((settings[dial], measure(record)))
     return table
 
 

@@ -71,17 +71,19 @@ def plateau(
 
 
 def by_dial(
-    found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], ylabel: str, chance: float = 0.5
+    found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], ylabel: str, chance: float | None = None
 ) -> Figure:
-    """One panel a dial, one line a network: `found[dial][network]` has (setting, measure), in any order."""
+    """One panel a dial, one line a network: `found[dial][network]` has (setting, measure), in any order. Shares of at
+    most 1 with `chance`, which is drawn as a level; counts without."""
     figure = Figure(figsize=(WIDEST, 2.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
     for axis, (dial, runs) in zip(axes, found.items(), strict=True):
         for i, (network, points) in enumerate(runs.items()):
             axis.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=network, **line_style(i))
-        axis.axhline(chance, color="0.45", linewidth=1)
+        if chance is not None:
+            axis.axhline(chance, color="0.45", linewidth=1)
         axis.set_xlabel(dial)
-        axis.set_ylim(0, 1.03)
+        axis.set_ylim(0, None if chance is None else 1.03)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(ylabel)
