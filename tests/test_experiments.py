@@ -27,7 +27,7 @@ from course_lib.experiments import (
 from course_lib.experiments.claims import DIALS, c1, dials
 from course_lib.experiments.data import Data, first_clips
 from course_lib.experiments.recipes import RECIPES, Recipe, with_recipe
-from course_lib.experiments.records import by_dial, left_plateau
+from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.experiments.runs import by_pair, identity
 from course_lib.models import names
 from course_lib.paths import DATA
@@ -425,6 +425,7 @@ def test_a_run_counts_for_the_dial_that_it_turns_and_one_at_the_easy_end_for_all
         ],
         ("way", "shapes"),
         ("one",),
+        right_in_pair,
     )
     assert found == {"way": {"one": [(0.7, 0.9), (1.0, 0.8)]}, "shapes": {"one": [(1, 0.9), (8, 0.7)]}}
 

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from course_lib.analysis.intervals import interval
 from course_lib.analysis.layers import layer_masks
 from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, matching, paired, records, same_seeds, training_loss
-from course_lib.experiments.claims import WAYS
+from course_lib.experiments.claims import DIALS, TURNED, WAYS
+from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
@@ -40,7 +42,7 @@ from course_lib.models.timesformer import ATTENTION
 from course_lib.notebooks import execute
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, forecast
-from course_lib.synthetic.difficulty import EASY
+from course_lib.synthetic.difficulty import EASY, FULL
 from course_lib.synthetic.motion import EVEN, breadth, tracks
 from course_lib.synthetic.render import LAWS
 
@@ -1051,6 +1053,24 @@ def test_lesson_06_tells_how_far_attention_in_space_got_on_directions():
     within = [what for what in found if "within the pair" in what]
     assert len(within) == 3 and {blind[what] for what in within} == {50.0}
     assert all(float(found[what]["your network"].removesuffix("%")) > 90 for what in within)
+
+
+def test_lesson_06_says_which_dial_hides_a_motion_as_recorded():
+    prose = prose_of("06_timesformer")
+    runs = [run for run in records("tiny", "cpu") + records("dials", "cpu") if run["seed"] == 0]
+    pairs, left = (by_dial(runs, DIALS, TURNED, measure) for measure in (right_in_pair, left_plateau))
+    assert "half a pixel a frame" in prose and min(DIALS["way"]) * 64 / 7 == pytest.approx(0.457, abs=0.001)
+    for network in TURNED:
+        way = dict(sorted(pairs["way"][network]))
+        assert way[min(way)] < 0.9 and way[max(way)] == 1.0, "leaves both networks short of an answer"
+        assert min(right for dial in DIALS if dial != "way" for _, right in pairs[dial][network]) > 0.99
+    steps = [step for _, step in sorted(left["way"]["vivit_tiny"])]
+    assert steps == sorted(steps, reverse=True), "the larger its steps, the sooner the transformer is done"
+    (easy,) = {step for setting, step in left["way"]["vivit_tiny"] if setting == EASY.way}
+    alone = [step for dial in DIALS if dial != "way" for _, step in left[dial]["vivit_tiny"]]
+    assert max(alone) < 1.3 * easy, "change little when they come alone"
+    (full,) = (r for r in runs if r["profile"]["difficulty"] == asdict(FULL) and r["arm"]["network"] == "vivit_tiny")
+    assert 1.7 < left_plateau(full) / easy < 2 and "after nearly twice as many steps" in prose
 
 
 @pytest.mark.timeout(600)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from course_lib.experiments.claims import BLIND, DIALS, SEES, TURNED, dials, tiny
-from course_lib.experiments.records import by_dial, records, require_match
+from course_lib.experiments.records import by_dial, left_plateau, records, require_match, right_in_pair
 from course_lib.experiments.runs import Arm, identity, profile_defaults
 from course_lib.figures.curves import plateau, smooth
 from course_lib.files import read_json
@@ -111,23 +111,30 @@ def test_recorded_a_network_blind_to_order_is_right_half_of_the_time(arm):
 
 
 def dial_rows() -> list[str]:
-    """Lines of the table of dials: right within the pair at each setting; the last column at full difficulty."""
+    """Lines of the table of dials: right within the pair, the plateau's end; the last column all dials at once."""
     turned = [read_json(path) for path in sorted((DATA / "results" / "dials").glob("*.json"))]
     easy = [record for record in records("tiny", "cpu") if record["seed"] == 0]
-    scores = by_dial([*easy, *turned], DIALS, TURNED)
-    rows = []
-    for network in TURNED:
-        full = [
-            record["scores"]["pair_accuracy"]
-            for record in turned
-            if record["arm"]["network"] == network and record["profile"]["difficulty"] == asdict(FULL)
-        ]
-        cells = [
-            ", ".join(f"{setting:g}: {100 * score:.0f}" for setting, score in sorted(scores[dial][network]))
-            for dial in DIALS
-        ]
-        rows.append(f"| `{network}` | {' | '.join(cells)} | {f'{100 * full[0]:.0f}' if full else '-'} |")
-    return rows
+    told = by_dial([*easy, *turned], DIALS, TURNED, pair_and_plateau)
+    full = {
+        record["arm"]["network"]: pair_and_plateau(record)
+        for record in turned
+        if record["profile"]["difficulty"] == asdict(FULL)
+    }
+    return [
+        f"| `{network}` | "
+        + " | ".join(", ".join(f"{at:g}: {text}" for at, text in sorted(told[dial][network])) for dial in DIALS)
+        + f" | {full[network]} |"
+        for network in TURNED
+    ]
+
+
+def pair_and_plateau(record: dict) -> str:
+    left = left_plateau(record)
+    return (
+        f"{100 * right_in_pair(record):.0f} / {left:.0f}"
+        if left < len(record["loss"])
+        else f"{100 * right_in_pair(record):.0f} / -"
+    )
 
 
 @pytest.mark.parametrize("line", dial_rows(), ids=TURNED)

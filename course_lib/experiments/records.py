@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from course_lib.files import read_json
 from course_lib.paths import DATA
 from course_lib.synthetic.difficulty import EASY, Difficulty
 
+Measured = TypeVar("Measured")
 DIALS = {part.name for part in fields(Difficulty)}
 
 
@@ -123,15 +124,15 @@ def by_dial(
     found: list[dict[str, Any]],
     dials: Iterable[str],
     networks: Iterable[str],
-    measure: Callable[[Mapping[str, Any]], float] = right_in_pair,
-) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    measure: Callable[[Mapping[str, Any]], Measured],
+) -> dict[str, dict[str, list[tuple[float, Measured]]]]:
     """Per dial of set D's difficulty and network: (setting, measure) of the runs that differ from EASY in it alone.
 
     For `figures.curves.by_dial`. A run at EASY itself belongs to every dial.
     """
     easy = asdict(EASY)
     networks = tuple(networks)
-    table: dict[str, dict[str, list[tuple[float, float]]]] = {dial: {n: [] for n in networks} for dial in dials}
+    table: dict[str, dict[str, list[tuple[float, Any]]]] = {dial: {n: [] for n in networks} for dial in dials}
     for record in found:
         network, settings = record["arm"]["network"], record["profile"]["difficulty"]
         turned = [name for name, value in settings.items() if value != easy[name]]
