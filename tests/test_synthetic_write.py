@@ -353,6 +353,19 @@ with mapper(2) as each:
     assert output.strip() == b"[1, 2]"
 
 
+def test_a_script_that_its_workers_would_run_again_ends_with_what_to_change(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        f"from course_lib.synthetic.write import make\nmake({str(tmp_path)!r}, 'M', 80, workers=1, **{SMALL!r})"
+    )
+    root = Path(write.__file__).parents[2]
+    command, env = [sys.executable, str(script)], {**os.environ, "PYTHONPATH": str(root)}
+    ended = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and 'under `if __name__ == "__main__":`' in ended.stderr
+    script.write_text(script.read_text().replace("\nmake(", "\nif __name__ == '__main__':\n    make("))
+    assert subprocess.run(command, cwd=root, env=env, timeout=120).returncode == 0
+
+
 @pytest.fixture
 def copy(motion, tmp_path) -> Path:
     return make(tmp_path, "M", clips=80, **SMALL)

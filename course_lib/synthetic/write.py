@@ -106,6 +106,11 @@ def make(
     setting = f"-p{100 * dials['p']:g}" if set_name == "X" else f"-d{dials['gap']}" if set_name == "G" else ""
     setting += f"-{difficulty.name}" if difficulty.name else ""
     folder = Path(root) / f"{set_name}{setting}-{size}px-{frames}f-{clips}-s{seed}"
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # it would wait for its parent for ever
+        raise RuntimeError(
+            f"a worker that is to draw {folder.name} runs the script that asked for it once more: "
+            'put the script\'s own work under `if __name__ == "__main__":`'
+        )
     if read_json(folder / "manifest.json") == about and not verify(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
