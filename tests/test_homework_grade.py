@@ -284,6 +284,20 @@ def test_what_cannot_be_read_is_not_graded_never_0_and_a_sentence_names_it(folde
     assert "broken" in reasons["'=broken"] and "empty folder" in reasons["empty"] and "link" in reasons["linked"]
 
 
+def test_what_cannot_be_read_is_settled_without_starting_a_process(folders, monkeypatch):
+    def refuse(plan: run.Plan, slot: int) -> None:
+        raise AssertionError("a process was started")
+
+    (folders / "class" / "=broken" / "tiny.ipynb").unlink()
+    monkeypatch.setattr(run, "Worker", refuse)
+    heard: list[tuple[int, int, int]] = []
+    assert run.grade(plan_of(folders), tell=lambda *counts: heard.append(counts)).not_graded == 9
+    assert heard == [(0, 3, 0), (1, 3, 3), (2, 3, 6), (3, 3, 9)]
+    (folders / "class" / "empty" / "tiny.ipynb").write_bytes(tiny.submission())
+    with pytest.raises(AssertionError, match="started"):  # the file is there now, so it is marked
+        run.grade(plan_of(folders))
+
+
 def test_a_gradebook_holds_no_formula():
     text = run.as_csv([["=1+1", "+1", "-1", "@x", "\tx", "plain", 'a "quote"', 3]])
     assert text == '"\'=1+1","\'+1","\'-1","\'@x","\'\tx","plain","a ""quote""","3"\r\n'

@@ -61,6 +61,7 @@ class Task:
 
     student: str
     key: str = ""
+    problem: str = ""  # why it cannot be read
     questions: tuple[str, ...] = ()  # those of the plan if none
     attempt: int = 1
     deaths: int = 0
@@ -341,10 +342,9 @@ def _task(release: Release, plan: Plan, student: str) -> Task:
     """The key is made from the bytes of the file; of one that cannot be read, from why."""
     try:
         _, content = read_notebook(plan.submissions, student, release.manifest.homework)
-        sum = hashlib.sha256(content).hexdigest()
     except SubmissionError as error:
-        sum = f"unreadable: {error}"
-    return Task(student, key_of(release, plan, student, sum))
+        return Task(student, key_of(release, plan, student, str(error)), problem=str(error))
+    return Task(student, key_of(release, plan, student, hashlib.sha256(content).hexdigest()))
 
 
 def _worth_again(plan: Plan, result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -372,6 +372,13 @@ def _mark_all(
     late = [task for task in tasks if task.attempt > 1]
     tell(done, total, not_graded)
     count = 0
+    for task in [each for each in first if each.problem]:  # nothing to run: no process is started for it
+        first.remove(task)
+        blank = unmarked(release, asked_of(release, plan, task), task.problem, "submission")
+        stored = store(plan.out, task.student, result_of(release, plan, task, blank))
+        count += 1
+        not_graded += sum(row["outcome"] == "not_graded" for row in stored["questions"])
+        tell(done + count, total, not_graded)
     while first or late:
         # the second try comes at the end and alone, when the machine is quiet
         batch, first = first or [late.pop(0)], []
