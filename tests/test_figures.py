@@ -25,8 +25,9 @@ from course_lib.figures.blocks import block_diagram, block_words, towers, towers
 from course_lib.figures.clips import boxes, picks, spans, strips
 from course_lib.figures.code import narrow
 from course_lib.figures.convolutions import KINDS, placements, placements_words, reach_in_time, reach_words
-from course_lib.figures.costs import crossing
-from course_lib.figures.curves import LiveCurve, by_dial, curves, plateau, smooth
+from course_lib.figures.costs import accuracy_against_cost, crossing
+from course_lib.figures.curves import LiveCurve, by_dial, curves, over_seeds, plateau, smooth
+from course_lib.figures.family import family_tree
 from course_lib.figures.masks import schemes_picture, schemes_words
 from course_lib.figures.weights import weight_bars, weight_words
 from course_lib.grid import Grid
@@ -134,6 +135,48 @@ def test_lines_cross_where_arithmetic_says():
         crossing([1, 2], [1, 1], [2, 2])
     with pytest.raises(ValueError, match="not quadratic in"):
         crossing(at, dear, [x**3 for x in at])
+
+
+def test_over_seeds_draws_every_mean_with_a_bar_from_the_least_seed_to_the_most():
+    (axis,) = over_seeds({"a": {60: [80.0], 24: [50.0, 60.0, 70.0]}}, "clips", "top-1", 16.7).axes
+    (bars,) = axis.containers
+    line, _, (sticks,) = bars
+    assert line.get_ydata().tolist() == [60, 80], "sorted by clips, not as given"
+    ends = [segment[:, 1].tolist() for segment in sticks.get_segments()]
+    assert ends == [[50, 70], [80, 80]]
+    assert axis.get_xscale() == "log" and [label.get_text() for label in axis.get_xticklabels()] == ["24", "60"]
+
+
+def test_accuracy_against_cost_joins_the_front_and_no_name_covers_another():
+    points = {"cheap": (1.0, 70.0), "cheap too": (1.02, 70.1), "dear": (90.0, 80.0), "beaten": (95.0, 72.0)}
+    kinds = {name: "from nothing" for name in points} | {"dear": "from images"}
+    figure = accuracy_against_cost({"a view": points, "a test": points}, kinds, {"dear", "cheap"})
+    (dotted,) = figure.axes[1].lines
+    assert dotted.get_xydata().tolist() == [[1, 70], [90, 80]] and not figure.axes[0].lines
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert sorted(text.get_text() for text in axis.texts) == sorted(points)
+        names = [text.get_window_extent() for text in axis.texts]
+        assert not any(one.overlaps(other) for i, one in enumerate(names) for other in names[:i])
+
+
+def test_the_family_tree_has_one_arrow_a_loan_in_the_colour_of_its_idea():
+    works = {"a": (2014, 0), "b": (2017, 1), "c": (2017, 2)}
+    figure = family_tree(works, [("a", "b", "x"), ("a", "c", "y"), ("a", "b", "y")])
+    (axis,) = figure.axes
+    arrows = [text.arrow_patch for text in axis.texts if getattr(text, "arrow_patch", None)]
+    colours = [arrow.get_edgecolor() for arrow in arrows]
+    assert len(arrows) == 3 and colours[1] == colours[2] != colours[0]
+    assert arrows[0].get_connectionstyle().rad != arrows[2].get_connectionstyle().rad, (
+        "two loans do not cover each other"
+    )
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"x", "y"}
+    with pytest.raises(ValueError, match="y from a to d: no work is called d"):
+        family_tree(works, [("a", "d", "y")])
+    with pytest.raises(ValueError, match=r"y cannot go from b \(2017\) back to a"):
+        family_tree(works, [("b", "a", "y")])
+    with pytest.raises(ValueError, match="8 ideas cannot be told apart"):
+        family_tree(works, [("a", "b", str(i)) for i in range(8)])
 
 
 def test_a_live_curve_draws_itself_and_says_so_in_words(monkeypatch):

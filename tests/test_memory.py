@@ -44,6 +44,7 @@ def test_it_is_what_a_real_forward_pass_keeps(name):
         net(torch.randn(shape))
     with torch.device("meta"):
         shapes_alone = build(name)
+        assert kept_for_backward(shapes_alone, shape) == sum(n for n, _ in kept.values())
     assert kept_for_backward(shapes_alone, shape) == kept_for_backward(net, shape) == sum(n for n, _ in kept.values())
     assert net.training and next(net.parameters()).device.type == "cpu", "the network itself is not touched"
 

@@ -23,7 +23,7 @@ def kept_for_backward(net: nn.Module, shape: Sequence[int], written_out: bool = 
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     net = copy.deepcopy(net).train()
-    with mode:
+    with mode, torch.device("cpu"):
         net = net.to_empty(device="cpu")
         if written_out:
             for part in net.modules():

@@ -131,6 +131,13 @@ def judged(claim: Claim, folder: Path = DATA / "results") -> list[tuple[Comparis
     return [(one, values, verdict(values, one.expected, one.within)) for one, values in each]
 
 
+def verdict_of(claim: Claim, folder: Path = DATA / "results") -> str:
+    """In a few words: of all its comparisons together, or how else it is settled, or that it was not run."""
+    if claim.comparisons:
+        return together([word for _, _, word in judged(claim, folder)])
+    return claim.counted or "not run"
+
+
 def said(values: list[float], unit: str = "points") -> str:
     """Mean and interval: "+3.1 (0.2 to 5.9)"."""
     digits = 1 if unit == "points" else 2
@@ -153,11 +160,9 @@ def summary(claims: Mapping[str, Claim], folder: Path = DATA / "results") -> lis
     rows = []
     for name, claim in claims.items():
         if claim.comparisons:
-            each = judged(claim, folder)
-            first, values, _ = each[0]
-            verdicts = together([word for _, _, word in each])
-            seeds = str(len(values))
-            rows.append([name, claim.text, first.what, said(values, first.unit), seeds, verdicts])
+            first, values, _ = judged(claim, folder)[0]
+            ours = said(values, first.unit)
+            rows.append([name, claim.text, first.what, ours, str(len(values)), verdict_of(claim, folder)])
     return rows
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
-from course_lib.figures import line_style
+from course_lib.figures import COLOURS, WIDEST, line_style
 
 
 def cost_lines(
@@ -51,3 +54,55 @@ def crossing(at: Sequence[float], first: Sequence[float], second: Sequence[float
     roots = [float(root.real) for root in quadratic.roots() if abs(root.imag) < 1e-9]
     falls = [root for root in roots if min(at) <= root <= max(at) and quadratic.deriv()(root) < 0]
     return falls[0] if falls else None
+
+
+def accuracy_against_cost(
+    panels: Mapping[str, Mapping[str, tuple[float, float]]], kinds: Mapping[str, str], front: Collection[str] = ()
+) -> Figure:
+    """Panels side by side, title of the cost axis -> name -> (cost, top-1 in percent); cost is logarithmic.
+
+    kinds: name -> what its mark stands for. Names in `front` are joined in the last panel, cheapest first.
+    """
+    figure = Figure(figsize=(WIDEST, 3.9), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    marks = {kind: "os^D"[i] for i, kind in enumerate(dict.fromkeys(kinds.values()))}
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+        for i, (kind, mark) in enumerate(marks.items()):
+            here = [points[name] for name in points if kinds[name] == kind]
+            if here:
+                x, y = zip(*here, strict=True)
+                axis.scatter(x, y, marker=mark, color=COLOURS[i], s=26, label=kind, zorder=3)
+        axis.set_xscale("log")
+        axis.set_xlabel(title)
+        axis.margins(x=0.25)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    best = sorted(panels[title][name] for name in front if name in panels[title])
+    if best:
+        axes[-1].step(*zip(*best, strict=True), where="post", color="0.45", linewidth=1, linestyle=":")
+    axes[0].set_ylabel("top-1, %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.draw_without_rendering()  # from here on it is known where points lie
+    for axis, points in zip(axes, panels.values(), strict=True):
+        _name_points(axis, points)
+    return figure
+
+
+SIDES = ((5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 5, "center", "bottom"), (0, -5, "center", "top"))
+
+
+def _name_points(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name on that side of its point where it covers least."""
+    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axis.transData.transform(list(points.values()))]
+    for name, at in points.items():
+        tried: list[tuple[int, int, Any, Any]] = []
+        for x, y, across, up in SIDES:
+            style: dict[str, Any] = {"ha": across, "va": up, "fontsize": 6.5, "textcoords": "offset points"}
+            text = axis.annotate(name, at, (x, y), **style)
+            box = text.get_window_extent()
+            tried.append((sum(box.overlaps(other) for other in taken), len(tried), text, box))
+        *_, best, box = min(tried, key=lambda one: one[:2])
+        taken.append(box)
+        for _, _, text, _ in tried:
+            if text is not best:
+                text.remove()

@@ -91,6 +91,34 @@ def by_dial(
     return figure
 
 
+def over_seeds(
+    found: Mapping[str, Mapping[float, Sequence[float]]], xlabel: str, ylabel: str, chance: float | None = None
+) -> Figure:
+    """One line a run over a logarithmic axis: `found[name][x]` has one value a seed. A bar goes from the least of them
+    to the most, the line through their means."""
+    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+    axis = figure.subplots()
+    at = sorted({x for values in found.values() for x in values})
+    for i, (name, values) in enumerate(found.items()):
+        x = sorted(values)
+        shifted = [each * 1.035 ** (i - (len(found) - 1) / 2) for each in x]  # bars beside each other
+        mean = np.array([np.mean(values[each]) for each in x])
+        ends = np.array([[min(values[each]), max(values[each])] for each in x]).T
+        axis.errorbar(shifted, mean, abs(ends - mean), capsize=2, marker="o", markersize=4, label=name, **line_style(i))
+    if chance is not None:
+        axis.axhline(chance, color="0.45", linewidth=1)
+        axis.annotate("a guess", (at[-1], chance), fontsize=8, ha="right", va="bottom", color="0.35")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(at, [f"{x:g}" for x in at])
+    axis.minorticks_off()
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=9, frameon=False, loc="best")
+    return figure
+
+
 class LiveCurve:
     """A progress bar and a curve that follow a run: with LiveCurve(1000) as live: live.add(step.loss, step.accuracy).
 
