@@ -406,8 +406,10 @@ def grade(
                 bar.set_postfix_str(f"{not_graded} questions not graded")
 
             summary = run.grade(plan, workers, student or (), again, tell)
-    except (HomeworkError, OSError) as error:
+    except HomeworkError as error:
         raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}; the same command goes on") from None
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
@@ -420,3 +422,83 @@ def grade(
     )
     for line in run.where_time_goes(out):
         typer.echo(f"  {line}")
+    if summary.changed:
+        typer.echo(f"{summary.changed} marks are not what they were, {len(summary.fallen)} fell: {out / 'regrade.csv'}")
+        typer.secho("\n".join(f"  {line}" for line in summary.fallen[:20]), fg="red")
+
+
+@app.command()
+def feedback(
+    results: Annotated[Path, typer.Argument(help="A folder that `course grade` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder of the pages, one a student.")],
+    overrides: Annotated[
+        Path | None, typer.Option(help="A csv with student,question,points,note: what a person settled.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="After the deadline: also right answers, and what was asked.")
+    ] = False,
+    release: Annotated[Path | None, typer.Option(help="For --reveal, if it is not where it was when graded.")] = None,
+) -> None:
+    """Write a page for every student that says what is right, what is not and why; nothing in it is hidden from him.
+
+    Exit status: 0 done, 1 could not, 2 wrong usage, 130 stopped.
+    """
+    from course_lib.grading.feedback import write_feedback
+    from course_lib.grading.manifest import Release
+    from course_lib.grading.overrides import read_overrides
+    from course_lib.grading.results import About, read_all
+    from course_lib.grading.source import HomeworkError
+
+    if release and not reveal:
+        raise typer.BadParameter("it is of use with --reveal alone", param_hint="--release")
+    try:
+        about = About.read(results)
+        settled = read_overrides(overrides, about, (result["student"] for _, result in read_all(results, about)))
+        hidden = Release.read(release or about.release) if reveal else None
+        written = write_feedback(results, out, settled, hidden)
+    except HomeworkError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        fail("stopped; the same command begins again")
+        raise typer.Exit(130) from None
+    told = "with right answers" if reveal else "without anything hidden"
+    typer.echo(f"{written.pages} pages in {out}, {told}; {written.not_graded} questions not graded")
+
+
+@app.command()
+def gradebook(
+    results: Annotated[Path, typer.Argument(help="A folder that `course grade` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder of the tables.")],
+    roster: Annotated[
+        Path | None, typer.Option(help="Canvas's export of its gradebook or Moodle's grading worksheet, as csv.")
+    ] = None,
+    overrides: Annotated[
+        Path | None, typer.Option(help="A csv with student,question,points,note: what a person settled.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Which of a student's tries counts: last or best.")] = "last",
+) -> None:
+    """Write gradebook.csv, wide.csv and gradebook.json, and with --roster the table that Canvas or Moodle imports.
+
+    Exit status: 0 done, 1 could not, 2 wrong usage.
+    """
+    from course_lib.grading.gradebook import POLICIES, write_books
+    from course_lib.grading.overrides import read_overrides
+    from course_lib.grading.results import About, read_all
+    from course_lib.grading.roster import read_roster
+    from course_lib.grading.source import HomeworkError
+
+    if policy not in POLICIES:
+        raise typer.BadParameter(f"{policy!r} is none of {', '.join(POLICIES)}", param_hint="--policy")
+    try:
+        about = About.read(results)
+        settled = read_overrides(overrides, about, (result["student"] for _, result in read_all(results, about)))
+        books = write_books(results, out, settled, read_roster(roster) if roster else None, policy)
+    except HomeworkError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
+    show_first(list(books.problems), 20)
+    names = ", ".join(path.name for path in books.files)
+    typer.echo(f"{books.students} students, {books.not_graded} questions not graded; {names} in {out}")

@@ -18,8 +18,8 @@ import tiny_homework as tiny
 from typer.testing import CliRunner
 
 from course_lib.cli import app
+from course_lib.grading import books, mark, results, run
 from course_lib.grading import box as boxes
-from course_lib.grading import mark, run
 from course_lib.grading.box import Box
 from course_lib.grading.extract import extract
 from course_lib.grading.reference import Reference
@@ -277,7 +277,7 @@ def hand_in(folder: Path, student: str, content: bytes) -> None:
 def test_what_cannot_be_read_is_not_graded_never_0_and_a_sentence_names_it(folders):
     summary = run.grade(plan_of(folders))
     rows = gradebook(folders)
-    assert list(rows[0]) == list(run.COLUMNS)
+    assert list(rows[0]) == list(books.COLUMNS)
     assert len(rows) == 9 and summary.not_graded == 9 and summary.unread == ("note.txt",)
     assert {row["points"] for row in rows} == {""} and {row["outcome"] for row in rows} == {"not_graded"}
     reasons = {row["student"]: row["reason"] for row in rows}
@@ -299,13 +299,13 @@ def test_what_cannot_be_read_is_settled_without_starting_a_process(folders, monk
 
 
 def test_a_gradebook_holds_no_formula():
-    text = run.as_csv([["=1+1", "+1", "-1", "@x", "\tx", "plain", 'a "quote"', 3]])
+    text = books.as_csv([["=1+1", "+1", "-1", "@x", "\tx", "plain", 'a "quote"', 3]])
     assert text == '"\'=1+1","\'+1","\'-1","\'@x","\'\tx","plain","a ""quote""","3"\r\n'
 
 
 def test_a_second_run_marks_nothing_again_and_a_changed_file_is_marked_again(folders):
     run.grade(plan_of(folders))
-    result = folders / "out" / "results" / f"{run.file_of('empty')}.json"
+    result = folders / "out" / "results" / f"{results.file_of('empty')}.json"
     before = result.stat().st_mtime_ns
     assert run.grade(plan_of(folders)).done == 0 and result.stat().st_mtime_ns == before
     (folders / "class" / "empty" / "a.ipynb").write_text("[]")
@@ -336,7 +336,7 @@ def test_what_is_missing_is_named(change, sentence, folders):
 
 def test_a_file_of_a_result_is_safe_and_belongs_to_one_student():
     names = ["a/b", "a_b", "ä", "x" * 300, "..", "con:", "a b", "\udcff"]
-    files = [run.file_of(name) for name in names]
+    files = [results.file_of(name) for name in names]
     assert len(set(files)) == len(names)
     assert all(file.isascii() and len(file) <= 49 and "/" not in file and ":" not in file for file in files)
 
@@ -344,13 +344,13 @@ def test_a_file_of_a_result_is_safe_and_belongs_to_one_student():
 def test_a_question_judged_before_is_not_lost_by_a_second_try(tmp_path):
     row = {"question": "q1", "points": 4, "outcome": "right", "stop": ""}
     head = {"schema": 1, "student": "ann", "key": "k", "attempts": 1, "cells": [1, 2]}
-    run.store(
+    results.store(
         tmp_path,
         "ann",
         {**head, "questions": [row, {**row, "question": "q2", "points": None, "outcome": "not_graded"}]},
     )
     late = {**row, "points": None, "outcome": "not_graded"}
-    found = run.store(tmp_path, "ann", {**head, "cells": [], "questions": [late, {**row, "question": "q2"}]})
+    found = results.store(tmp_path, "ann", {**head, "cells": [], "questions": [late, {**row, "question": "q2"}]})
     assert [each["points"] for each in found["questions"]] == [4, 4] and found["cells"] == [1, 2]
 
 

@@ -11,14 +11,12 @@ import functools
 import json
 import math
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,6 +38,7 @@ from traitlets import Any as AnyTrait
 
 from course_lib.grading import box as boxes
 from course_lib.grading.box import MB, Box
+from course_lib.grading.extract import harmless
 
 KEPT, KEPT_OF_CELL = 200_000, 20_000  # bytes of text a submission and a cell
 POLL = 0.2  # seconds between two looks at memory
@@ -78,12 +77,6 @@ class BoxRun:
 
 
 Ask = Callable[[str, float], None]  # a cell's source, seconds: runs it in the kernel
-
-
-def harmless(text: str) -> str:
-    """Without escape sequences, control and bidirectional characters."""
-    text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b.", "", text, flags=re.DOTALL)
-    return "".join(c for c in text if c in "\t\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
 class TolerantSession(Session):

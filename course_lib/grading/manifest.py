@@ -143,7 +143,7 @@ class Manifest:
                 f"{path} is of schema {found!r}, this course reads {SCHEMA}: release the source again with this course"
             )
         try:
-            manifest = _build(cls, content)
+            manifest = build(cls, content)
         except (TypeError, KeyError, AttributeError) as error:
             raise HomeworkError(f"{path}: {error}: make the release again") from error
         if manifest.version != manifest.sum:
@@ -156,16 +156,16 @@ _PARTS: dict[tuple[type, str], type] = {
 }  # fmt: skip
 
 
-def _build(kind: Any, content: Mapping[str, Any]) -> Any:
+def build(kind: Any, content: Mapping[str, Any]) -> Any:
     """A dataclass from its dictionary: lists become tuples, dictionaries of parts the parts."""
     if unknown := set(content) - {each.name for each in fields(kind)}:
         raise TypeError(f"{kind.__name__} has no {sorted(unknown)[0]!r}")
     values = dict(content)
     for name, value in values.items():
         if part := _PARTS.get((kind, name)):
-            values[name] = tuple(_build(part, each) for each in value)
+            values[name] = tuple(build(part, each) for each in value)
         elif name == "limits":
-            values[name] = _build(Limits, value)
+            values[name] = build(Limits, value)
         elif isinstance(value, list):
             values[name] = tuple(value)
     return kind(**values)

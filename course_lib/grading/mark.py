@@ -16,7 +16,7 @@ from course_lib.grading import box as boxes
 from course_lib.grading import judge as judging
 from course_lib.grading import wire
 from course_lib.grading.box import HOME, MB, Box
-from course_lib.grading.engine import Ask, BoxRun, Stopped, run_box
+from course_lib.grading.engine import KEPT, KEPT_OF_CELL, Ask, BoxRun, Stopped, run_box
 from course_lib.grading.extract import Piece, Submission, belongs, up_to, with_reference
 from course_lib.grading.judge import Found, Judgement
 from course_lib.grading.manifest import Question, Release
@@ -273,9 +273,22 @@ def grade_one(
         "peak_mb": max((run.peak_mb for run in marking.runs), default=0),
         "messages": list(submission.messages),
         "texts": dict(submission.texts),
+        "sources": sources_of(submission),
         "cells": cells,
         "questions": [question_row(release, name, each) for name, each in marked.items()],
     }
+
+
+def sources_of(submission: Submission) -> list[dict[str, Any]]:
+    """The cells of the student's own, as he wrote them: for feedback, cut where a cell or all are too long."""
+    left, found = KEPT, []
+    for piece in submission.pieces:
+        if piece.index is not None:
+            source = piece.source[: min(left, KEPT_OF_CELL)]
+            left -= len(source)
+            cut = len(source) < len(piece.source)
+            found.append({"index": piece.index, "id": piece.id, "kind": piece.kind, "source": source, "cut": cut})
+    return found
 
 
 def question_row(release: Release, name: str, marked: Marked) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Many submissions: a plan, processes that mark, results that are whole or not there, and a gradebook.
+"""Many submissions: a plan, processes that mark, and results that are whole or not there.
 
 A result has a key made of all that it depends on. Killed at any moment, the same command goes on: what has its key
 already is left as it is. A worker that dies takes its box with it, and its submission is marked by the next one.
@@ -6,11 +6,9 @@ already is left as it is. A worker that dies takes its box with it, and its subm
 
 from __future__ import annotations
 
-import csv
 import ctypes
 import hashlib
 import importlib.metadata
-import io
 import json
 import multiprocessing
 import os
@@ -27,17 +25,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from course_lib.files import atomic_write, read_json, write_json
 from course_lib.grading import box as boxes
 from course_lib.grading import judge as judging
+from course_lib.grading import results
+from course_lib.grading.books import write_changes, write_gradebook
 from course_lib.grading.box import Box, Sandbox
 from course_lib.grading.extract import SubmissionError, read_notebook, read_submission, shown
 from course_lib.grading.manifest import Limits, Manifest, Question, Release
+from course_lib.grading.results import SCHEMA, About, file_of, read_result, store
 from course_lib.grading.source import HomeworkError
 
-SCHEMA = 1
 PACKAGES = ("torch", "numpy", "einops", "safetensors", "ipykernel", "papermill")
-COLUMNS = ("student", "homework", "question", "points", "max_points", "outcome", "reason", "seconds")
 DEATHS = 2  # of workers, over one submission, before a person has to look
 
 
@@ -76,12 +74,8 @@ class Summary:
     not_graded: int  # questions
     seconds: float
     unread: tuple[str, ...] = ()  # what lies in the folder of submissions and is none
-
-
-def file_of(student: str) -> str:
-    """The name of a student's result, without its ending: safe on every disk, and another for every student."""
-    safe = "".join(one if one.isascii() and (one.isalnum() or one in "-_") else "_" for one in student)
-    return f"{safe[:40]}-{hashlib.sha256(os.fsencode(student)).hexdigest()[:8]}"
+    changed: int = 0  # marks that are not what they were
+    fallen: tuple[str, ...] = ()  # those of them that are lower now, or open again
 
 
 def environment() -> dict[str, str]:
@@ -136,7 +130,15 @@ def unmarked(release: Release, questions: Sequence[Question], reason: str, stop:
         }
         for question in questions
     ]  # fmt: skip
-    return {"submission": None, "seconds": 0.0, "messages": [], "texts": {}, "cells": [], "questions": rows}
+    return {
+        "submission": None,
+        "seconds": 0.0,
+        "messages": [],
+        "texts": {},
+        "sources": [],
+        "cells": [],
+        "questions": rows,
+    }
 
 
 def asked_of(release: Release, plan: Plan, task: Task | None = None) -> list[Question]:
@@ -319,6 +321,9 @@ def grade(
         raise HomeworkError(f"{plan.submissions} has no folder {missing[0]!r}")
     with locked(plan.out):
         boxes.sweep()
+        about = About.of(release)
+        about.write(plan.out)
+        grading = results.begin(plan.out)
         tasks: list[Task] = []
         for name in names:
             if not students or name in students:
@@ -329,13 +334,16 @@ def grade(
                 elif stopped := _worth_again(plan, old):
                     tasks.append(replace(task, attempt=old["attempts"] + 1, questions=stopped))
         try:
-            done = _mark_all(release, plan, tasks, workers, tell, len(students or names))
+            done = _mark_all(release, plan, tasks, workers, tell, len(students or names), grading)
         finally:
             boxes.sweep()
-        write_gradebook(plan.out, release)
-        rows = [row for _, row in all_rows(plan.out, release)]
-    not_graded = sum(row["outcome"] == "not_graded" for row in rows)
-    return Summary(len(names), done, not_graded, time.monotonic() - start, tuple(map(shown, others)))
+        all_results = [result for _, result in results.read_all(plan.out, about)]
+        write_gradebook(plan.out / "gradebook.csv", all_results)
+        changed, fallen = write_changes(plan.out, grading)
+        (plan.out / "unfinished").unlink()
+    not_graded = sum(row["outcome"] == "not_graded" for result in all_results for row in result["questions"])
+    seconds = time.monotonic() - start
+    return Summary(len(names), done, not_graded, seconds, tuple(map(shown, others)), changed, fallen)
 
 
 def _task(release: Release, plan: Plan, student: str) -> Task:
@@ -360,6 +368,7 @@ def _mark_all(
     workers: int,
     tell: Callable[[int, int, int], None],
     total: int,
+    grading: str,
 ) -> int:
     done, first = total - len(tasks), [task for task in tasks if task.attempt == 1]
     anew = {file_of(task.student) for task in tasks}
@@ -367,7 +376,7 @@ def _mark_all(
         row["outcome"] == "not_graded"
         for path in (plan.out / "results").glob("*.json")
         if path.stem not in anew
-        for row in read_json(path)["questions"]
+        for row in results.read_file(path)["questions"]
     )
     late = [task for task in tasks if task.attempt > 1]
     tell(done, total, not_graded)
@@ -375,7 +384,7 @@ def _mark_all(
     for task in [each for each in first if each.problem]:  # nothing to run: no process is started for it
         first.remove(task)
         blank = unmarked(release, asked_of(release, plan, task), task.problem, "submission")
-        stored = store(plan.out, task.student, result_of(release, plan, task, blank))
+        stored = store(plan.out, task.student, result_of(release, plan, task, blank), grading)
         count += 1
         not_graded += sum(row["outcome"] == "not_graded" for row in stored["questions"])
         tell(done + count, total, not_graded)
@@ -386,7 +395,7 @@ def _mark_all(
             if isinstance(found, str):
                 blank = unmarked(release, asked_of(release, plan, task), found, "grader")
                 found = result_of(release, plan, task, blank)
-            found = store(plan.out, task.student, found)
+            found = store(plan.out, task.student, found, grading)
             if stopped := _worth_again(plan, found):
                 late.append(replace(task, attempt=task.attempt + 1, questions=stopped))
                 continue
@@ -396,83 +405,12 @@ def _mark_all(
     return count
 
 
-# Files
-
-
-def read_result(out: Path, student: str) -> dict[str, Any] | None:
-    """The result of a student; None if there is none that can be read."""
-    try:
-        found = read_json(out / "results" / f"{file_of(student)}.json")
-    except ValueError:
-        return None
-    whole = isinstance(found, dict) and found.get("schema") == SCHEMA and isinstance(found.get("questions"), list)
-    return found if whole else None
-
-
-def store(out: Path, student: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a result whole, and give what was written.
-
-    What was judged before with the same key stays, where this time it was not asked or could not be judged.
-    """
-    old = read_result(out, student)
-    result = dict(result)
-    if old and old["key"] == result["key"]:
-        rows = {row["question"]: row for row in result["questions"]}
-        for row in old["questions"]:
-            new = rows.get(row["question"])
-            if new is None or (new["outcome"] == "not_graded" and row["outcome"] != "not_graded"):
-                rows[row["question"]] = row
-        result["questions"] = list(rows.values())
-        if len(old["cells"]) > len(result["cells"]):
-            result["cells"] = old["cells"]
-    write_json(out / "results" / f"{file_of(student)}.json", result)
-    line = {name: result.get(name) for name in ("student", "attempts", "seconds", "times", "peak_mb")}
-    line["outcomes"] = {row["question"]: row["outcome"] for row in result["questions"]}
-    with (out / "progress.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    return result
-
-
-def all_rows(out: Path, release: Release) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Student and question, for every result of this homework there is, in the order of names and of questions."""
-    order = {question.id: at for at, question in enumerate(release.manifest.questions)}
-    results = [read_json(path) for path in (out / "results").glob("*.json")]
-    for result in sorted(results, key=lambda each: each["student"]):
-        if result["homework"] == release.manifest.homework:
-            for row in sorted(result["questions"], key=lambda each: order.get(each["question"], len(order))):
-                yield result["student"], row
-
-
-def write_gradebook(out: Path, release: Release) -> None:
-    """gradebook.csv: a row a student and question; points are empty where a person has to settle them."""
-    rows: list[Sequence[object]] = [COLUMNS]
-    for student, row in all_rows(out, release):
-        points = "" if row["points"] is None else f"{row['points']:g}"
-        rows.append(
-            (
-                student, release.manifest.homework, row["question"], points, f"{row['max_points']:g}", row["outcome"],
-                row["reason"], f"{row['seconds']:g}",
-            )
-        )  # fmt: skip
-    atomic_write(out / "gradebook.csv", as_csv(rows).encode())
-
-
-def as_csv(rows: Sequence[Sequence[object]]) -> str:
-    """Every field in quotes, lines as in RFC 4180; a text that a spreadsheet would compute gets a ' before it."""
-    table = io.StringIO()
-    writer = csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    for row in rows:
-        writer.writerow([defused(each) if isinstance(each, str) else each for each in row])
-    return table.getvalue()
-
-
-def defused(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+# What it came to
 
 
 def where_time_goes(out: Path) -> list[str]:
     """Of the results that are there: seconds a submission, and what they were spent on."""
-    times = [found for path in (out / "results").glob("*.json") if (found := read_json(path)).get("times")]
+    times = [found for path in (out / "results").glob("*.json") if (found := results.read_file(path)).get("times")]
     if not times:
         return []
     count = len(times)
