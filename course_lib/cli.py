@@ -502,3 +502,40 @@ def gradebook(
     show_first(list(books.problems), 20)
     names = ", ".join(path.name for path in books.files)
     typer.echo(f"{books.students} students, {books.not_graded} questions not graded; {names} in {out}")
+
+
+@app.command()
+def similar(
+    release: Annotated[Path, typer.Argument(help="A folder that `course release` wrote.")],
+    submissions: Annotated[Path, typer.Argument(help="One folder a student, as for `course grade`.")],
+    out: Annotated[Path, typer.Option(help="The page, FILE.html.")],
+) -> None:
+    """Show which submissions resemble each other, side by side: a reason to look, not a verdict. Nothing is executed.
+
+    Exit status: 0 done, 1 could not, 2 wrong usage, 130 stopped.
+    """
+    from tqdm import tqdm
+
+    from course_lib.grading.manifest import Release
+    from course_lib.grading.similar import compare, write_similar
+    from course_lib.grading.source import HomeworkError
+
+    try:
+        hidden = Release.read(release)
+        with tqdm(desc=submissions.name, unit="submission", leave=False) as bar:
+
+            def tell(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            found = compare(hidden, submissions, tell)
+        write_similar(hidden, found, out)
+    except HomeworkError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        fail("stopped; the same command begins again")
+        raise typer.Exit(130) from None
+    show_first([f"not compared: {problem}" for problem in found.problems], 20, f" in {out}")
+    typer.echo(f"{len(found.works)} submissions, {len(found.pairs)} of {found.all_pairs:,} pairs in {out}")
