@@ -116,7 +116,11 @@ def test_each_dial_has_a_panel_in_which_settings_rise():
     one, other, chance = way.lines
     assert list(one.get_xdata()) == [0.5, 1.0] and list(one.get_ydata()) == [0.9, 0.6]
     assert list(other.get_ydata()) == [1.0] and chance.get_ydata()[0] == 0.5
-    assert len(by_dial(found, "steps").axes[0].lines) == 2  # counts have no level of chance
+    counts = by_dial({"way": {"x": [(1.0, 60)]}, "turn": {"x": [(2, 700)]}}, "steps").axes
+    assert [len(axis.lines) for axis in counts] == [1, 1], "counts have no level of chance"
+    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 700 for axis in counts), (
+        "no panel cuts another's points"
+    )
 
 
 def test_curves_differ_in_stroke_as_well_as_in_colour():

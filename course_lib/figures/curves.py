@@ -75,7 +75,7 @@ def by_dial(
 ) -> Figure:
     """One panel a dial, one line a network: `found[dial][network]` has (setting, measure), in any order. Shares of at
     most 1 with `chance`, which is drawn as a level; counts without."""
-    figure = Figure(figsize=(WIDEST, 2.4), layout="constrained")
+    figure = Figure(figsize=(WIDEST, 2.7), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
     for axis, (dial, runs) in zip(axes, found.items(), strict=True):
         for i, (network, points) in enumerate(runs.items()):
@@ -83,11 +83,12 @@ def by_dial(
         if chance is not None:
             axis.axhline(chance, color="0.45", linewidth=1)
         axis.set_xlabel(dial)
-        axis.set_ylim(0, None if chance is None else 1.03)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
+    highest = max(value for runs in found.values() for points in runs.values() for _, value in points)
+    axes[0].set_ylim(0, 1.06 * highest if chance is None else 1.03)  # shared by all
     axes[0].set_ylabel(ylabel)
-    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside upper center", ncols=9)
     return figure
 
 
