@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -214,6 +216,36 @@ def test_results_of_two_homeworks_do_not_share_a_folder(graded, tmp_path):
     plan = run.Plan(graded.parent / "tiny", graded.parent / "class", out, boxes.NONE, tiny.LIMITS)
     with pytest.raises(HomeworkError, match="holds the results of other: give tiny another --out"):
         run.grade(plan)
+
+
+def test_a_mark_that_fell_is_in_the_summary_of_the_grader(graded, tmp_path):
+    folder = shutil.copytree(graded.parent, tmp_path / "run")
+    (folder / "class" / small.ANN / "tiny.ipynb").unlink()
+    arguments = [str(folder / "tiny"), str(folder / "class"), "--out", str(folder / "out"), "--trust-submissions"]
+    found = CliRunner().invoke(app, ["grade", *arguments])
+    assert found.exit_code == 0 and "3 marks are not what they were, 3 fell" in found.output, found.output
+    assert f"{small.ANN}, q1: 1 -> not graded (another file" in found.output
+    rows = table(folder / "out" / "regrade.csv")
+    assert [(row["question"], row["before"], row["after"]) for row in rows] == [
+        ("q1", "1", ""), ("q2", "3", ""), ("q3", "0", "")
+    ]  # fmt: skip
+    assert not (folder / "out" / "unfinished").exists()
+    again = CliRunner().invoke(app, ["grade", *arguments])
+    assert again.exit_code == 0 and "are not what they were" not in again.output
+    assert table(folder / "out" / "regrade.csv") == [], "nothing changed since"
+
+
+@pytest.mark.parametrize("command", ["feedback", "gradebook"])
+def test_a_full_disk_is_told_by_the_name_of_the_file_and_leaves_none_that_is_cut_off(
+    command, graded, tmp_path, monkeypatch
+):
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write() has it: without a name
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    found = CliRunner().invoke(app, [command, str(graded), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 1 and f"{tmp_path / 'out'}: No space left on device" in found.output, found.output
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def gradebook(*arguments: object):

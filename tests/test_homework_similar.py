@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import re
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -77,13 +77,18 @@ def test_the_row_of_nodes_is_that_of_pythons_own_walk_without_contexts():
     assert mine == sorted(type(node).__name__ for node in theirs)
 
 
-def test_whatever_two_codes_share_over_eight_nodes_leaves_a_mark_in_both():
-    shared = "z = a + b * c - d"  # one node less would be eight
-    size = shapes.SHINGLE + shapes.WINDOW - 1
-    assert len(shapes.nodes(shared)) >= size
-    before = ["", "if p: q()\n", "while p:\n    q = [r]\n", "def f(a, b): return a\n", "del p, q, r\n"]
-    marks = [hashes(start + shared) for start in before]
-    assert all(one & other for one in marks for other in marks)
+def test_eight_nodes_that_two_codes_share_leave_a_mark_in_both():
+    shared = "z = a[b] + c\n"
+    assert len(shapes.nodes(shared)) == shapes.SHINGLE + shapes.WINDOW - 1 == 8
+    around = [
+        "if p: q()\n",
+        "while p:\n    q = [r]\n",
+        "def f(a, b): return a\n",
+        "del p, q, r\n",
+        "assert not {p: q}\n",
+    ]
+    marks = [hashes(before + shared + after) for before, after in itertools.permutations(around, 2)]
+    assert all(one & other & hashes(shared) for one in marks for other in marks)
 
 
 def test_a_copy_with_other_names_is_the_most_alike_pair_and_its_lines_are_marked(release, tmp_path):
@@ -142,7 +147,7 @@ def test_the_page_gives_no_verdict_and_takes_nothing_of_a_student_as_its_own(rel
     assert len(marked) > 8 and all(line.startswith("= ") for line in marked), "not by colour alone"
     assert {"=     total = 0", "=     number = 7  # a comment"} <= set(marked)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_code_that_cannot_be_parsed_is_named_and_ends_nothing(release, tmp_path):

@@ -114,7 +114,7 @@ def _question(question: Question, row: Mapping[str, Any], texts: Mapping[str, st
     if row.get("settled"):
         yield page.paragraph("A person settled this question." + (f" {row['reason']}" if row["reason"] else ""))
     elif row["reason"]:
-        yield page.paragraph(f"Why: {row['reason']}.")
+        yield page.paragraph(f"Why: {row['reason']}" + ("" if row["reason"].endswith((".", "?")) else "."))
     if row["carried"]:
         yield page.paragraph(
             f"It builds on {' and '.join(row['carried'])}, which you do not have right yet. So it was also graded with "

@@ -1,7 +1,7 @@
 """The shape of code: fingerprints of syntax trees without names, numbers, texts, comments and annotations.
 
 A tree is written as the row of its kinds of nodes. Every run of five is hashed, and of every four neighbours the
-smallest is kept (winnowing, Schleimer et al. 2003): whatever two codes share over eight nodes leaves a mark in both.
+smallest is kept (winnowing, Schleimer et al. 2003): eight nodes that two codes share leave a mark in both.
 This file is run by itself in a process of its own, since parsing a stranger's code may crash it; nothing is executed.
 """
 

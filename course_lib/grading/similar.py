@@ -181,9 +181,10 @@ def write_similar(release: Release, found: Similar, path: Path) -> None:
             "learnt together: the most alike pairs are shown whether anybody copied or not."
         ),
         page.paragraph(
-            f"{len(found.works)} submissions, {found.all_pairs:,} pairs; {len(found.pairs)} are shown. Compared is the "
-            "shape of the code: names, numbers, texts, comments, imports and annotations do not count, nor does what "
-            "is in the release or in its right answers. What many wrote counts less. Lines that both have begin with =."
+            f"Shown are {len(found.pairs)} of {found.all_pairs:,} pairs of {len(found.works)} submissions. Compared "
+            "is the shape of the code: names, numbers, texts, comments, imports and annotations do not count, nor does "
+            "what is in the release or in its right answers. What many wrote counts less. Lines that both have begin "
+            "with =."
         ),
     ]
     rows = [
