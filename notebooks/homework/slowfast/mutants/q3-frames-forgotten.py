@@ -1,0 +1,8 @@
+def fast_share(layers, alpha, beta):
+    """Both paths are counted on as many frames."""
+    slow = fast = 0
+    for dim, out, slow_taps, fast_taps, places, joined in layers:
+        thin = dim if dim == 3 else dim // beta
+        slow += (dim + 2 * thin * joined) * out * slow_taps * places
+        fast += thin * out // beta * fast_taps * places
+    return fast / (slow + fast)
