@@ -25,8 +25,7 @@ from course_lib.layers.relative import RelativePositions
 from course_lib.layers.schemes import PooledKeys, Pooling
 from course_lib.layers.settings import NetworkConfig, one_of
 
-KERNEL, STRIDE = Grid(3, 7, 7), Grid(2, 4, 4)  # the cubes that become tokens: they overlap
-POOLING = ("conv", "max", "average")  # v1, table 15
+POOLING = ("conv", "max", "average", "average_norm")  # v1, table 15; the last is ours, to tell the mean from the norm
 POSITIONS = {  # v1, table 11, and v2, table A.6: the axes that every attention has relative positions along
     "none": "",
     "space": "",
@@ -56,6 +55,8 @@ class MViTConfig(NetworkConfig):
     depths: tuple[int, ...] = (1, 2, 11, 2)  # blocks of every scale
     dim: int = 96
     heads: int = 1
+    cube: tuple[int, int, int] = (3, 7, 7)  # c, of frames x pixels x pixels: each becomes a token
+    cube_stride: tuple[int, int, int] = (2, 4, 4)  # from cube to cube: smaller, so they overlap
     stride: int = 8  # of keys and values at the first scale: s = 1 x 8 x 8; time is never pooled
     pooling: str = "conv"
     kernel: int | None = 3  # of the pooling, along each axis; None: stride + 1 where there is a stride, else no pooling
@@ -75,11 +76,16 @@ class MViTConfig(NetworkConfig):
             raise ValueError(f"dim={self.dim} does not split into heads={self.heads} equal parts: use a multiple of it")
         if min(self.depths, default=0) < 1:
             raise ValueError(f"every scale needs a block: depths={self.depths}")
-        self.clip.divide(STRIDE)
+        for name, cube, stride in zip(Grid._fields, self.cube, self.cube_stride, strict=True):
+            if cube > stride and cube % 2 == 0:
+                raise ValueError(
+                    f"cubes that overlap need an odd length: {name}={cube} of cube={self.cube}, use {cube + 1}"
+                )
+        _ = self.grid
 
     @property
     def grid(self) -> Grid:
-        return self.clip.divide(STRIDE)
+        return self.clip.divide(Grid(*self.cube_stride))
 
     @property
     def scales(self) -> list[Scale]:
@@ -103,6 +109,9 @@ class MViTConfig(NetworkConfig):
         return Pooling(Grid(1, k, k) if self.kernel is None else Grid(*[self.kernel] * 3), Grid(1, stride, stride))
 
 
+VIT: dict[str, Any] = dict(  # v1, table 2a: the plain ViT that MViT is compared with has one scale and pools nothing
+    depths=(12,), dim=768, heads=12, cube=(1, 16, 16), cube_stride=(1, 16, 16), stride=1, kernel=None
+)
 V2: dict[str, Any] = dict(positions="relative", pool_queries=True, pool_residual=True, widen="attention")
 VARIANTS = {  # frames x their distance
     "mvit_b_16x4": MViTConfig(),
@@ -137,7 +146,7 @@ class Pool(nn.Module):
             self.pool = nn.MaxPool3d(kernel, stride, (t, h, w))
         else:  # padded by hand: the module refuses grids smaller than its kernel
             self.pool = nn.Sequential(nn.ZeroPad3d((w, w, h, h, t, t)), nn.AvgPool3d(kernel, stride))
-        self.norm = nn.LayerNorm(dim, eps=1e-6) if kind == "conv" else nn.Identity()
+        self.norm = nn.LayerNorm(dim, eps=1e-6) if kind in ("conv", "average_norm") else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b head n d"]) -> Float[Tensor, "b head m d"]:
         head = x.shape[1]
@@ -249,7 +258,8 @@ class MViT(nn.Module):
         super().__init__()
         self.config = c = config
         pos_std, time_std = (0.5, 1.0) if c.scratch else (0.02, 0.02)
-        self.patch_embed = nn.Conv3d(3, c.dim, KERNEL, STRIDE, Grid(*(k // 2 for k in KERNEL)))
+        pad = Grid(*(k // 2 if k > s else 0 for k, s in zip(c.cube, c.cube_stride, strict=True)))
+        self.patch_embed = nn.Conv3d(3, c.dim, c.cube, c.cube_stride, pad)
         self.cls = nn.Parameter(torch.empty(1, 1, c.dim))
         if c.positions in ("space", "separate"):
             self.pos_embed: nn.Module = SpaceEmbedding(*c.grid[1:], c.dim, pos_std)
