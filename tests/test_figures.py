@@ -29,6 +29,7 @@ from course_lib.figures.costs import accuracy_against_cost, crossing
 from course_lib.figures.curves import LiveCurve, by_dial, curves, over_seeds, plateau, smooth
 from course_lib.figures.family import family_tree
 from course_lib.figures.masks import schemes_picture, schemes_words
+from course_lib.figures.pooling import key_boxes, key_words
 from course_lib.figures.weights import weight_bars, weight_words
 from course_lib.grid import Grid
 from course_lib.layers.schemes import SPACE, TIME
@@ -50,6 +51,21 @@ def test_the_drawn_scheme_is_its_mask():
         assert coloured.tolist() == [[False, True], [False, False]]  # the same place in every frame
         assert len(axis.patches) == (frame == 1)  # the query, once
     assert figure.axes[1].patches[0].get_facecolor()[:3] == pytest.approx(to_rgb(BLUE))
+
+
+def test_a_pooled_key_is_drawn_as_its_box_and_tokens_in_no_key_are_grey():
+    """By hand: of 6 rows boxes hold 0-1 and 3-5, of 3 columns 0-1 and 2."""
+    rows = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=bool)
+    columns = np.array([[1, 1, 0], [0, 0, 1]], dtype=bool)
+    scales = {"coarse": (rows, columns), "every token": (np.eye(2, dtype=bool),) * 2}
+    figure = key_boxes(scales)
+    drawn, whole = (axis.images[0].get_array() for axis in figure.axes)
+    assert (drawn < 1).tolist() == [[row == 2] * 3 for row in range(6)] and (whole == 1).all()
+    outlines = [box for box in figure.axes[0].patches if not box.get_fill()]
+    boxes = [(*box.get_xy(), box.get_width(), box.get_height()) for box in outlines]
+    assert boxes == [(-0.5, -0.5, 2, 2), (1.5, -0.5, 1, 2), (-0.5, 2.5, 2, 3), (1.5, 2.5, 1, 3)]
+    assert len({box.get_edgecolor() for box in outlines[:2]}) == 2, "neighbours can be told apart"
+    assert "coarse: 6 by 3 tokens, 2 by 2 keys, which hold 83% of the tokens" in key_words(scales)
 
 
 def test_the_drawn_row_is_what_the_query_attends_to_not_who_attends_to_it():

@@ -18,7 +18,7 @@ from course_lib.layers.attention import record_attention
 from course_lib.layers.relative import distances
 from course_lib.layers.schemes import PooledKeys, Pooling
 from course_lib.models import build
-from course_lib.models.mvit import POSITIONS, V2, VARIANTS, MViTConfig, Pool, PooledAttention
+from course_lib.models.mvit import POSITIONS, V2, VARIANTS, VIT, MViTConfig, Pool, PooledAttention
 from course_lib.official import SOURCES, load
 
 RECORDS = Path(__file__).parent / "reference"
@@ -109,6 +109,37 @@ def test_relative_positions_have_as_many_parameters_as_table_a6_says(positions, 
 )
 def test_pooling_queries_costs_what_table_a7_says(queries, residual, gmacs):
     assert counted("mvitv2_s_16x4", pool_queries=queries, pool_residual=residual)[1] == pytest.approx(gmacs, rel=0.015)
+
+
+def test_the_plain_vit_of_the_paper_is_one_scale_without_pooling_and_with_a_code_for_every_token():
+    """Table 2a and 4: 87.2 M, 179.6 G at 8 frames; codes for places and times apart would be a million fewer."""
+    found = counted("mvit_b_16x4", frames=8, positions="joint", **VIT)
+    assert (round(found[0], 1), round(found[1], 1)) == (87.2, 179.6)
+    assert counted("mvit_b_16x4", frames=8, **VIT)[0] == pytest.approx(86.1, abs=0.05)
+    net = on_paper("mvit_b_16x4", frames=8, **VIT)
+    assert len(net.blocks) == 12 and not any(isinstance(part, Pool) for part in net.modules())
+    assert net.patch_embed.padding == (0, 0, 0) and net.config.grid == (8, 14, 14)
+
+
+@pytest.mark.parametrize(
+    ("cube", "step", "seen"),
+    [((3, 7, 7), (2, 4, 4), [3, 4, 5]), ((1, 7, 7), (2, 4, 4), [4]), ((3, 16, 16), (1, 16, 16), [1, 2, 3])],
+)
+def test_a_cube_holds_the_frames_around_its_own_and_no_other(cube, step, seen):
+    net = tiny("mvit_tiny", cube=cube, cube_stride=step, size=64, depths=(1,))
+    frames = clip(net).requires_grad_()
+    tokens = net.patch_embed(frames)
+    assert tokens.shape[2:] == net.config.grid
+    tokens[:, :, 2].square().sum().backward()  # those of the third step
+    assert frames.grad.abs().sum((0, 1, 3, 4)).nonzero().flatten().tolist() == seen
+
+
+def test_the_mean_with_a_norm_is_the_mean_then_the_norm_of_conv():
+    pooling = Pooling(Grid(1, 3, 3), Grid(1, 2, 2))
+    plain, normed = (Pool(6, kind, Grid(2, 4, 4), pooling) for kind in ("average", "average_norm"))
+    x = torch.randn(2, 3, 33, 6)
+    torch.testing.assert_close(normed(x), nn.functional.layer_norm(plain(x), (6,), eps=1e-6))
+    assert normed.norm.eps == Pool(6, "conv", Grid(2, 4, 4), pooling).norm.eps
 
 
 # blocks, grid, width, heads, stride of the keys
@@ -538,6 +569,7 @@ def test_settings_that_were_never_released_have_no_format(name, changes, source,
         ({"widen": "norm"}, "unknown widen 'norm'.*mlp, attention"),
         ({"frames": 7}, "t=7 is not a multiple of 2; use t=6 or 8"),
         ({"size": 62}, "h=62 is not a multiple of 4"),
+        ({"cube": (4, 7, 7)}, r"cubes that overlap need an odd length: t=4 of cube=\(4, 7, 7\), use 5"),
         ({"dim": 41, "heads": 2}, "dim=41 does not split into heads=2"),
         ({"depths": (1, 0, 2)}, r"every scale needs a block: depths=\(1, 0, 2\)"),
         ({"depth": 4}, "no setting 'depth': did you mean 'depths'"),
