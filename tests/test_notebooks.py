@@ -285,6 +285,51 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ("def pairs_divided(t, h, w): return 319872", r"pairs_divided\(4, 6, 10\): .* too large"),
         ("prediction = 79", "79 % is too large"),
     ],
+    "09_mvit": [
+        (
+            "def table_of(depths, grid, dim, heads, stride):  # rounded down\n"
+            "    t, h, w = grid\n"
+            "    return [(b, (t, h // n, w // n), dim * n, heads * n, max(1, stride // n))\n"
+            "            for b, n in zip(depths, (1, 2, 4, 8))]",
+            r"at place 2 \(36, \(20, 20, 20\), 576, 8, 2\) is expected, you have \(36, \(20, 19, 19\)",
+        ),
+        (
+            "Right = MyPool\n"
+            "class MyPool(Right):\n"
+            "    def forward(self, x):  # the class token stays out of the norm\n"
+            "        return torch.cat([x[:, :, :1], super().forward(x)[:, :, 1:]], dim=2)",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyAttention\n"
+            "class MyAttention(Right):\n"
+            "    def forward(self, x):  # heads and q, k, v in each other's place\n"
+            "        parts = rearrange(self.qkv(x), 'b n (head qkv d) -> qkv b head n d', qkv=3, head=self.heads)\n"
+            "        q, k, v = (self.pools[name](z) if name in self.pools else z for name, z in zip('qkv', parts))\n"
+            "        return self.out(rearrange(attend(q, k, v), 'b head m d -> b m (head d)'))",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "def rows_of(n, m): return torch.arange(m)[None, :] - torch.arange(n)[:, None] + n - 1",
+            r"rows_of\(4, 4\): the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyBias\n"
+            "class MyBias(Right):\n"
+            "    def forward(self, q): return super().forward(q / q.shape[-1] ** 0.5)",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyAttention2\n"
+            "class MyAttention2(Right):\n"
+            "    def forward(self, x):  # the class token's query is added too\n"
+            "        q, k, v = rearrange(self.qkv(x), 'b n (qkv head d) -> qkv b head n d', qkv=3, head=self.heads)\n"
+            "        q, k, v = (self.pools[name](z) if name in self.pools else z for name, z in zip('qkv', (q, k, v)))\n"
+            "        y = attend(q, k, v, bias=self.bias(q)) + q\n"
+            "        return self.out(rearrange(y, 'b head m d -> b m (head d)'))",
+            "the shape is right, the numbers differ",
+        ),
+    ],
 }
 
 
@@ -463,6 +508,30 @@ def test_the_vtn_that_is_trained_is_the_learners_with_their_band_in_its_attentio
     about = "type(yours).__name__, type(yours.blocks[1].attention).__name__, make_band is frame_band"
     said, _ = trained_by_the_learner(after_run_all, "05_vtn", "MyVTN", about)
     assert "trained: MyVTN MyAttention True" in said
+
+
+@pytest.mark.timeout(600)
+def test_the_mvit_that_is_trained_has_the_learners_attention_with_their_pooling_and_bias(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "09_mvit":
+        pytest.skip("no pooled attention is written there")
+    cells = code(notebook)
+    (training,) = (cell for cell in cells if 'name="09-yours"' in cell.source)
+    assert "PooledAttention in 5 blocks" in said_by(training)
+    for exercise, check, answer in zip(
+        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
+    ):
+        run(answer, exercise)
+        run(check.source, check)
+    about = "{type(part).__name__ for part in yours.modules()} & {'MyPool', 'Pool', 'MyBias', 'RelativePositions'}"
+    said = said_by(run(f"{training.source}\nprint('made of', sorted({about}))", training))
+    assert "MyAttention2 in 5 blocks" in said and "6 steps in" in said and "made of ['MyBias', 'MyPool']" in said
+    (twins,) = (cell for cell in cells if "copy_weights(yours, twin)" in cell.source)
+    run(twins.source, twins)
+    apart = run(
+        "with torch.no_grad(): print((twin.eval()(seen) - yours.eval()(seen)).abs().max().item())\nyours.train();"
+    )
+    assert float(said_by(apart)) < 1e-4
 
 
 @pytest.mark.timeout(600)
