@@ -323,8 +323,8 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
             "Right = MyAttention2\n"
             "class MyAttention2(Right):\n"
             "    def forward(self, x):  # the class token's query is added too\n"
-            "        q, k, v = rearrange(self.qkv(x), 'b n (qkv head d) -> qkv b head n d', qkv=3, head=self.heads)\n"
-            "        q, k, v = (self.pools[name](z) if name in self.pools else z for name, z in zip('qkv', (q, k, v)))\n"
+            "        parts = rearrange(self.qkv(x), 'b n (qkv head d) -> qkv b head n d', qkv=3, head=self.heads)\n"
+            "        q, k, v = (self.pools[name](z) if name in self.pools else z for name, z in zip('qkv', parts))\n"
             "        y = attend(q, k, v, bias=self.bias(q)) + q\n"
             "        return self.out(rearrange(y, 'b head m d -> b m (head d)'))",
             "the shape is right, the numbers differ",
