@@ -240,38 +240,42 @@ def c28(profile: Profile) -> tuple[Arm, ...]:
     return tuple(Arm(network, "D", changes, share=share) for share in SHARES for network, changes in networks)
 
 
-SMALL_MVIT = ("dim", 24)  # half as dear as mvit_tiny
-SMALL_VIT = tuple((VIT | dict(depths=(3,), dim=64, heads=4)).items())  # one scale, as dear as joint attention elsewhere
-NO_TIME = (("cube", (1, 7, 7)), ("kernel", None))  # no kernel of MViT reaches from frame to frame
+SMALL_MVIT: tuple[str, object] = ("dim", 24)  # half as dear as mvit_tiny
+SMALL_VIT: tuple[tuple[str, object], ...] = tuple(
+    (VIT | dict(depths=(3,), dim=64, heads=4)).items()
+)  # one scale, as dear as joint attention elsewhere
+NO_TIME: tuple[tuple[str, object], ...] = (
+    ("cube", (1, 7, 7)),
+    ("kernel", None),
+)  # no kernel of MViT reaches from frame to frame
 
 
 def c3(profile: Profile) -> tuple[Arm, ...]:
     """Shuffled frames harm MViT and not ViT: tested on them, or trained. Two controls that the paper lacks: ViT on
     cubes of three frames that overlap, MViT without a kernel over time."""
-    if profile.full:
-        network, always = "mvit_b_16x4", (("scratch", True), ("frames", 8))
-        nets = ((always, None), (always + tuple(VIT.items()), None))
-    else:
-        network = "mvit_tiny"
-        nets = (
-            ((SMALL_MVIT,), Recipe(200, 16, 1e-3)),
-            (SMALL_VIT, Recipe(250, 32, 1e-3)),
-            (tuple((dict(SMALL_VIT) | dict(cube=(3, 16, 16))).items()), Recipe(250, 32, 1e-3)),
-            ((SMALL_MVIT, *NO_TIME), Recipe(200, 16, 1e-3)),
-        )
+    network = "mvit_b_16x4" if profile.full else "mvit_tiny"
+    always: tuple[tuple[str, object], ...] = (("scratch", True), ("frames", 8)) if profile.full else (SMALL_MVIT,)
+    vit = (*always, *VIT.items()) if profile.full else SMALL_VIT
+    short, wide = Recipe(200, 16, 1e-3), Recipe(250, 32, 1e-3)
+    nets = (
+        (always, short),
+        (vit, wide),
+        (tuple((dict(vit) | dict(cube=(3, 16, 16))).items()), wide),
+        ((*always, *NO_TIME), short),
+    )
     return tuple(
-        Arm(network, "L", changes, recipe=short, trained_on=trained_on, measure=in_any_order)
+        Arm(network, "L", changes, recipe=recipe, trained_on=trained_on, measure=in_any_order)
         for trained_on in (None, shuffled_frames)
-        for changes, short in nets
+        for changes, recipe in nets
     )
 
 
 def c34(profile: Profile) -> tuple[Arm, ...]:
     """Keys pooled by a learned kernel, by the greatest or by the mean. The released learned one is followed by a norm,
     the others are not: one control more, the mean with that norm."""
-    network, always = ("mvit_b_16x4", (("scratch", True),)) if profile.full else ("mvit_tiny", (SMALL_MVIT,))
+    network, always = ("mvit_b_16x4", ("scratch", True)) if profile.full else ("mvit_tiny", SMALL_MVIT)
     return tuple(
-        Arm(network, "D", (*always, *changes), recipe=Recipe(100, 16, 1e-3))
+        Arm(network, "D", (always, *changes), recipe=Recipe(100, 16, 1e-3))
         for changes in (
             (("pooling", "conv"),),
             (("pooling", "max"),),

@@ -21,7 +21,7 @@ def key_boxes(scales: Mapping[str, Boxes]) -> Figure:
     figure = Figure(figsize=(WIDEST, side + 0.5), layout="constrained")
     panels = figure.subplots(1, len(scales), squeeze=False)[0]
     for axis, (title, (rows, columns)) in zip(panels, scales.items(), strict=True):
-        (h, w), held = (rows.shape[1], columns.shape[1]), rows.any(0)[:, None] & columns.any(0)
+        (h, w), held = (rows.shape[1], columns.shape[1]), np.outer(rows.any(0), columns.any(0))
         axis.imshow(np.where(held, 1.0, 0.82), cmap="gray", vmin=0, vmax=1)
         axis.set_xticks(np.arange(-0.5, w), [])
         axis.set_yticks(np.arange(-0.5, h), [])
