@@ -30,12 +30,14 @@ from course_lib.analysis.layers import layer_masks
 from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, matching, paired, records, same_seeds, training_loss
 from course_lib.experiments.claims import DIALS, TURNED, WAYS
+from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
 from course_lib.layers.schemes import Band
 from course_lib.models import build, configure
+from course_lib.models.mvit import V2, VIT
 from course_lib.models.r2plus1d import CONVOLUTIONS, middle
 from course_lib.models.slowfast import JOINS, slow_frames
 from course_lib.models.timesformer import ATTENTION
@@ -1059,6 +1061,57 @@ def test_the_verdicts_of_lesson_05_say_what_its_records_say():
         for what in ("pair_accuracy", f"views_of_{length}_pair_accuracy"):
             assert all(0.42 < right < 0.58 for right in by_seed(short, "D", what, start=start))
     assert "this network has not found directions at all after 1300 steps" in prose
+
+
+def test_the_numbers_that_lesson_09_names_are_those_of_the_library():
+    prose, base = prose_of("09_mvit"), configure("mvit_b_16x4")
+
+    def counted(name: str = "mvit_b_16x4", **changes: object) -> tuple[float, float]:
+        with torch.device("meta"):
+            net = build(name, **changes)
+        found = cost(net, (1, 3, *net.config.clip))
+        return found.parameters / 1e6, found.macs / 1e9
+
+    first = base.scales[0]
+    _, rows, columns = base.pool(first.stride).axes(first.grid)
+    held = float(rows.any(0).float().mean() * columns.any(0).float().mean())
+    assert held == pytest.approx(1 / 8, abs=0.01) and "Seven eighths of the tokens of scale 1 are in no key" in prose
+    assert {base.pool(scale.stride).shrink(scale.grid)[1:] for scale in base.scales} == {(7, 7)}
+    assert "seven by seven at every scale" in prose
+    tokens, keys = first.grid.size, base.pool(first.stride).shrink(first.grid).size
+    spaced = f"{tokens:,}".replace(",", " ")
+    assert f"{spaced} tokens of {first.dim} numbers. A ViT has {8 * 14 * 14} tokens of 768" in prose
+    assert f"a matrix of {spaced} x {keys}" in prose
+    assert "15 x 111 x 111 rows" in prose and [2 * n - 1 for n in first.grid] == [15, 111, 111]
+    pooled, unpooled = counted(), counted(stride=1)
+    assert f"2 and 1 needs {pooled[1]:.1f} G multiply-adds" in prose
+    block = 2 * (tokens + 1) ** 2 * first.dim / 1e9
+    assert f"We count {unpooled[1]:.0f} G, and block 1 accounts for {block:.0f} G of them" in prose
+    assert f"fill {4 * (tokens + 1) ** 2 / 2**20 / 1000:.1f} GB for a single clip" in prose and block > pooled[1]
+    small = counted("mvitv2_s_16x4")
+    assert f"({small[0]:.1f} against {pooled[0]:.1f} M parameters) and cheaper" in prose
+    assert f"({small[1]:.0f} against {pooled[1]:.0f} G)" in prose
+    taken: dict[str, Any] = {}
+    steps = [pooled[1]]
+    for setting, value in V2.items():
+        taken[setting] = value
+        steps.append(counted(**taken)[1])
+    gains = np.diff(steps)
+    assert gains[:3].min() > -0.01 and gains[3] < -5 and "positions and residual, cost a little" in prose
+    vit = [counted(frames=8, positions=kind, **VIT)[0] for kind in ("joint", "separate")]
+    assert f"comes out at {vit[0]:.1f} M" in prose and f"(separate ones would make {vit[1]:.1f} M)" in prose
+    assert f"builds {counted('mvitv2_l_40x3')[0]:.1f} M" in prose
+    assert f"52.9 against {counted('mvit_b24_32x3')[0]:.1f} M" in prose
+
+    tiny = configure("mvitv2_tiny")
+    (early, *_, late), blocks = tiny.scales, sum(tiny.depths)
+    shape = f"{blocks} blocks at three scales, from {early.grid.size} tokens of {early.dim} numbers"
+    assert f"{shape} to {late.grid.size} of {late.dim}" in prose and len(tiny.scales) == 3
+    ours, *others = (RECIPES[name][1].steps for name in ("mvitv2_tiny", "timesformer_tiny", "vivit_tiny", "vidtr_tiny"))
+    assert min(others) == 5 * ours and "took at least five times as many" in prose and "after 200 steps" in prose
+    grids = [layer.keys.grid for layer in layer_masks(build("mvitv2_tiny")) if layer.kind == "attention"]
+    assert [grid.h * grid.w for grid in grids] == [16, 64, 16, 64, 16]
+    assert "In block 1 there are 16 at each time" in prose and "there are 64 for one block" in prose
 
 
 def test_the_memory_of_a_notebook_is_that_of_its_own_kernel_whatever_ran_before(tmp_path, monkeypatch):
