@@ -1114,6 +1114,39 @@ def test_the_numbers_that_lesson_09_names_are_those_of_the_library():
     assert "In block 1 there are 16 at each time" in prose and "there are 64 for one block" in prose
 
 
+def test_the_verdicts_of_lesson_09_say_what_its_records_say():
+    prose, runs = prose_of("09_mvit"), records("C3", "cpu")
+    cubes = {"ViT": "(1, 16, 16)", "ViT on cubes": "(3, 16, 16)", "MViT": None, "no kernel": "(1, 7, 7)"}
+    arms = {name: dict(cube=cube, trained_on=None) for name, cube in cubes.items()}
+
+    def lost(run: dict[str, Any]) -> float:
+        return run["scores"]["accuracy"] - run["scores"]["shuffled_accuracy"]
+
+    found = {name: interval(by_seed(runs, "L", lost, **arm)) for name, arm in arms.items()}
+    assert found["MViT"].low > 0 and "MViT loses by shuffling, by an interval above zero" in prose
+    assert found["ViT"].low > -0.02 and found["ViT"].high < 0.02 and "within 2 points of zero" in prose
+    assert found["ViT on cubes"].low > 0 and "and it loses too, by an interval above zero" in prose
+    assert found["no kernel"].low < 0 and "its loss is too small to be told from none" in prose
+    more = interval(paired(runs, "L", lost, arms["no kernel"], arms["MViT"]))
+    assert more.low > 0 and "that of the whole MViT is larger, seed by seed, by an interval above zero" in prose
+    both = {name: matching(runs, "L", **arms[name] | dict(trained_on="shuffled_frames")) for name in ("ViT", "MViT")}
+    assert (
+        all(run["scores"]["accuracy"] > 0.95 for run in both["ViT"]) and "the plain ViT is as good as before" in prose
+    )
+    ordered = np.mean(by_seed(runs, "L", "accuracy", **arms["MViT"]))
+    assert all(run["scores"]["accuracy"] < ordered and lost(run) > 0 for run in both["MViT"])
+    assert "MViT learns less, and still does better on films in order" in prose
+
+    runs = records("C34", "cpu")
+    pool = {kind: dict(pooling=kind) for kind in ("conv", "max", "average", "average_norm")}
+    for more_of, less_of in (("conv", "max"), ("max", "average")):
+        ahead = paired(runs, "D", "pair_accuracy", pool[less_of], pool[more_of])
+        assert min(ahead) > 0 and len(ahead) >= 3
+    assert "conv ahead of max, max ahead of average, as in the paper, in every seed" in prose
+    normed = interval(paired(runs, "D", "pair_accuracy", pool["average"], pool["average_norm"]))
+    assert normed.high < 0.01 and "The mean with conv's norm is no better than the mean without" in prose
+
+
 def test_the_memory_of_a_notebook_is_that_of_its_own_kernel_whatever_ran_before(tmp_path, monkeypatch):
     minutes = tmp_path / "minutes.json"
     monkeypatch.setattr("course_lib.notebooks.MINUTES", minutes)

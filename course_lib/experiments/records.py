@@ -59,12 +59,12 @@ def matching(found: list[dict[str, Any]], set_name: str, **changes: object) -> l
     ]
 
 
-def by_seed(found: list[dict[str, Any]], set_name: str, measure: str, **changes: object) -> list[Any]:
-    """One measure of the runs that are `matching`: a score, or the pair accuracy of a pair of classes, by its name."""
-    return [measured(record, measure) for record in matching(found, set_name, **changes)]
-
-
 Measure = str | Callable[[Mapping[str, Any]], float]  # of a record: a score or a pair of classes by name, or a function
+
+
+def by_seed(found: list[dict[str, Any]], set_name: str, measure: Measure, **changes: object) -> list[Any]:
+    """One measure of the runs that are `matching`."""
+    return [measured(record, measure) for record in matching(found, set_name, **changes)]
 
 
 def paired(
