@@ -28,11 +28,11 @@ from course_lib.figures.convolutions import KINDS, placements, placements_words,
 from course_lib.figures.costs import accuracy_against_cost, crossing
 from course_lib.figures.curves import LiveCurve, by_dial, curves, over_seeds, plateau, smooth
 from course_lib.figures.family import family_tree
-from course_lib.figures.masks import schemes_picture, schemes_words
+from course_lib.figures.masks import rolled_windows, schemes_picture, schemes_words
 from course_lib.figures.pooling import key_boxes, key_words
 from course_lib.figures.weights import weight_bars, weight_words
 from course_lib.grid import Grid
-from course_lib.layers.schemes import SPACE, TIME
+from course_lib.layers.schemes import SPACE, TIME, ShiftedWindows
 from course_lib.models import build
 
 
@@ -364,3 +364,15 @@ def test_a_span_covers_its_frames_from_first_to_last_and_says_how_many():
     assert [text.get_text() for text in axis.texts] == ["3", "8"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["near", "far"]
     assert axis.patches[0].get_y() < axis.patches[1].get_y() and axis.yaxis_inverted(), "the first on top"
+
+
+def test_rolled_windows_shows_the_leftovers_of_opposite_borders_side_by_side():
+    numbers = ShiftedWindows((1, 2, 2), (0, 1, 1)).numbers((1, 4, 4))[0].numpy()
+    before, after = rolled_windows(numbers, (2, 2), (1, 1)).axes
+    drawn = [
+        "".join(text.get_text() for text in sorted(axis.texts, key=lambda one: one.get_position()[::-1]))
+        for axis in (before, after)
+    ]
+    assert drawn == ["abbcdeefdeefghhi", "eefdeefdhhigbbca"]
+    thick = [line.get_ydata()[0] for line in after.lines if line.get_ydata()[0] == line.get_ydata()[1]]
+    assert thick == [-0.5, 1.5, 3.5]

@@ -9,8 +9,16 @@ import torch
 
 from course_lib.experiments import Arm, by_seed, load_set, run, to_clips, varied
 from course_lib.experiments.claims import c7, c11
-from course_lib.experiments.inputs import difference, grey, late_fusion, load_flow, logits_of
-from course_lib.experiments.starts import inflated, learned_stills
+from course_lib.experiments.inputs import (
+    difference,
+    grey,
+    late_fusion,
+    load_flow,
+    logits_of,
+    two_stills,
+)
+from course_lib.experiments.starts import inflated, learned_stills, symmetric_in_time, time_as_strong
+from course_lib.grid import Grid
 from course_lib.models import build
 from course_lib.profiles import PROFILES
 
@@ -33,6 +41,37 @@ def test_grey_is_the_same_in_all_colours_and_difference_is_what_must_be_added_to
     torch.testing.assert_close(grey(clips)[:, 1], (clips[:, 0] + clips[:, 1] + clips[:, 2]) / 3)
     torch.testing.assert_close(clips[:, :, :1] + difference(clips)[:, :, :-1].cumsum(2), clips[:, :, 1:])
     assert not difference(clips)[:, :, -1].any() and difference(clips).shape == clips.shape
+
+
+def test_two_stills_change_once_and_the_reverse_of_a_clip_shows_them_in_the_other_order():
+    clips = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(2, 3, 8, 4, 4)
+    assert two_stills(clips)[1, 2, :, 3, 0].tolist() == [2, 2, 2, 2, 5, 5, 5, 5]
+    assert two_stills(clips).shape == clips.shape
+    assert torch.equal(two_stills(clips.flip(2)), two_stills(clips).roll(4, 2))
+
+
+def test_attention_over_time_starts_as_strong_as_that_in_space_and_nothing_else_changes():
+    arm = Arm("video_swin_tiny", "D", (("attention", "factorised"),), start=time_as_strong)
+    net, before = (arm.build(6, 3) for _ in range(2))
+    time_as_strong(net, arm, TINY, 3)
+    weights = {name: weight for name, weight in net.state_dict().items() if name.endswith(".time.weight")}
+    assert len(weights) == 6 and all(weight == 1 for weight in weights.values())
+    after = net.state_dict()
+    assert all(torch.equal(after[name], old) for name, old in before.state_dict().items() if name not in weights)
+
+
+def test_tables_symmetric_in_time_stay_so_in_training():
+    arm = Arm("video_swin_tiny", "D", (("patch", Grid(1, 16, 16)), ("depths", (2,)), ("heads", (2,))))
+    net, clips = arm.build(6, 3), torch.randn(2, 3, 8, 64, 64)
+    symmetric_in_time(net, arm, TINY, 3)
+    optimiser = torch.optim.SGD(net.parameters(), lr=10.0)
+    for _ in range(2):
+        table = net.get_submodule("stages.stage1.1.attention.bias").table
+        assert torch.equal(table, table.flip(1)) and not torch.equal(table, table.flip(2))
+        net(clips)[:, 0].sum().backward()
+        before = table.detach().clone()
+        optimiser.step()
+    assert not torch.equal(before, net.get_submodule("stages.stage1.1.attention.bias").table)
 
 
 @pytest.mark.parametrize("name", ["D", "L"])

@@ -35,7 +35,7 @@ from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.figures.costs import crossing
 from course_lib.grid import Grid
 from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
-from course_lib.layers.schemes import Band
+from course_lib.layers.schemes import Band, ShiftedWindows, windows
 from course_lib.models import build, configure
 from course_lib.models.mvit import V2, VIT
 from course_lib.models.r2plus1d import CONVOLUTIONS, middle
@@ -332,6 +332,42 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
             "the shape is right, the numbers differ",
         ),
     ],
+    "10_video_swin": [
+        (
+            "def to_windows(x, window):  # height before time\n"
+            "    return rearrange(x, f'{CUT} -> (b nt nh nw) (h t w) d', **dict(zip('thw', window)))",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = in_windows\n"
+            "def in_windows(attend, x, window, shift):  # rolled, and no mask\n"
+            "    return Right(lambda rows, mask: attend(rows), x, window, shift)",
+            r"token \(t=0, h=0, w=0\) sees what it should not",
+        ),
+        (
+            "Right = table_index\ndef table_index(window): return Right(window).T  # key minus query",
+            r"table_index\(\(2, 1, 3\)\): .* they agree when axes 0 and 1 are swapped",
+        ),
+        (
+            "Right = MyMerging\n"
+            "class MyMerging(Right):\n"
+            "    def forward(self, z):  # row by row\n"
+            "        four = 'b t (h dh) (w dw) d -> b t h w (dh dw d)'\n"
+            "        return self.reduction(self.norm(rearrange(z, four, dh=2, dw=2)))",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyVideoSwin\n"
+            "class MyVideoSwin(Right):\n"
+            "    def __init__(self, c):\n"
+            "        super().__init__(c)\n"
+            "        for part in self.modules():  # no block shifts\n"
+            "            if isinstance(part, MyAttention):\n"
+            "                part.scheme = ShiftedWindows(part.scheme.window, (0, 0, 0))",
+            "the shape is right, the numbers differ",
+        ),
+        ("def symmetric(table): return (table + table.flip(2)) / 2", "the shape is right, the numbers differ"),
+    ],
 }
 
 
@@ -554,6 +590,19 @@ def test_the_r2plus1d_that_is_trained_is_the_learners_with_their_split_in_their_
     assert "trained: MyR2Plus1D MyBlock 4" in said
     alike = run("print('alike:', torch.allclose(twin.eval()(seen_clip), yours.eval()(seen_clip), atol=1e-5))")
     assert "alike: True" in said_by(alike)  # their weights and their norms' means, in a network that can be looked into
+
+
+@pytest.mark.timeout(600)
+def test_the_video_swin_that_is_trained_is_the_learners_with_their_windows_index_and_merging(after_run_all):
+    windows = "attention_in_windows is in_windows, index_of is table_index, mirrored is symmetric"
+    about = f"type(yours).__name__, type(yours.stages[2]).__name__, {windows}"
+    said, run = trained_by_the_learner(after_run_all, "10_video_swin", "MyVideoSwin", about)
+    assert "trained: MyVideoSwin MyMerging True True True" in said
+    logits = run("with torch.no_grad(): print((twin.eval()(seen) - yours.eval()(seen)).abs().max().item())")
+    assert float(said_by(logits)) < 1e-4
+    film = "film = torch.randn(2, 3, 8, 64, 64, device=device)\nwith torch.no_grad():\n    "
+    turned = run(f"{film}print((blind.eval()(film) - blind(film.flip(2))).abs().max().item())")
+    assert float(said_by(turned)) < 1e-5
 
 
 @pytest.mark.timeout(600)
@@ -1332,3 +1381,75 @@ def test_the_verdicts_of_lesson_02_say_what_three_runs_of_each_arm_say():
     low, high = apart(without["c2d"], without["i3d"])
     assert low < 0 < high and "Convolutions over time alone show no gain on V" in prose
     assert on_v["none"].tolist() == without["c2d"].tolist() and on_v["softmax"].tolist() == blocks["c2d"].tolist()
+
+
+def test_the_numbers_that_lesson_10_names_are_those_of_the_library():
+    prose = prose_of("10_video_swin").replace("\u202f", " ")
+    base, window, shift = (16, 56, 56), (8, 7, 7), (4, 3, 3)
+    plain, moved = windows(*window), ShiftedWindows(window, shift)
+    assert "the 392 of its window in place of 50 176" in prose and plain.members(base).shape == (128, 392)
+    assert len(moved.group_of(base).unique()) == 243 and "243 for 128 above" in prose
+    assert "they would cost nearly twice as much" in prose and 1.85 < 243 / 128 < 2
+    rolled = moved.numbers(base).roll([-step for step in shift], (0, 1, 2)).flatten()[plain.members(base)]
+    mixed = (rolled != rolled[:, :1]).any(dim=1)
+    assert int(mixed.sum()) == 79 and "the last windows along each axis, 79 of 128 here" in prose
+    left = (rolled[-1][:, None] == rolled[-1][None, :]).float().mean().item()
+    assert left == pytest.approx(1 / 8, abs=0.01) and "and an eighth along all three" in prose
+    with torch.device("meta"):
+        net = build("video_swin_t_32x224")
+    places = net.get_parameter("stages.stage1.0.attention.bias.table")[0].numel()
+    assert f"A window of 392 tokens has {392**2:,} pairs, and {places} numbers".replace(",", " ") in prose.replace(
+        ",", " "
+    )
+    assert "nobody trains 28 M parameters" in prose and round(cost(net, (1, 3, 2, 32, 32)).parameters / 1e6) == 28
+    tiny = configure("video_swin_tiny")
+    assert (tiny.frames, tuple(tiny.patch), tuple(tiny.window)) == (8, (2, 4, 4), (2, 4, 4))
+
+
+def test_the_verdicts_of_lesson_10_say_what_the_first_three_seeds_say():
+    prose = prose_of("10_video_swin")
+    c36, c37 = ([run for run in records(name, "cpu") if run["seed"] < 3] for name in ("C36", "C37"))
+
+    def within(found: list, **arm: Any) -> np.ndarray:
+        return np.array(by_seed(found, "D", "pair_accuracy", **{"shown": None, **arm}))
+
+    two, one, small = (repr(Grid(*box)) for box in ((2, 4, 4), (4, 4, 4), (2, 2, 2)))
+    moving, still = (within(c37, window=two, shifted=shifted, start=None) for shifted in ("thw", "hw"))
+    assert ((moving > 0.9) == [True, True, False]).all() and ((still > 0.9) == [True, True, False]).all()
+    assert "learn in the same runs, the first and the second, and fail in the same, the third" in prose
+    gain = interval(list(moving - still))
+    assert gain.low < 0 < gain.high and gain.high - gain.low > 0.05
+    assert "The interval of their difference holds zero; but it is so wide" in prose
+
+    joint, factorised = (within(c36, window=one, attention=kind) for kind in ("joint", "factorised"))
+    assert ((joint > 0.9) == [True, False, False]).all()
+    assert "with one window for all frames one run of the first three learned, with two windows two" in prose
+    assert f"{100 * joint[0]:.0f} against {100 * factorised[0]:.0f} % within the pair" in prose
+    assert (joint[1:] < 0.6).all() and (factorised[1:] < 0.6).all() and "neither gets far from chance" in prose
+    gain = interval(list(factorised - joint))
+    assert gain.low < -0.1 and gain.high > 0.1 and "holds zero, and is tens of points wide" in prose
+    for kind in ("joint", "factorised"):
+        assert (within(c36, window=small, attention=kind) < 0.56).all()
+    assert "Neither design learned in its one run" in prose
+
+    tried = within(c37, shown="two_stills").tolist() + by_seed(c37, "G", "pair_accuracy")
+    assert len(tried) >= 4 and all(0.45 < right < 0.55 for right in tried)
+    assert "on two pictures and on G no network left chance" in prose
+    assert within(c37, patch=repr(Grid(1, 16, 16))).max() < 0.55 and within(c37, start="symmetric_in_time").min() > 0.95
+    assert "signs alone, with patches of one frame, had not left chance after 500 steps" in prose
+    assert "so wide that it would hide a gain of several points" in prose
+
+
+def test_lesson_10_tells_what_its_networks_reached():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "10_video_swin")
+    (rows,) = (rows for rows in stored_tables(path) if "mended" in rows[0])
+    within = {name: [float(row[name].removesuffix("%")) for row in rows] for name in ("yours", "blind", "mended")}
+    assert within["blind"] == [50.0] * 3 and min(within["yours"]) > 90 and min(within["mended"]) > 90
+    assert "The patch is enough" in prose_of("10_video_swin")
+    told = "".join(output.get("text", "") for cell in code(read(path)) for output in cell.outputs)
+    assert "blind: 0% of the answers change by reversal" in told
+    (film,) = re.findall(r"inflated, whole clips, never trained on one: ([\d.]+)%", told)
+    assert float(film) > 80
+    (turns,) = (rows for rows in stored_tables(path) if "change by reversal" in rows[0])
+    changes = [float(row["change by reversal"]) for row in turns]
+    assert changes[1] < 1e-6 and min(changes[:1] + changes[2:]) > 1e-3

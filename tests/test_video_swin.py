@@ -261,11 +261,37 @@ def test_f8_with_tables_symmetric_in_time_and_patches_of_one_frame_the_net_is_bl
     assert (net(x) - net(x[:, :, order])).abs().max() > 1e-4  # a shuffle it still sees: distances have changed
 
 
+def test_the_released_rule_for_windows_that_shrink_in_space_breaks_f8():
+    """There a step in time is read as one in space, of which a table symmetric in time knows the sign."""
+    x = clip(2, 3, 8, 32, 32)
+    for window, sees in ((Grid(2, 2, 2), False), (Grid(2, 4, 4), True)):  # the last stage has 2 x 2 tokens a frame
+        net = tiny(patch=Grid(1, 4, 4), window=window)
+        for table in tables(net):
+            table.data = (table.data + table.data.flip(1)) / 2
+        assert ((net(x) - net(x.flip(2))).abs().max() > 1e-4) == sees
+
+
 def test_patches_of_two_frames_see_reversal_even_with_symmetric_tables():
     net, x = tiny(), clip(2, 3, 8, 64, 64)
     for table in tables(net):
         table.data = (table.data + table.data.flip(1)) / 2
     assert (net(x) - net(x.flip(2))).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("shifted", "moves"), [("thw", True), ("hw", False), ("none", False)])
+def test_without_a_shift_in_time_whole_windows_of_frames_may_be_exchanged(shifted, moves):
+    net, x = tiny(shifted=shifted), clip(2, 3, 8, 64, 64)
+    change = (net(x) - net(x.roll(4, 2))).abs().max()
+    assert change > 1e-4 if moves else change < 1e-12
+    assert (net(x) - net(x.roll(2, 2))).abs().max() > 1e-4  # halves of two windows
+
+
+def test_windows_shift_along_the_named_axes_in_every_second_block():
+    for shifted, steps in (("thw", (1, 2, 2)), ("hw", (0, 2, 2)), ("none", (0, 0, 0))):
+        blocks = [part for part in tiny(shifted=shifted).modules() if isinstance(part, WindowAttention)]
+        assert [part.scheme.shift for part in blocks] == [(0, 0, 0), steps] * 3
+    with pytest.raises(ValueError, match="shifted"):
+        tiny(shifted="t")
 
 
 def test_with_patches_and_windows_of_one_frame_the_answer_is_the_mean_over_the_frames():

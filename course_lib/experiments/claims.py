@@ -7,10 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from course_lib.experiments.frames import by_views, in_any_order, pairs_of_frames, shuffled_frames, single_frames
-from course_lib.experiments.inputs import difference, grey, logits_of
+from course_lib.experiments.inputs import difference, grey, logits_of, two_stills
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
-from course_lib.experiments.starts import fast_after_d, fast_as_drawn, inflated, slow_answers
+from course_lib.experiments.starts import (
+    fast_after_d,
+    fast_as_drawn,
+    inflated,
+    slow_answers,
+    symmetric_in_time,
+    time_as_strong,
+)
+from course_lib.grid import Grid
 from course_lib.layers.nonlocal_block import AFFINITIES, NO_BLOCKS
 from course_lib.models.mvit import VIT
 from course_lib.models.slowfast import JOINS
@@ -285,6 +293,42 @@ def c34(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
+COARSE = (  # video_swin_tiny as one stage of 4 x 4 x 4 tokens: a window means the same throughout
+    ("patch", Grid(2, 16, 16)),
+    ("dim", 64),
+    ("depths", (4,)),
+    ("heads", (4,)),
+)
+HASTE = Recipe(500, 16, 1e-3)
+
+
+def c36(profile: Profile) -> tuple[Arm, ...]:
+    """In small windows attention over space and time at once is ahead of one after the other; not where a window is
+    the whole clip."""
+    return tuple(
+        Arm("video_swin_tiny", "D", (*COARSE, ("window", window), ("attention", kind)), recipe=HASTE, start=start)
+        for window in (Grid(2, 2, 2), Grid(4, 4, 4))
+        for kind, start in (("joint", None), ("factorised", time_as_strong))
+    )
+
+
+def c37(profile: Profile) -> tuple[Arm, ...]:
+    """Two windows of frames, with and without a shift in time; one window for all is in C36. What none of them learned:
+    two pictures, and G, the order of two events. And what tells time: a table alone, with patches of one frame; patches
+    alone, with tables that cannot."""
+    one, two = ((*COARSE, ("window", Grid(frames, 4, 4))) for frames in (4, 2))
+    single = (("patch", Grid(1, 16, 16)), *COARSE[1:], ("window", Grid(8, 4, 4)))
+    events = (("patch", Grid(2, 8, 8)), *COARSE[1:], ("frames", 16), ("window", Grid(4, 4, 4)))
+    shifts = [("shifted", shifted) for shifted in ("hw", "thw")]
+    return (
+        *(Arm("video_swin_tiny", "D", (*two, shift), recipe=HASTE) for shift in shifts),
+        Arm("video_swin_tiny", "D", single, recipe=HASTE),
+        Arm("video_swin_tiny", "D", (*two, shifts[1]), recipe=HASTE, start=symmetric_in_time),
+        *(Arm("video_swin_tiny", "D", (*some, shifts[1]), recipe=HASTE, shown=two_stills) for some in (one, two)),
+        *(Arm("video_swin_tiny", "G", (*events, shift), recipe=Recipe(600, 16, 1e-3)) for shift in shifts),
+    )
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
     "C3": c3,
@@ -301,6 +345,8 @@ CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C20": c20,
     "C28": c28,
     "C34": c34,
+    "C36": c36,
+    "C37": c37,
     "tiny": tiny,
     "dials": dials,
 }

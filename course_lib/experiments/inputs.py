@@ -31,6 +31,11 @@ def difference(clips: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 T H W"]:
     return torch.cat([clips[:, :, 1:] - clips[:, :, :-1], torch.zeros_like(clips[:, :, :1])], dim=2)
 
 
+def two_stills(clips: Float[Tensor, "b 3 8 H W"]) -> Float[Tensor, "b 3 8 H W"]:
+    """Frames 3 and 6 of eight, each for half of the clip: the picture changes once, between frames 4 and 5."""
+    return clips[:, :, [2] * 4 + [5] * 4]
+
+
 def load_flow(name: str, profile: Profile, frames: int = FRAMES) -> Data:
     """A generated set as its exact optical flow, from the motion that drew it; the clips of `load_set`, in their order.
 

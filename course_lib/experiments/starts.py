@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from course_lib.experiments.data import load_set
 from course_lib.experiments.recipes import Recipe
@@ -15,6 +16,7 @@ from course_lib.experiments.runs import Arm, learn
 from course_lib.layers.inflate import load_image_weights
 from course_lib.layers.resnet import Bottleneck
 from course_lib.models.slowfast import SlowFast
+from course_lib.models.video_swin import RelativeBias
 from course_lib.profiles import Profile
 
 STILLS = Recipe(100, 32, 1e-3)
@@ -93,3 +95,22 @@ def _two_paths(net: nn.Module) -> SlowFast:
     if not isinstance(net, SlowFast) or "fast" not in net.paths:
         raise ValueError(f"{type(net).__name__} has no fast path here: build a SlowFast with paths=('slow', 'fast')")
     return net
+
+
+def time_as_strong(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """Video Swin's attention over time starts with weight 1, not 0: there is no image network that it might disturb."""
+    for name, weight in net.named_parameters():
+        if name.endswith(".time.weight"):
+            nn.init.ones_(weight)
+
+
+def symmetric_in_time(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """Video Swin's tables give a key k steps later what they give one k steps earlier, and stay so."""
+
+    class Symmetric(nn.Module):
+        def forward(self, table: Tensor) -> Tensor:
+            return (table + table.flip(1)) / 2
+
+    for part in list(net.modules()):
+        if isinstance(part, RelativeBias):
+            parametrize.register_parametrization(part, "table", Symmetric())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -14,6 +14,7 @@ from course_lib.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, WIDEST, YE
 from course_lib.grid import Grid
 
 LAYER_COLOURS = (RED, SKY, GREEN, PURPLE, ORANGE, YELLOW)  # by name, in the order met, as in the explorer
+WINDOW_COLOURS = (RED, SKY, GREEN, PURPLE, BLUE, YELLOW, ORANGE, "#999999", "#FFFFFF")
 
 
 def schemes_picture(
@@ -70,3 +71,32 @@ def schemes_words(
         f"{grid.t} frames of {grid.h} by {grid.w} patches, a column for each scheme. The query is at frame {t}, "
         f"row {h}, column {w}. Patches that it attends to, frame by frame, in each layer: {'; '.join(sentences)}."
     )
+
+
+def rolled_windows(
+    numbers: Int[np.ndarray, "h w"], window: tuple[int, int], shift: tuple[int, int], names: str = "abcdefghijklmnop"
+) -> Figure:
+    """The cyclic trick in two dimensions (Video Swin, figure 3): the windows that tokens belong to, before and after
+    the grid is rolled by `shift`. Thick lines cut it into ordinary windows. At most 16 shifted windows."""
+    _, letter = np.unique(numbers, return_inverse=True)
+    letter = letter.reshape(numbers.shape)
+    figure = Figure(figsize=(WIDEST, WIDEST / 2), layout="constrained")
+    rolled = np.roll(letter, [-step for step in shift], (0, 1))
+    titles = ("shifted windows", f"rolled by {shift[0]} rows and {shift[1]} columns")
+    for axis, picture, title in zip(figure.subplots(1, 2), (letter, rolled), titles, strict=True):
+        colours = [to_rgb(WINDOW_COLOURS[i % len(WINDOW_COLOURS)]) for i in picture.ravel()]
+        axis.imshow(np.reshape(colours, (*picture.shape, 3)) * 0.55 + 0.45)
+        for (row, column), i in np.ndenumerate(picture):
+            axis.text(column, row, names[i], ha="center", va="center", fontsize=11)
+        for draw, length, size in (
+            (axis.axhline, len(picture), window[0]),
+            (axis.axvline, picture.shape[1], window[1]),
+        ):
+            for place in range(0, length + 1, size):
+                draw(place - 0.5, color="black", linewidth=2.5)
+        axis.set_xticks(np.arange(-0.5, picture.shape[1]), [])
+        axis.set_yticks(np.arange(-0.5, len(picture)), [])
+        axis.grid(color="white", linewidth=1)
+        axis.tick_params(length=0)
+        axis.set_title(title, fontsize=11)
+    return figure

@@ -45,6 +45,7 @@ ATTENTION = (
     "split",  # windows of space; two layers over the frames at each place on top
     "factorised",  # windows of space, each followed by attention over the frames at each place
 )
+SHIFTED = ("thw", "hw", "none")  # axes along which every second block shifts its windows (table 6)
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class VideoSwinConfig(NetworkConfig):
     drop_path: float = 0.1
     dropout: float = 0.5
     attention: str = "joint"
+    shifted: str = "thw"
     scratch: bool = False  # ours: a start for small nets and short training
     classes: int = 400
 
     def validate(self) -> None:
         one_of("attention", self.attention, ATTENTION)
+        one_of("shifted", self.shifted, SHIFTED)
         if len(self.depths) != len(self.heads):
             raise ValueError(f"{len(self.depths)} depths and {len(self.heads)} heads: give one of each for every stage")
         if min(*self.patch, *self.window) < 1:
@@ -157,12 +160,12 @@ class Block(Recomputable):
         heads: int,
         hidden: int,
         window: Grid,
-        shifted: bool,
+        shifted: str,
         drop_path: float,
         time_window: Grid | None = None,
     ):
         super().__init__()
-        shift = Grid(*(size // 2 if shifted else 0 for size in window))
+        shift = Grid(*(size // 2 if axis in shifted else 0 for axis, size in window._asdict().items()))
         self.norm, self.attention = nn.LayerNorm(dim), WindowAttention(dim, heads, window, shift)
         self.time = None if time_window is None else TimeAttention(dim, heads, time_window)
         self.norm_mlp, self.mlp = nn.LayerNorm(dim), Mlp(dim, hidden)
@@ -197,6 +200,7 @@ class VideoSwin(nn.Module):
         self.config = c = config
         top = 2 if c.attention == "split" else 0
         over_time = c.time_window if c.attention == "factorised" else None
+        shifts = ("none", c.shifted)
         rates = iter(drop_path_rates(c.drop_path, sum(c.depths) + top))
         self.patch_embed, self.norm_embed = PatchEmbed(c.dim, c.patch), nn.LayerNorm(c.dim)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -205,13 +209,13 @@ class VideoSwin(nn.Module):
             if i:
                 layers[f"merge{i}"] = PatchMerging(dim // 2)
             blocks = (
-                Block(dim, heads, c.mlp_ratio * dim, c.block_window, j % 2 == 1, next(rates), over_time)
+                Block(dim, heads, c.mlp_ratio * dim, c.block_window, shifts[j % 2], next(rates), over_time)
                 for j in range(depth)
             )
             layers[f"stage{i + 1}"] = nn.Sequential(*blocks)
         if top:
             layers["time"] = nn.Sequential(
-                *(Block(dim, heads, c.mlp_ratio * dim, c.time_window, False, next(rates)) for _ in range(top))
+                *(Block(dim, heads, c.mlp_ratio * dim, c.time_window, "none", next(rates)) for _ in range(top))
             )
         self.stages = nn.Sequential(layers)
         self.norm, self.dropout, self.head = nn.LayerNorm(dim), nn.Dropout(c.dropout), nn.Linear(dim, c.classes)
