@@ -90,11 +90,11 @@ def rolled_windows(
             axis.text(column, row, names[i], ha="center", va="center", fontsize=11)
         for draw, length, size in (
             (axis.axhline, len(picture), window[0]),
-            (axis.axvline, picture.shape[1], window[1]),
+            (axis.axvline, numbers.shape[1], window[1]),
         ):
             for place in range(0, length + 1, size):
                 draw(place - 0.5, color="black", linewidth=2.5)
-        axis.set_xticks(np.arange(-0.5, picture.shape[1]), [])
+        axis.set_xticks(np.arange(-0.5, numbers.shape[1]), [])
         axis.set_yticks(np.arange(-0.5, len(picture)), [])
         axis.grid(color="white", linewidth=1)
         axis.tick_params(length=0)
