@@ -17,7 +17,16 @@ from course_lib.experiments.inputs import (
     logits_of,
     two_stills,
 )
-from course_lib.experiments.starts import inflated, learned_stills, symmetric_in_time, time_as_strong
+from course_lib.experiments.starts import (
+    averaged_tubelets,
+    central_tubelets,
+    inflated,
+    learned_stills,
+    random_tubelets,
+    slices,
+    symmetric_in_time,
+    time_as_strong,
+)
 from course_lib.grid import Grid
 from course_lib.models import build
 from course_lib.profiles import PROFILES
@@ -157,6 +166,33 @@ def test_an_inflated_start_is_the_image_network_that_learned_stills_with_a_fresh
     assert not torch.equal(learned_stills(before, TINY, seed=1).state_dict()[name], weight), "another seed"
     blank = build("i3d_tiny", image=True, **dict(SMALL)).layers.conv_1a.norm.running_mean
     assert not torch.equal(image.layers.conv_1a.norm.running_mean, blank), "it was trained"
+
+
+def test_three_starts_differ_in_the_kernel_alone(sets, monkeypatch):
+    monkeypatch.setattr("course_lib.experiments.starts.load_set", lambda name, *_, **how: sets[name])
+    arm = Arm("vivit_tiny", "L", (("tubelet", (4, 16, 16)), ("dim", 16), ("depth", 1), ("heads", 2)))
+    before = arm.build(8, 0).state_dict()
+    nets = {}
+    for start in (central_tubelets, averaged_tubelets, random_tubelets):
+        nets[start] = arm.build(8, 0)
+        start(nets[start], arm, TINY, 0)
+    image = learned_stills(arm.build(8, 0), TINY, 0, data=sets["L"])
+    kernel = image.patch_embed.project.weight.detach()[:, :, 0]
+    central, averaged, drawn = (net.patch_embed.project.weight.detach() for net in nets.values())
+    assert torch.equal(central[:, :, 2], kernel) and not central[:, :, [0, 1, 3]].any()
+    torch.testing.assert_close(averaged, (kernel / 4)[:, :, None].expand_as(averaged))
+    assert torch.equal(drawn, before["patch_embed.project.weight"])
+    for name in before.keys() - {"patch_embed.project.weight"}:
+        ours = [net.state_dict()[name] for net in nets.values()]
+        assert torch.equal(ours[0], ours[1])
+        if not name.startswith("patch_embed."):
+            assert torch.equal(ours[0], ours[2])
+        if name.startswith("head."):
+            assert torch.equal(ours[0], before[name])
+    norms = slices(nets[central_tubelets], sets["L"])
+    assert list(norms) == ["slice_0", "slice_1", "slice_2", "slice_3"]
+    assert norms["slice_2"] == pytest.approx(float(kernel.square().sum()) ** 0.5, abs=1e-3)
+    assert norms["slice_0"] == norms["slice_1"] == norms["slice_3"] == 0
 
 
 def test_the_arms_of_c7_and_c11_differ_in_one_thing_at_a_time():

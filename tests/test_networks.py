@@ -114,6 +114,7 @@ VARIANTS = [  # every form that a paper compares, small enough to train here
     *[("vivit_tiny", {"model": model, "pool": pool}) for model in (1, 2) for pool in ("cls", "gap")],
     *[("vivit_tiny", {"model": model, "pool": "gap"}) for model in (3, 4)],
     ("vivit_tiny", {"embed": "uniform"}),
+    ("vivit_tiny", {"model": 2, "time_depth": 0}),
     *[("video_swin_tiny", {"attention": attention}) for attention in SWIN_ATTENTION],
     *[("vidtr_tiny", changes) for changes in ({}, {"separate": True}, {"attention": "joint"})],
     ("vidtr_tiny", {"pos_embed_in_every_block": True}),

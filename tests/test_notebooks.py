@@ -368,6 +368,46 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ),
         ("def symmetric(table): return (table + table.flip(2)) / 2", "the shape is right, the numbers differ"),
     ],
+    "07_vivit": [
+        (
+            "Right = MyTubelets\n"
+            "class MyTubelets(Right):\n"
+            "    def forward(self, clip):  # numbers in another order than the kernel's\n"
+            "        pattern = 'b c (nt t) (nh h) (nw w) -> b nt nh nw (t h w c)'\n"
+            "        rows = rearrange(clip, pattern, **dict(zip('thw', self.tubelet)))\n"
+            "        return rows @ self.weight.flatten(1).T + self.bias",
+            "tokens: the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MyHalfHeads\n"
+            "class MyHalfHeads(Right):\n"
+            "    def forward(self, x):  # all heads over space\n"
+            "        pattern = 'b t h w (qkv head d) -> qkv (b t) head (h w) d'\n"
+            "        rows = rearrange(self.qkv(x), pattern, qkv=3, head=self.heads)\n"
+            "        back = '(b t) head (h w) d -> b t h w (head d)'\n"
+            "        return self.out(rearrange(attend(*rows), back, t=x.shape[1], h=x.shape[2]))",
+            "does not see what it should",
+        ),
+        (
+            "Right = MyViViT\n"
+            "class MyViViT(Right):\n"
+            "    def forward(self, clip):  # the mean over steps in place of the second encoder\n"
+            "        z = self.patch_embed(clip)\n"
+            "        if self.time_encoder is None:\n"
+            "            return self.head(self.encoder(z))\n"
+            "        steps = self.encoder(rearrange(z, 'b t h w d -> (b t) 1 h w d'))\n"
+            "        return self.head(steps.unflatten(0, (-1, z.shape[1])).mean(1))",
+            "the numbers differ",
+        ),
+        (
+            "def notices(tokens, over_steps): return 'no' if over_steps == 'mean' else 'yes'",
+            r"notices\(two frames, mean\): 'no' is not the answer",
+        ),
+        (
+            "def inflate(kernel, t): return kernel[:, :, None].expand(-1, -1, t, -1, -1)",
+            "the shape is right, the numbers differ",
+        ),
+    ],
 }
 
 
@@ -603,6 +643,16 @@ def test_the_video_swin_that_is_trained_is_the_learners_with_their_windows_index
     film = "film = torch.randn(2, 3, 8, 64, 64, device=device)\nwith torch.no_grad():\n    "
     turned = run(f"{film}print((blind.eval()(film) - blind(film.flip(2))).abs().max().item())")
     assert float(said_by(turned)) < 1e-5
+
+
+@pytest.mark.timeout(600)
+def test_the_vivit_that_is_trained_is_the_learners_with_their_tubelets_and_heads(after_run_all):
+    about = "[type(part).__name__ for part in (yours, yours.patch_embed, yours.encoder.blocks[1].attentions[0])]"
+    said, run = trained_by_the_learner(after_run_all, "07_vivit", "MyViViT", about)
+    assert "trained: ['MyViViT', 'MyTubelets', 'MyHalfHeads']" in said
+    run("nn.init.normal_(yours.head.weight)\ncopy_weights(yours, twin)")  # a head that hears everything
+    alike = run("with torch.no_grad(): print('alike:', torch.allclose(twin(seen), yours(seen), atol=1e-4))")
+    assert "alike: True" in said_by(alike)
 
 
 @pytest.mark.timeout(600)

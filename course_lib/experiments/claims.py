@@ -11,9 +11,13 @@ from course_lib.experiments.inputs import difference, grey, logits_of, two_still
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
 from course_lib.experiments.starts import (
+    averaged_tubelets,
+    central_tubelets,
     fast_after_d,
     fast_as_drawn,
     inflated,
+    random_tubelets,
+    slices,
     slow_answers,
     symmetric_in_time,
     time_as_strong,
@@ -329,6 +333,42 @@ def c37(profile: Profile) -> tuple[Arm, ...]:
     )
 
 
+def vivit(profile: Profile) -> tuple[str, tuple[tuple[str, object], ...]]:
+    """The network of C2 and C30 and its changes: generated clips have too few frames for 32."""
+    return ("vivit_b_16x2_model1", (("frames", 8), ("scratch", True))) if profile.full else ("vivit_tiny", ())
+
+
+def c2(profile: Profile) -> tuple[Arm, ...]:
+    """Something that relates the steps is worth a lot and costs little: the four models of ViViT against the mean over
+    steps, which is blind to order only if a tubelet holds one frame."""
+    network, always = vivit(profile)
+    encoder, mean = (("model", 2),), (("model", 2), ("time_depth", 0))
+    gap = ("pool", "gap")
+    arms: tuple[tuple[tuple[str, object], ...], ...] = (
+        (*mean, gap),
+        (*encoder, gap),
+        (*mean, ("tubelet", (1, 16, 16))),
+        mean,
+        encoder,
+        (("model", 1),),
+        (("model", 3), gap),
+        (("model", 4), gap),
+    )
+    return tuple(Arm(network, "D", always + changes, recipe=Recipe(1000, 16, 1e-3)) for changes in arms)
+
+
+def c30(profile: Profile) -> tuple[Arm, ...]:
+    """Tubelets are to start from the central frame, not by inflation; and uniform frames in place of tubelets."""
+    network, always = vivit(profile)
+    always += (("tubelet", (4, 16, 16)),)
+    starts = ((central_tubelets, "tubelet"), (averaged_tubelets, "tubelet"), (random_tubelets, "tubelet"))
+    return tuple(
+        Arm(network, set_name, (*always, ("embed", embed)), recipe=recipe, start=start, measure=slices)
+        for set_name, recipe in (("L", Recipe(60, 32, 1e-3)), ("D", Recipe(600, 16, 1e-3)))
+        for start, embed in (*starts, (central_tubelets, "uniform"))
+    )
+
+
 CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C1": c1,
     "C3": c3,
@@ -347,6 +387,8 @@ CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C34": c34,
     "C36": c36,
     "C37": c37,
+    "C2": c2,
+    "C30": c30,
     "tiny": tiny,
     "dials": dials,
 }

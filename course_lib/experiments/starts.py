@@ -10,29 +10,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from course_lib.experiments.data import load_set
+from course_lib.experiments.data import Data, load_set
 from course_lib.experiments.recipes import Recipe
 from course_lib.experiments.runs import Arm, learn
-from course_lib.layers.inflate import load_image_weights
+from course_lib.layers.inflate import How, load_image_weights
 from course_lib.layers.resnet import Bottleneck
 from course_lib.models.slowfast import SlowFast
 from course_lib.models.video_swin import RelativeBias
 from course_lib.profiles import Profile
 
 STILLS = Recipe(100, 32, 1e-3)
+STILLS_OF_VIT = Recipe(400, 32, 1e-3)  # a transformer takes longer
 
 
-def learned_stills(net: nn.Module, profile: Profile, seed: int) -> nn.Module:
+def learned_stills(
+    net: nn.Module, profile: Profile, seed: int, recipe: Recipe = STILLS, data: Data | None = None
+) -> nn.Module:
     """The image network that `net` is inflated from (its `image_start`), trained to name the looks of single frames:
-    those of set L's training clips. In the cpu profile for as long as STILLS says."""
-    data = load_set("L", profile, progress=False)
+    those of set L's training clips (`data`, if it is loaded). In the cpu profile for as long as `recipe` says."""
+    data = data or load_set("L", profile, progress=False)
     clips = cast(Tensor, data.train)  # n T H W 3
     stills = data._replace(
         train=clips.flatten(0, 1)[:, None],  # every frame is a clip of one
         train_labels=data.train_labels.repeat_interleave(clips.shape[1]),
     )
     if profile.name == "cpu":
-        profile = replace(profile, **STILLS._asdict())
+        profile = replace(profile, **recipe._asdict())
     with torch.random.fork_rng():
         blank: Any = cast(Any, net).image_start().image
         torch.manual_seed(seed)
@@ -45,11 +48,37 @@ def learned_stills(net: nn.Module, profile: Profile, seed: int) -> nn.Module:
 
 def inflated(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
     """Fill `net` from `learned_stills`, but for its head."""
-    image = learned_stills(net, profile, seed)
-    weights = {name: weight for name, weight in image.state_dict().items() if not name.startswith("head.")}
+    _fill(net, learned_stills(net, profile, seed))
+
+
+def central_tubelets(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """Fill ViViT from `learned_stills`, but for its head: the patch kernel at the middle frame of a tubelet, else 0."""
+    _fill(net, learned_stills(net, profile, seed, STILLS_OF_VIT), how="centre")
+
+
+def averaged_tubelets(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """The same with the kernel inflated: at every frame of a tubelet, divided by their number."""
+    _fill(net, learned_stills(net, profile, seed, STILLS_OF_VIT), how="average")
+
+
+def random_tubelets(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:
+    """The same, but the kernel stays as it was drawn."""
+    _fill(net, learned_stills(net, profile, seed, STILLS_OF_VIT), without=("head.", "patch_embed."))
+
+
+def _fill(net: nn.Module, image: nn.Module, how: How | None = None, without: tuple[str, ...] = ("head.",)) -> None:
+    """Load the weights of `image` but those whose names begin with one of `without`; kernels as `how` or the network's
+    own `image_start` says."""
+    weights = {name: weight for name, weight in image.state_dict().items() if not name.startswith(without)}
     with torch.random.fork_rng():  # the blank image network draws its weights
-        _, entries, how, part = cast(Any, net).image_start()
-    load_image_weights(net, weights, entries, how, part)
+        _, entries, usual, part = cast(Any, net).image_start()
+    load_image_weights(net, weights, entries, how or usual, part)
+
+
+def slices(net: nn.Module, data: Data) -> dict[str, float]:
+    """The norm of a ViViT's patch kernel at each frame of a tubelet."""
+    norms = cast(Any, net).patch_embed.project.weight.detach().transpose(0, 2).flatten(1).norm(dim=1)
+    return {f"slice_{i}": round(float(norm), 4) for i, norm in enumerate(norms)}
 
 
 def fast_as_drawn(net: nn.Module, arm: Arm, profile: Profile, seed: int) -> None:

@@ -44,7 +44,7 @@ class ViViTConfig(NetworkConfig):
     depth: int = 12  # L
     heads: int = 12
     mlp_ratio: int = 4
-    time_depth: int = 4  # L_t, of model 2's second encoder
+    time_depth: int = 4  # L_t, of model 2's second encoder; 0: the mean over steps in its place (table 2)
     pool: str = "cls"  # or "gap": the mean of all tokens
     drop_path: float = 0.0
     scratch: bool = False  # ours: loud and smooth position embeddings, which help a net that starts from nothing
@@ -53,6 +53,8 @@ class ViViTConfig(NetworkConfig):
     def validate(self) -> None:
         for setting, known in (("model", MODELS), ("embed", ("tubelet", "uniform")), ("pool", ("cls", "gap"))):
             one_of(setting, getattr(self, setting), known)
+        if self.time_depth < 0:
+            raise ValueError(f"time_depth={self.time_depth}: use 0 for a mean over steps, or more for a second encoder")
         if self.model > 2 and self.pool == "cls":
             raise ValueError(f"model {self.model} has no class token (released): use pool='gap'")
         self.clip.divide(Grid(*self.tubelet))
@@ -170,7 +172,7 @@ class ViViT(nn.Module):
         )
         if c.model == 2:
             self.encoder = encoder(Grid(1, h, w), c.depth, MODELS[2])  # step by step, the same weights for all
-            self.time_encoder = encoder(Grid(t, 1, 1), c.time_depth, (TIME,))
+            self.time_encoder = encoder(Grid(t, 1, 1), c.time_depth, (TIME,)) if c.time_depth else None
         else:
             self.encoder = encoder(c.grid, c.depth, MODELS[c.model])
         self.head = nn.Linear(c.dim, c.classes)
@@ -184,7 +186,8 @@ class ViViT(nn.Module):
         z = self.patch_embed(clip)
         if c.model == 2:
             steps = self.encoder(rearrange(z, "b t h w d -> (b t) 1 h w d"))
-            return self.head(self.time_encoder(rearrange(steps, "(b t) d -> b t 1 1 d", t=z.shape[1])))
+            steps = rearrange(steps, "(b t) d -> b t 1 1 d", t=z.shape[1])
+            return self.head(steps.mean((1, 2, 3)) if self.time_encoder is None else self.time_encoder(steps))
         return self.head(self.encoder(z))
 
     def image_start(self) -> ImageStart:

@@ -28,7 +28,8 @@ def entries(model: nn.Module) -> Iterator[Entry]:
     yield from pair("head", "output_projection")
     if model.config.model == 2:
         yield from encoder(model.encoder, "encoder", "SpatialTransformer", "cls_SpatialTransformer")
-        yield from encoder(model.time_encoder, "time_encoder", "TemporalTransformer", "cls_TemporalTransformer")
+        if model.time_encoder is not None:
+            yield from encoder(model.time_encoder, "time_encoder", "TemporalTransformer", "cls_TemporalTransformer")
     else:
         yield from encoder(model.encoder, "encoder", "Transformer", "cls")
 
