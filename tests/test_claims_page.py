@@ -115,6 +115,7 @@ def made_up(name: str) -> list[dict]:
         for seed in (0, 1):
             about = identity(arm, arm.settings(CPU), seed)
             scores = {measure: draw.random() for measure in ("accuracy", "pair_accuracy")}
+            scores |= {f"shuffled_{measure}": draw.random() for measure in list(scores)[:2]}
             scores |= {f"views_of_{n}_{measure}": draw.random() for n in (1, 2, 4) for measure in list(scores)[:2]}
             scores |= {"labels": [0, 1], "logits": [[1.0, 0.0], [draw.random(), 0.5]]}
             found.append(about | {"scores": scores, "loss": [draw.random()], "pairs": {}})

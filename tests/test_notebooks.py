@@ -27,9 +27,10 @@ from stand_ins import write_kinetics, write_ssv2
 from course_lib.analysis.cost import Cost, cost
 from course_lib.analysis.intervals import interval
 from course_lib.analysis.layers import layer_masks
+from course_lib.analysis.memory import kept_for_backward
 from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, matching, paired, records, same_seeds, training_loss
-from course_lib.experiments.claims import DIALS, TURNED, WAYS
+from course_lib.experiments.claims import BLIND, DIALS, SEES, TURNED, WAYS
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.figures.costs import crossing
@@ -408,6 +409,25 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
             "the shape is right, the numbers differ",
         ),
     ],
+    "11_comparison": [
+        (
+            "def whole_test(gmacs, size, crop, clips, crops): return gmacs * clips * crops",
+            r"whole_test\(49, 224, 256, 10, 3\): .* too small",
+        ),
+        (
+            "def attention_products(tokens, dim, layers): return tokens**2 * dim * layers",
+            "400 multiply-adds is too small",
+        ),
+        ("def same_rules(one, other): return one.start == other.start", "pair 3 of 6 is wrong"),
+        ("def front(points): return {name for name in points if name != 'b'}", "missing: {'b'}, beaten: {"),
+        (
+            "def my_windows(t, h, w):\n"
+            "    pattern = 'b (nt t) (nh h) (nw w) d -> (b t h w) (nt nh nw) d'\n"
+            "    return Groups('far', pattern, (('t', t), ('h', h), ('w', w)))",
+            "this is not 2x2x2 windows attention",
+        ),
+        ("def my_layers(): return windows(2, 2, 2), windows(4, 2, 2)", "[1-9][0-9]* of 16384 never hear of each other"),
+    ],
 }
 
 
@@ -653,6 +673,23 @@ def test_the_vivit_that_is_trained_is_the_learners_with_their_tubelets_and_heads
     run("nn.init.normal_(yours.head.weight)\ncopy_weights(yours, twin)")  # a head that hears everything
     alike = run("with torch.no_grad(): print('alike:', torch.allclose(twin(seen), yours(seen), atol=1e-4))")
     assert "alike: True" in said_by(alike)
+
+
+@pytest.mark.timeout(600)
+def test_the_transformer_that_is_trained_attends_by_the_learners_two_layers(after_run_all):
+    stem, notebook, run = after_run_all
+    if stem != "11_comparison":
+        pytest.skip("no scheme is invented there")
+    for exercise, check, answer in zip(
+        tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook), strict=True
+    ):
+        run(answer, exercise)
+        run(check.source, check)
+    (data,) = (cell for cell in code(notebook) if "answered(my_layers" in cell.source)
+    assert "the two layers: yours" in said_by(run(data.source, data))
+    (training,) = (cell for cell in code(notebook) if "study(yours" in cell.source)
+    said = said_by(run(training.source, training))
+    assert "attention: boxes strides" in said and "6 steps in" in said
 
 
 @pytest.mark.timeout(600)
@@ -1503,3 +1540,65 @@ def test_lesson_10_tells_what_its_networks_reached():
     (turns,) = (rows for rows in stored_tables(path) if "change by reversal" in rows[0])
     changes = [float(row["change by reversal"]) for row in turns]
     assert changes[1] < 1e-6 and min(changes[:1] + changes[2:]) > 1e-3
+
+
+def test_the_numbers_that_lesson_11_names_are_those_of_the_library():
+    prose = prose_of("11_comparison")
+    nets = {}
+    with torch.device("meta"):
+        for name, frames in (("timesformer_b_8x224", 8), ("video_swin_t_32x224", 32), ("slowfast_r50_8x8", 32)):
+            nets[name] = build(name, frames=frames)
+        joint = build("vivit_l_16x2_model1", frames=32)
+    shape = {name: (1, 3, *net.config.clip) for name, net in nets.items()}
+    time, swin, slow = (cost(net, shape[name]) for name, net in nets.items())
+    kept = [kept_for_backward(nets[name], shape[name]) for name in ("timesformer_b_8x224", "video_swin_t_32x224")]
+    assert 0.22 < swin.parameters / time.parameters < 0.27 and 1.9 < kept[1] / kept[0] < 2.2
+    assert "Video Swin-T has a quarter of TimeSformer's and keeps twice as much" in prose
+    assert round(slow.macs / 1e9) == 50 and "65.7 for our 50" in prose
+    tests = 3 * time.macs, 30 * slow.macs * (256 / 224) ** 2
+    assert 0.28 < tests[0] / tests[1] < 0.35 and 3.6 < time.macs / slow.macs < 4.2
+    assert "TimeSformer costs a third of it, although one of its views costs four times as much" in prose
+    out, fused = (kept_for_backward(joint, (1, 3, *joint.config.clip), way) for way in (True, False))
+    assert 0.7 < 1 - fused / out < 0.8 and "the weights are three quarters of what is kept" in prose
+    assert 250 * 2 * 197**2 * 768 * 12 // 10**9 == 178  # of attention, which VTN's 4218 leaves out
+
+
+def test_what_lesson_11_says_of_tiny_networks_stands_in_their_records():
+    prose, found = prose_of("11_comparison"), records("tiny", "cpu")
+    top, seconds = {}, {}
+    for network in RECIPES:
+        runs = [run for run in found if run["arm"]["network"] == network and run["arm"]["set_name"] == "D"]
+        runs = [run for run in runs if run["arm"]["changes"] == dict(SEES.get(network, ()))]
+        top[network] = [run["scores"]["accuracy"] for run in runs]
+        seconds[network] = np.mean([run["cpu_seconds"] for run in runs])
+    others = {name: np.mean(values) for name, values in top.items() if name != "vtn_tiny"}
+    assert min(others.values()) > 0.98 and "name 98 % or more of the clips" in prose
+    assert sorted(value < 0.9 for value in top["vtn_tiny"]) == [False, False, True] and "in two runs of three" in prose
+    assert 2.5 < max(seconds.values()) / min(seconds.values()) < 3.5 and "apart by a factor of three" in prose
+    blind = [run for run in found if (run["arm"]["network"], tuple(run["arm"]["changes"].items())) in set(BLIND)]
+    assert {run["scores"]["pair_accuracy"] for run in blind if run["arm"]["set_name"] == "D"} == {0.5}
+    assert "are right within the pair exactly half of the time, in every recorded run" in prose
+
+
+def test_the_verdict_of_lesson_11_on_c28_says_what_its_records_say():
+    prose = prose_of("11_comparison")
+    found = [run for run in records("C28", "cpu") if run["seed"] < 3]
+
+    def runs(network: str, share: float) -> list[dict]:
+        return matching(found, "D", network=network, share=share, steps=RECIPES[network][1].steps)
+
+    def own(network: str, share: float, measure: str = "accuracy") -> list[float]:
+        return [run["scores"][measure] for run in runs(network, share)]
+
+    others = {name: own(name, 1 / 80) for name in ("vivit_tiny", "mvit_tiny", "video_swin_tiny")}
+    least = own("i3d_tiny", 1 / 80)
+    assert len(least) == 3 and min(map(min, others.values())) > max(least)
+    gaps = {name: interval(list(np.subtract(values, least))) for name, values in others.items()}
+    assert min(gap.low for gap in gaps.values()) > 0 and gaps["video_swin_tiny"].low > 0.2
+    assert "each interval lies above zero; that of Video Swin begins above 20 points" in prose
+    assert min(own("i3d_tiny", 1 / 80, "pair_accuracy")) >= 0.8 and "Within the pair even I3D is right in 80 %" in prose
+    assert max(map(training_loss, runs("i3d_tiny", 1 / 80))) < 0.02 and "is next to nothing" in prose
+    names = ("i3d_tiny", *others)
+    assert min(value for name in names for value in own(name, 1 / 32)) > 0.9
+    assert min(value for name in names for value in own(name, 1 / 8)) > 0.98
+    assert "With 24 clips the convolutional network is the last of the four" in prose
