@@ -191,7 +191,8 @@ def interval_table(
     measures: Mapping[str, tuple[str, str]],
     published: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Display recorded runs: mean and 95 % interval of every arm, then by how much each differs from the first.
+    """Display recorded runs: mean and 95 % interval of every arm, then by how much each differs from the first. One run
+    has no interval, and is said to be one seed.
 
     arms: title -> the changes its network was built with. measures: title -> set and score. Differences are taken seed
     by seed, since runs of one seed share their clips, and of the seeds that both have. `published`: more columns,
@@ -218,6 +219,8 @@ def interval_table(
 
 
 def _spread(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> str:
+    if len(values) == 1:
+        return f"{round(100 * values[0], 1) + 0.0} (one seed)"
     mean, low, high = (round(min(max(100 * value, least), most), 1) + 0.0 for value in interval(values))
     return f"{mean} ({low} to {high})"
 

@@ -117,6 +117,7 @@ def made_up(name: str) -> list[dict]:
             scores = {measure: draw.random() for measure in ("accuracy", "pair_accuracy")}
             scores |= {f"shuffled_{measure}": draw.random() for measure in list(scores)[:2]}
             scores |= {f"views_of_{n}_{measure}": draw.random() for n in (1, 2, 4) for measure in list(scores)[:2]}
+            scores |= {"events_vary_more": draw.random()}
             scores |= {"labels": [0, 1], "logits": [[1.0, 0.0], [draw.random(), 0.5]]}
             found.append(about | {"scores": scores, "loss": [draw.random()], "pairs": {}})
     return found
@@ -143,6 +144,14 @@ def test_every_claim_with_recorded_runs_is_on_the_page_and_40_are_named():
 
 def test_the_page_is_what_the_records_say():
     assert (DATA / "results" / "README.md").read_text() == page(PAPER_CLAIMS), "run `course claims`"
+
+
+def test_what_was_counted_stands_beside_what_was_run():
+    told = (DATA / "results" / "README.md").read_text()
+    for name, claim in PAPER_CLAIMS.items():
+        if claim.counted:
+            said_of_it = told.split(f"**{name}**" if not claim.comparisons else f"## {name}\n")[1]
+            assert claim.counted in said_of_it.split("## ")[0], name
 
 
 def test_the_page_agrees_with_a_count_by_hand():

@@ -227,6 +227,15 @@ def test_an_interval_table_has_means_and_differences_seed_by_seed(monkeypatch):
     assert difference == ["divided minus space (S)", "20.0 (20.0 to 20.0)", "+22.9"], "seeds share their clips"
 
 
+def test_an_interval_table_gives_one_run_no_interval(monkeypatch):
+    shown = []
+    monkeypatch.setattr(lesson, "table", lambda header, rows: shown.extend(rows))
+    found = [record(0, "space", 0.5), *(record(seed, "divided", 0.75) for seed in range(2))]
+    arms = {kind: {"attention": kind} for kind in ("space", "divided")}
+    interval_table(found, arms, {"D": ("D", "pair_accuracy")})
+    assert [row[1] for row in shown] == ["50.0 (one seed)", "75.0 (75.0 to 75.0)", "25.0 (one seed)"]
+
+
 # Both ways
 
 

@@ -31,6 +31,8 @@ from course_lib.analysis.memory import kept_for_backward
 from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, matching, paired, records, same_seeds, training_loss
 from course_lib.experiments.claims import BLIND, DIALS, SEES, TURNED, WAYS
+from course_lib.experiments.keeping import SHOWN
+from course_lib.experiments.paper_claims import PAPER_CLAIMS
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.figures.costs import crossing
@@ -287,6 +289,41 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ),
         ("def pairs_divided(t, h, w): return 319872", r"pairs_divided\(4, 6, 10\): .* too large"),
         ("prediction = 79", "79 % is too large"),
+    ],
+    "08_vidtr": [
+        (
+            "def separable_bytes(t, n): return 12 * 12 * 4 * ((t + 1) ** 2 + (n + 1) ** 2)",
+            r"separable_bytes\(8, 196\): .* too small",
+        ),
+        (
+            "def framed(z, row, column):  # the row behind the frames\n"
+            "    z = torch.cat([repeat(column, 't d -> b t 1 d', b=len(z)), z], dim=2)\n"
+            "    return torch.cat([z, repeat(row, 'n d -> b 1 n d', b=len(z))], dim=1)",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "Right = MySeparable\n"
+            "class MySeparable(Right):\n"
+            "    def forward(self, x):  # along space alone\n"
+            "        return self.out(self.along('(b t) head n d', *self.qkv(x).chunk(3, dim=-1)))",
+            r"token \(t=0, h=0\) does not see what it should",
+        ),
+        (
+            "Right = MyVidTr\n"
+            "class MyVidTr(Right):\n"
+            "    def forward(self, clip):\n"
+            "        z = rearrange(self.patch_embed(clip), 'b t h w d -> b t (h w) d')\n"
+            "        z = make_frame(z, self.row, self.column)\n"
+            "        for block in self.blocks:\n"
+            "            z = block(z, self.pos_embed)  # in every block\n"
+            "        return self.head(self.dropout(self.norm(z)[:, 0, 0]))",
+            "the shape is right, the numbers differ",
+        ),
+        (
+            "def picky_rows(attn, keep): return attn.std(dim=-1).topk(keep, dim=-1).indices  # by how much, not when",
+            "the shape is right, the numbers differ",
+        ),
+        ("largest_ratio = 2", "2 times is too small"),
     ],
     "09_mvit": [
         (
@@ -606,6 +643,19 @@ def test_the_vtn_that_is_trained_is_the_learners_with_their_band_in_its_attentio
     about = "type(yours).__name__, type(yours.blocks[1].attention).__name__, make_band is frame_band"
     said, _ = trained_by_the_learner(after_run_all, "05_vtn", "MyVTN", about)
     assert "trained: MyVTN MyAttention True" in said
+
+
+@pytest.mark.timeout(600)
+def test_the_vidtr_that_is_trained_is_the_learners_with_their_attention_and_frame_and_the_compact_one_has_their_rule(
+    after_run_all,
+):
+    about = "type(yours).__name__, type(yours.blocks[1].attention).__name__, make_frame is framed, rule is picky_rows"
+    said, run = trained_by_the_learner(after_run_all, "08_vidtr", "MyVidTr", about)
+    assert "trained: MyVidTr MySeparable True True" in said
+    _, notebook, _ = after_run_all
+    (compact,) = (cell for cell in code(notebook) if "part.choose = rule" in cell.source)
+    assert "with the rule: most_varied" in said_by(compact)
+    assert "with the rule: picky_rows" in said_by(run(compact.source, compact))
 
 
 @pytest.mark.timeout(600)
@@ -1197,6 +1247,92 @@ def test_the_verdicts_of_lesson_05_say_what_its_records_say():
         for what in ("pair_accuracy", f"views_of_{length}_pair_accuracy"):
             assert all(0.42 < right < 0.58 for right in by_seed(short, "D", what, start=start))
     assert "this network has not found directions at all after 1300 steps" in prose
+
+
+def test_the_numbers_that_lesson_08_names_are_those_of_the_library():
+    """Numbers in prose: each is counted here, and its sentence is in the notebook."""
+    prose = prose_of("08_vidtr")
+
+    def made(kind: str, t: int, **changes: Any):
+        with torch.device("meta"):
+            return build("vidtr_s_8x224", attention=kind, frames=t, **changes)
+
+    def kept(kind: str, t: int, written_out: bool, dropout: float) -> float:
+        return kept_for_backward(made(kind, t, dropout=dropout), (1, 3, t, 224, 224), written_out) / 1e9
+
+    times = [kept("joint", t, True, 0.1) / kept("separable", t, True, 0.1) for t in (8, 16, 32)]
+    said = "2.4 times what separable attention keeps at 8 frames, 4.5 times at 16, 8.5 times at 32"
+    assert [round(each, 1) for each in times] == [2.4, 4.5, 8.5] and said in prose
+    counted = PAPER_CLAIMS["C31"].counted
+    assert "keeps 2.4 times as much" in counted and "at 8 frames and 8.5 times at 32" in counted
+    apart, joint = (kept(kind, 8, True, 0.1) for kind in ("separable", "joint"))
+    assert f"keeps the {apart:.1f} GB of the paper's table, our joint one {joint:.1f} GB where" in prose
+    fused = [kept("joint", t, False, 0.0) / kept("separable", t, False, 0.0) for t in (8, 32)]
+    assert 0.64 < fused[0] < fused[1] < 0.76 and "keeps two thirds to three quarters of what separable" in prose
+    assert kept("joint", 8, False, 0.1) > kept("joint", 8, True, 0.1) and "kernel of a CPU knows no dropout" in prose
+    assert f"8 frames of 196 patches: {4 * 144 * (1 + 8 * 196) ** 2:,}".replace(",", " ") in prose
+
+    costs = {kind: cost(made(kind, 8), (1, 3, 8, 224, 224)) for kind in ("joint", "separable")}
+    joint, separable = (round(costs[kind].macs / 1e9) for kind in ("joint", "separable"))
+    assert f"counted whole, they are {joint} and {separable} G" in prose
+    for t, printed in ((8, 89), (16, 179)):
+        assert int(t * 196 * (12 * 2 * 768 * 3072 + 768**2) / 1e9) == printed
+    more = cost(made("separable", 8, separate=True), (1, 3, 8, 224, 224)).parameters - costs["separable"].parameters
+    assert f"what the {more / 1e6:.0f} M more parameters are worth" in prose
+    full, tiny = configure("vidtr_s_8x224"), configure("cvidtr_tiny", frames=16, pools=((1, 4),))
+    assert (full.heads, full.dim // full.heads) == (12, 64) and "have 12, of 64 features each" in prose
+    assert "after the attention along time of its second block: from 16 frames to 4" in prose
+    assert tiny.frames_after == (16, 4, 4, 4, 4) and SHOWN == 4
+    compact = configure("cvidtr_s_8x224")
+    assert [block for block, _ in compact.pools] == [1, 3, 5] and "blocks 1, 3 and 5 (counted from 0)" in prose
+    assert [tau for _, tau in compact.pools] == [6, 4, 2] and "8 frames, then 6, 4 and 2" in prose
+    said = "".join(output.get("text", "") for cell in code(read(NOTEBOOKS[0].parent / "08_vidtr.ipynb"))
+                   for output in cell.outputs)  # fmt: skip
+    assert re.search(r"patch +along time 3 of 15 tokens, both steps 15", said)
+
+
+def test_the_verdicts_of_lesson_08_say_what_its_records_say():
+    prose, runs = prose_of("08_vidtr"), records("C31", "cpu")
+    behind = paired(runs, "L", "accuracy", dict(attention="joint"), dict(attention="separable"))
+    assert len(behind) >= 3 and max(behind) < 0 and interval(behind).high < 0
+    assert {run["profile"]["steps"] for run in runs} == {200}
+    assert "after 200 steps separable attention is behind here, in every run and by an interval below zero" in prose
+    longer = matching(records("tiny", "cpu"), "L", network="vidtr_tiny")
+    tops = [100 * run["scores"]["accuracy"] for run in longer]
+    assert {run["profile"]["steps"] for run in longer} == {400} and {run["arm"]["changes"] == {} for run in longer}
+    assert f"it reached {min(tops):.0f} to {max(tops):.0f} % in other runs" in prose
+
+    runs = [run for run in records("C32", "cpu") if run["seed"] == 0]
+    rules = {
+        "topK_std": dict(start=None, pool=None),
+        "lot": dict(start="random_rows"),
+        "oracle": dict(start="event_frames"),
+        "average": dict(pool="average"),
+    }
+    top = {name: 100 * by_seed(runs, "L", "accuracy", **rule)[0] for name, rule in rules.items()}
+    stay = {name: 100 * by_seed(runs, "L", "events_kept", **rules[name])[0] for name in ("topK_std", "lot", "oracle")}
+    (more,) = by_seed(runs, "L", "events_vary_more", **rules["topK_std"])
+    assert f"the telling one varies more in {100 * more:.0f} % of all cases" in prose and more < 0.5
+    assert f"keeps {stay['topK_std']:.0f} % of the telling frames, the lot keeps {stay['lot']:.0f} %" in prose
+    names = f"names {top['topK_std']:.0f} % of the looks, by lot {top['lot']:.0f} %"
+    assert f"{names}, the average of neighbours {top['average']:.0f} %" in prose
+    assert f"the same network names {top['oracle']:.0f} %" in prose and stay["oracle"] == 100
+
+
+def test_what_lesson_08_reads_from_its_tables_stands_in_them():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "08_vidtr")
+    tables = stored_tables(path)
+    (found,) = (rows for rows in tables if "telling frames that stay" in rows[0] and "top-1" in rows[0])
+    told = {
+        rule: float(top.removesuffix("%")) for rule, top in ((next(iter(row.values())), row["top-1"]) for row in found)
+    }
+    assert told["told by the pixels"] > told["your rule"] + 30, "which frames stay matters, and there is much to win"
+    (rows,) = (rows for rows in tables if "filler" in rows[0] and "telling frames" in rows[0])
+    wide, looked = ([float(row[kind]) for row in rows] for kind in ("telling frames", "filler"))
+    assert wide[0] < looked[0], "the premise wants the first line larger at the left"
+    said = "".join(output.get("text", "") for cell in code(read(path)) for output in cell.outputs)
+    (turned,) = re.findall(r"(\d+)% of the answers change by reversal", said)
+    assert int(turned) > 85, "your network learns directions"
 
 
 def test_the_numbers_that_lesson_09_names_are_those_of_the_library():

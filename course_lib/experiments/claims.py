@@ -8,6 +8,7 @@ from typing import Any
 
 from course_lib.experiments.frames import by_views, in_any_order, pairs_of_frames, shuffled_frames, single_frames
 from course_lib.experiments.inputs import difference, grey, logits_of, two_stills
+from course_lib.experiments.keeping import among_filler, event_frames, random_rows, rows_by_kind
 from course_lib.experiments.recipes import RECIPES, Recipe
 from course_lib.experiments.runs import Arm
 from course_lib.experiments.starts import (
@@ -253,6 +254,36 @@ def c28(profile: Profile) -> tuple[Arm, ...]:
     return (*(Arm(network, "D", changes, share=share) for share in SHARES for network, changes in networks), *longer)
 
 
+def c31(profile: Profile) -> tuple[Arm, ...]:
+    """Attention along time, then along space, is as good as joint attention. Notebook 08 counts the memory of both."""
+    network = "vidtr_s_8x224" if profile.full else "vidtr_tiny"
+    return tuple(
+        Arm(network, "L", (("attention", attention),), recipe=Recipe(200, 16, 1e-3))
+        for attention in ("separable", "joint")
+    )
+
+
+DROPS = (("frames", 16), ("pools", ((1, 4),)))  # a C-VidTr that goes from 16 frames to 4, once
+
+
+def c32(profile: Profile) -> tuple[Arm, ...]:
+    """Frames stay whose rows of attention vary most, where most frames are filler: against frames by lot, those that an
+    oracle knows to tell, and the average of neighbours."""
+    network, always = ("cvidtr_m_16x224", (*DROPS, ("scratch", True))) if profile.full else ("cvidtr_tiny", DROPS)
+    return tuple(
+        Arm(
+            network,
+            "L",
+            always + changes,
+            recipe=Recipe(300, 16, 1e-3),
+            start=start,
+            shown=among_filler,
+            measure=rows_by_kind,
+        )
+        for changes, start in (((), None), ((), random_rows), ((), event_frames), ((("pool", "average"),), None))
+    )
+
+
 SMALL_MVIT: tuple[str, object] = ("dim", 24)  # half as dear as mvit_tiny
 SMALL_VIT: tuple[tuple[str, object], ...] = tuple(
     (VIT | dict(depths=(3,), dim=64, heads=4)).items()
@@ -385,6 +416,8 @@ CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
     "C18": c18,
     "C20": c20,
     "C28": c28,
+    "C31": c31,
+    "C32": c32,
     "C34": c34,
     "C36": c36,
     "C37": c37,

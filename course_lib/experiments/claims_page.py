@@ -54,7 +54,7 @@ class Claim:
     """A claim of a paper: `published` figures with their tables, and the `comparisons` that our records allow.
 
     sources: the experiments whose records are read, the first of which `course experiment` repeats; `counted` says
-    where it is settled without training. A claim with none of them has not been run. lesson: its notebook's number.
+    what is settled without training. A claim with none of them has not been run. lesson: its notebook's number.
     """
 
     text: str
@@ -197,6 +197,7 @@ def page(claims: Mapping[str, Claim], folder: Path = DATA / "results") -> str:
             "",
             f"*Published.* {claim.published}",
             "",
+            *([f"*Counted.* {claim.counted}", ""] if claim.counted else []),
         ]
         rows = [
             [one.what, one.expected, said(values, one.unit), one.unit, str(len(values)), so(values, word)]

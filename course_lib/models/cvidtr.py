@@ -7,6 +7,7 @@ standard deviation of a row of Attn_t.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,18 +67,20 @@ class TopTime(RecordableAttention):
 
     The kept rows of Attn_t pass a second softmax (released, not in the paper), which leaves them almost flat: no
     weight is more than e times another. Their queries and keys go on; the values are mixed from all frames.
+    `choose` may be set to another rule: from Attn_t and `keep` to the rows that stay, rising.
     """
 
     def __init__(self, heads: int, keep: int):
         super().__init__()
         self.heads, self.keep = heads, keep
+        self.choose: Callable[[Tensor, int], Tensor] = most_varied
 
     def forward(
         self, qkv: Float[Tensor, "b t n qkvd"]
     ) -> tuple[Float[Tensor, "b keep n qkvd"], Int[Tensor, "b n head keep"]]:
         q, k, v = rearrange(qkv, "b t n (qkv head d) -> qkv b n head t d", qkv=3, head=self.heads).unbind()
         attn = attention_weights(q, k)
-        kept = most_varied(attn, self.keep)
+        kept = self.choose(attn, self.keep)
         weights = take(attn, kept).softmax(dim=-1)
         if self.recorder is not None:
             self.recorder(weights.detach().flatten(0, 1))
