@@ -36,6 +36,7 @@ from course_lib.experiments.paper_claims import PAPER_CLAIMS
 from course_lib.experiments.recipes import RECIPES
 from course_lib.experiments.records import by_dial, left_plateau, right_in_pair
 from course_lib.figures.costs import crossing
+from course_lib.files import read_json
 from course_lib.grid import Grid
 from course_lib.layers.nonlocal_block import NO_BLOCKS, NonLocal
 from course_lib.layers.schemes import Band, ShiftedWindows, windows
@@ -829,6 +830,14 @@ def test_the_forecast_is_what_was_measured(path):
     """The first cell says what the run took of which the outputs are stored."""
     said = "".join(output.get("text", "") for cell in code(read(path)) for output in cell.outputs)
     assert forecast(path.stem, PROFILES["cpu"]) in said
+
+
+def test_the_readme_says_how_long_the_course_takes():
+    minutes = [taken["cpu"]["minutes"] for taken in read_json(DATA / "results" / "minutes.json").values()]
+    assert len(minutes) == len(NOTEBOOKS) and max(minutes) <= 10
+    readme = " ".join((DATA.parent / "README.md").read_text().split())
+    assert f"took {sum(minutes):.0f} minutes on two cores together, the longest {max(minutes):.1f} " in readme
+    assert all(path.name in readme for path in NOTEBOOKS)
 
 
 @each
