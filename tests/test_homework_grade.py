@@ -185,10 +185,10 @@ def test_objects_that_equal_everything_pickles_and_links_gain_nothing(graded):
 
 SEARCH = """
 import os, sys
-FOUND = []
-for folder, _, files in os.walk("/"):
-    if not folder.startswith(("/proc", "/usr", "/sys", "/root", "/dev", sys.prefix)):
-        FOUND += [os.path.join(folder, file) for file in files]
+FOUND, AWAY = [], ("/proc", "/usr", "/sys", "/root", "/dev", sys.prefix)
+for folder, below, files in os.walk("/"):
+    below[:] = [one for one in below if not os.path.join(folder, one).startswith(AWAY)]  # to be quick
+    FOUND += [os.path.join(folder, file) for file in files]
 FOUND += [name for name in os.listdir("/proc") if name.isdigit()]
 said = [open(f"/proc/{pid}/cmdline").read().replace("\\0", " ") for pid in os.listdir("/proc") if pid.isdigit()]
 said += [open(f"/proc/{pid}/environ").read() for pid in ("self",)]
@@ -219,7 +219,8 @@ def test_nothing_hidden_is_found_on_disk_in_processes_or_frames_and_nothing_seen
     assert points(rows)[:2] == [4, 3] and (rows["q3"]["points"] == 0 or rows["q3"]["stop"] == "output")
     (search,) = [cell for cell in found["cells"] if cell["kind"] == "helper"][:1]
     assert search["text"] == "[]\n[]\n[]\n", search
-    assert "SEEN" not in json.dumps(found)
+    told = {part: what for part, what in found.items() if part != "sources"}  # the student's own cells, kept as written
+    assert "SEEN" not in json.dumps(told)
 
 
 ENDS = {
