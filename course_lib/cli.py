@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -427,6 +429,22 @@ def grade(
         typer.secho("\n".join(f"  {line}" for line in summary.fallen[:20]), fg="red")
 
 
+@contextmanager
+def in_sentences(out: Path) -> Iterator[None]:
+    """What a command that writes to `out` and begins anew each time ends with: a sentence, not a traceback."""
+    from course_lib.grading.source import HomeworkError
+
+    try:
+        yield
+    except HomeworkError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        fail("stopped; the same command begins again")
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def feedback(
     results: Annotated[Path, typer.Argument(help="A folder that `course grade` wrote.")],
@@ -447,22 +465,14 @@ def feedback(
     from course_lib.grading.manifest import Release
     from course_lib.grading.overrides import read_overrides
     from course_lib.grading.results import About, read_all
-    from course_lib.grading.source import HomeworkError
 
     if release and not reveal:
         raise typer.BadParameter("it is of use with --reveal alone", param_hint="--release")
-    try:
+    with in_sentences(out):
         about = About.read(results)
         settled = read_overrides(overrides, about, (result["student"] for _, result in read_all(results, about)))
         hidden = Release.read(release or about.release) if reveal else None
         written = write_feedback(results, out, settled, hidden)
-    except HomeworkError as error:
-        raise fail(error) from None
-    except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
-    except KeyboardInterrupt:
-        fail("stopped; the same command begins again")
-        raise typer.Exit(130) from None
     told = "with right answers" if reveal else "without anything hidden"
     typer.echo(f"{written.pages} pages in {out}, {told}; {written.not_graded} questions not graded")
 
@@ -518,9 +528,8 @@ def similar(
 
     from course_lib.grading.manifest import Release
     from course_lib.grading.similar import compare, write_similar
-    from course_lib.grading.source import HomeworkError
 
-    try:
+    with in_sentences(out):
         hidden = Release.read(release)
         with tqdm(desc=submissions.name, unit="submission", leave=False) as bar:
 
@@ -530,12 +539,5 @@ def similar(
 
             found = compare(hidden, submissions, tell)
         write_similar(hidden, found, out)
-    except HomeworkError as error:
-        raise fail(error) from None
-    except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
-    except KeyboardInterrupt:
-        fail("stopped; the same command begins again")
-        raise typer.Exit(130) from None
     show_first([f"not compared: {problem}" for problem in found.problems], 20, f" in {out}")
     typer.echo(f"{len(found.works)} submissions, {len(found.pairs)} of {found.all_pairs:,} pairs in {out}")
