@@ -1,0 +1,15 @@
+def pool_first(x, grid, kernels, strides, maps, heads):
+    """What was pooled is added before it is mapped."""
+    t, h, w = grid
+    cls, z = x[:, :1], x[:, 1:].transpose(1, 2).unflatten(2, (t, h, w))
+    found, kept = [], []
+    for i in range(3):
+        side, step = kernels[i].shape[-1] // 2, tuple(strides[min(i, 1)])
+        y = F.conv3d(z, kernels[i], stride=step, padding=side, groups=x.shape[2])
+        kept.append(torch.cat([0 * cls, y.flatten(2).transpose(1, 2)], dim=1))
+        y = torch.cat([cls, kept[i][:, 1:]], dim=1) @ maps[i]
+        found.append(y.unflatten(2, (heads, -1)).transpose(1, 2))
+    q, k, v = found
+    products = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
+    y = products.softmax(dim=-1) @ v
+    return y.transpose(1, 2).flatten(2) + kept[0]
