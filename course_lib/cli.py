@@ -329,7 +329,7 @@ def notebooks(
     for path in paths:
         start = time.perf_counter()
         execute(path, chosen)
-        typer.echo(f"{path.name}: {(time.perf_counter() - start) / 60:.1f} minutes in profile {chosen.name}")
+        typer.echo(f"{path.name}: {(time.perf_counter() - start) / 60:.1f} minutes in profile {chosen.title}")
 
 
 @app.command()

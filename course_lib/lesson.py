@@ -22,6 +22,8 @@ from torch.nn.functional import avg_pool2d
 from course_lib.analysis.intervals import interval
 from course_lib.datasets.lessons import KINDS
 from course_lib.experiments import Data, by_seed, learn, paired, recipe, to_clips
+from course_lib.experiments.data import LECTURE
+from course_lib.experiments.trained import keep, recall
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
@@ -45,6 +47,8 @@ def opening(notebook: str, profile: Profile) -> None:
     """Print the profile, what the notebook took where it was last measured, and which clips it will read."""
     print(forecast(notebook, profile))
     print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
+    if profile.replays:
+        print(f"Networks were trained before; scores are of the first {LECTURE} test clips of a set.")
     for name in ("K", "S"):
         if folder := profile.folder_of(name):
             others = " and ".join(other for other, real in STANDS_FOR.items() if real == name)
@@ -130,10 +134,17 @@ def study(
 
     Stopped, it has saved; called again with such a network it goes on, and a finished run is read back. A run is known
     by its name, its set, its profile, its seed and by what the network computes: other code is another run. So is one
-    by another `config` than the profile's recipe (`experiments.full.start` gives a paper's).
+    by another `config` than the profile's recipe (`experiments.full.start` gives a paper's). In a lecture nothing is
+    trained: the network is filled with what was kept (`experiments.trained`).
     """
     config = config or recipe(profile, seed)
     steps = config.steps
+    if profile.replays:
+        done = recall(name, net, data, config)
+        with LiveCurve(steps, f"{name} on set {data.name}", [(step.loss, step.accuracy) for step in done]):
+            pass
+        _say(f"trained before: {name}", data, done)
+        return done
     shapes = {part: tuple(weight.shape) for part, weight in net.state_dict().items()}
     kind = [type(net).__name__, shapes, computes(net, data)]
     about = json.dumps([profile.settings(), asdict(config), data.classes, *kind])
@@ -149,9 +160,14 @@ def study(
         for step in records:
             live.add(step.loss, step.accuracy)
     done = history(checkpoint)
+    keep(name, net, data, config, done)
+    _say(name, data, done)
+    return done
+
+
+def _say(name: str, data: Data, done: list[Step]) -> None:
     seconds = sum(step.seconds for step in done)
     print(f"{name} on set {data.name}: {len(done)} steps in {seconds:.0f} s, {seconds / len(done):.2f} s a step")
-    return done
 
 
 def computes(net: nn.Module, data: Data) -> list[str]:

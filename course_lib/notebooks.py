@@ -1,9 +1,16 @@
-"""Execute a notebook and store it as the repository keeps it: with outputs, without what changes from run to run."""
+"""Execute a notebook and store it as the repository keeps it: with outputs, without what changes from run to run.
+
+What its explorers can show is kept beside it, so that exported pages have them live without a kernel.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -11,12 +18,15 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course_lib.files import atomic_path, read_json, write_json
+from course_lib.experiments.trained import KEEPS
+from course_lib.files import atomic_path, atomic_write, read_json, write_json
 from course_lib.machine import machine
 from course_lib.paths import DATA
 from course_lib.profiles import Profile, forecast
 
 MINUTES = DATA / "results" / "minutes.json"
+EXPLORERS = DATA / "explorers"
+VIEW = "application/vnd.jupyter.widget-view+json"
 PEAK = """
 import os, resource
 if os.path.exists("/proc/self/status"):  # ru_maxrss begins with the peak of the process that started this one
@@ -25,17 +35,49 @@ if os.path.exists("/proc/self/status"):  # ru_maxrss begins with the peak of the
 else:  # macOS, in bytes
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30)
 """
+STATES = """
+from course_lib.widgets.explorer import write_states
+write_states({path!r})
+"""
 
 
 def execute(path: Path, profile: Profile) -> None:
     """Run every cell of the notebook at `path` in `profile`, then write it back whole; an error leaves it untouched.
 
+    A lecture shows what is stored: it is run to be measured, and the notebook stays as it is.
+
     Real clips are left out (the variables that name their folders are set to nothing): no frame of them is stored.
-    The minutes and the memory of the kernel's process are recorded for `profiles.forecast`.
+    The minutes and the memory of the kernel's process are recorded for `profiles.forecast`. The states of its explorers
+    go to data/explorers, for `export`; in the profile cpu, what it trained to data/checkpoints/lessons, for lectures.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # asked of this kernel alone, not of all that ran before
-    os.environ |= {"COURSE_PROFILE": profile.name, "COURSE_CLIPS": "", "COURSE_KINETICS": "", "COURSE_SSV2": ""}
+    with tempfile.NamedTemporaryFile(suffix=".json") as states:
+        notebook.cells.append(nbformat.v4.new_code_cell(STATES.format(path=states.name)))
+        minutes = _run(notebook, path, profile)
+        explorers = shown(notebook, json.load(states))
+    said = forecast(path.stem, profile)
+    notebook.cells.pop()
+    memory = float(notebook.cells.pop().outputs[0].text)
+    record = read_json(MINUTES) or {}
+    run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
+    if profile.replays:
+        run["cell_seconds"] = {cell.id: seconds for cell in notebook.cells if (seconds := took(cell)) > 1}
+    record.setdefault(path.stem, {})[profile.title] = run
+    write_json(MINUTES, record)
+    if profile.replays:
+        return
+    if explorers:
+        packed = gzip.compress(json.dumps(explorers).encode(), mtime=0)
+        atomic_write(EXPLORERS / f"{path.stem}.json.gz", packed)
+    with atomic_path(path) as part:
+        nbformat.write(with_forecast(tidy(notebook), said, forecast(path.stem, profile)), part)
+
+
+def _run(notebook: NotebookNode, path: Path, profile: Profile) -> float:
+    """Execute all cells where they are; how many minutes it took."""
+    os.environ |= {"COURSE_PROFILE": profile.title, "COURSE_CLIPS": "", "COURSE_KINETICS": "", "COURSE_SSV2": ""}
+    os.environ[KEEPS] = "yes" if profile.title == "cpu" else ""
     start = time.monotonic()
     with tqdm(total=len(notebook.cells), desc=path.name, unit="cell") as bar:
         client = NotebookClient(
@@ -46,15 +88,34 @@ def execute(path: Path, profile: Profile) -> None:
             on_cell_complete=lambda cell, cell_index: bar.update(cell_index + 1 - bar.n),
         )
         client.execute()
-    minutes = (time.monotonic() - start) / 60
-    said = forecast(path.stem, profile)
-    memory = float(notebook.cells.pop().outputs[0].text)
-    record = read_json(MINUTES) or {}
-    run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
-    record.setdefault(path.stem, {})[profile.name] = run
-    write_json(MINUTES, record)
-    with atomic_path(path) as part:
-        nbformat.write(with_forecast(tidy(notebook), said, forecast(path.stem, profile)), part)
+    return (time.monotonic() - start) / 60
+
+
+def shown(notebook: NotebookNode, states: dict[str, dict]) -> dict[str, list[dict]]:
+    """Cell id -> the explorers that its outputs show, each as {"output": its index once stored, "state": ...}."""
+    found: dict[str, list[dict]] = {}
+    for cell in notebook.cells:
+        kept = [output for output in cell.get("outputs", []) if stays(output)]
+        for index, output in enumerate(kept):
+            model = output.get("data", {}).get(VIEW, {}).get("model_id")
+            if model in states:
+                found.setdefault(cell.id, []).append({"output": index, "state": states[model]})
+    return found
+
+
+def took(cell: NotebookNode) -> float:
+    """Seconds that a cell was executing."""
+    times = cell.metadata.get("execution", {})
+    if "shell.execute_reply" not in times:
+        return 0.0
+    start, end = (datetime.fromisoformat(times[at]) for at in ("iopub.execute_input", "shell.execute_reply"))
+    return round((end - start).total_seconds(), 2)
+
+
+def stays(output: NotebookNode) -> bool:
+    """Whether an output is stored: a widget that left no picture of itself is not (progress bars)."""
+    data = output.get("data", {})
+    return VIEW not in data or "text/html" in data
 
 
 def with_forecast(notebook: NotebookNode, before: str, after: str) -> NotebookNode:
@@ -70,16 +131,11 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     """Drop widget state, run times and widgets that left no picture of themselves (progress bars)."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.pop("papermill", None)
-    view = "application/vnd.jupyter.widget-view+json"
     for cell in notebook.cells:
         for key in ("execution", "papermill"):
             cell.metadata.pop(key, None)
-        if cell.cell_type != "code":
-            continue
-        kept = []
-        for output in cell.outputs:
-            data = output.get("data", {})
-            if data.pop(view, None) is None or "text/html" in data:
-                kept.append(output)
-        cell.outputs = kept
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if stays(output)]
+            for output in cell.outputs:
+                output.get("data", {}).pop(VIEW, None)
     return notebook

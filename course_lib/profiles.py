@@ -1,4 +1,4 @@
-"""How much a notebook does: the same code at three sizes.
+"""How much a notebook does: the same code at three sizes, and once more without training.
 
 Chosen by the papermill parameter `profile`, or by COURSE_PROFILE, or "cpu". Folders of Kinetics and of
 Something-Something v2, named in the same two ways, take the place of generated sets.
@@ -31,10 +31,17 @@ class Profile:
     difficulty: Difficulty = FULL  # of set D
     kinetics: str = ""  # the folder of set K; "" for none
     ssv2: str = ""  # the folder of set S
+    replays: bool = False  # trained networks are read, not made, and of each set only the first clips
 
     def settings(self) -> dict[str, Any]:
         """All that a result depends on: not where clips lie."""
-        return {key: value for key, value in asdict(self).items() if key not in ("kinetics", "ssv2")}
+        without = ("kinetics", "ssv2", "replays")
+        return {key: value for key, value in asdict(self).items() if key not in without}
+
+    @property
+    def title(self) -> str:
+        """What it is chosen by; `name` is whose recipes it follows."""
+        return "lecture" if self.replays else self.name
 
     def set_for(self, set_name: str) -> str:
         """The set that a lesson reads for a generated one: K for A and L, S for M and D, where there is a folder."""
@@ -60,6 +67,7 @@ PROFILES = {
         Profile("gpu", "one GPU", full=True, clips=3600, size=224, steps=3000, batch=32, peak_lr=1e-4),
     )
 }
+PROFILES["lecture"] = replace(PROFILES["cpu"], purpose="a lecture: trains nothing, answers at once", replays=True)
 
 
 STANDS_FOR = {"A": "K", "L": "K", "M": "S", "D": "S"}
@@ -79,6 +87,8 @@ def active(name: str = "", kinetics: str = "", ssv2: str = "") -> Profile:
     name = name or os.environ.get("COURSE_PROFILE", "") or "cpu"
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(PROFILES)}")
+    if PROFILES[name].replays:
+        return PROFILES[name]  # what was trained was trained on generated clips
     return replace(PROFILES[name], kinetics=_usable("K", kinetics), ssv2=_usable("S", ssv2))
 
 
@@ -104,10 +114,10 @@ def _usable(set_name: str, folder: str) -> str:
 def forecast(notebook: str, profile: Profile, record: Path = DATA / "results" / "minutes.json") -> str:
     """What running `notebook` took where it was last measured; says so if it never was."""
     runs = json.loads(record.read_text()) if record.is_file() else {}
-    run = runs.get(notebook, {}).get(profile.name)
+    run = runs.get(notebook, {}).get(profile.title)
     if run is None:
-        return f"Profile {profile.name} ({profile.purpose}): nobody has measured yet how long this notebook takes."
+        return f"Profile {profile.title} ({profile.purpose}): nobody has measured yet how long this notebook takes."
     return (
-        f"Profile {profile.name} ({profile.purpose}): this notebook took {run['minutes']:.1f} minutes and "
+        f"Profile {profile.title} ({profile.purpose}): this notebook took {run['minutes']:.1f} minutes and "
         f"{run['memory_gb']:.1f} GB on {run['device']}. It downloads nothing."
     )

@@ -28,7 +28,7 @@ def test_a_profile_is_chosen_by_name_then_environment_then_cpu(monkeypatch):
 @pytest.mark.parametrize("where", ["argument", "environment"])
 def test_an_unknown_profile_raises_and_lists_those_there_are(where, monkeypatch):
     monkeypatch.setenv("COURSE_PROFILE", "gpuu" if where == "environment" else "cpu")
-    with pytest.raises(ValueError, match="unknown profile 'gpuu': there are smoke, cpu, gpu"):
+    with pytest.raises(ValueError, match="unknown profile 'gpuu': there are smoke, cpu, gpu, lecture"):
         profiles.active("gpuu" if where == "argument" else "")
 
 

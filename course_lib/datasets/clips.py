@@ -175,26 +175,28 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def preload(
-    dataset: ClipDataset, workers: int = 1, limit: int = 4 * 2**30, progress: bool = True
+    dataset: ClipDataset, workers: int = 1, limit: int = 4 * 2**30, progress: bool = True, most: int | None = None
 ) -> tuple[UInt8[Tensor, "n T H W 3"], Int[Tensor, "n"]]:
     """Decode every clip once (as epoch 0 shows it, before the transform): all frames and all labels, in memory.
 
-    `workers` are threads: decoders release Python's lock. More than `limit` bytes are refused with a ValueError.
+    `workers` are threads: decoders release Python's lock. More than `limit` bytes are refused with a ValueError. With
+    `most`, only so many, from the first on.
     """
+    count = min(len(dataset), most or len(dataset))
     first = dataset.read(0)
-    size = len(dataset) * first.nbytes
+    size = count * first.nbytes
     each = " x ".join(str(n) for n in first.shape)
-    summary = f"{len(dataset)} clips of {each} bytes, {size / 1e6:.0f} MB"
+    summary = f"{count} clips of {each} bytes, {size / 1e6:.0f} MB"
     if size > limit:
         raise ValueError(
             f"{summary}, are more than limit={limit / 1e6:.0f} MB: use fewer clips or frames, generate smaller ones, "
             f"or read them as you go with a DataLoader"
         )
-    clips = torch.empty((len(dataset), *first.shape), dtype=torch.uint8)
+    clips = torch.empty((count, *first.shape), dtype=torch.uint8)
     with ThreadPoolExecutor(workers) as pool:
         try:
-            reading = pool.map(dataset.read, range(len(dataset)))
-            for i, frames in enumerate(tqdm(reading, summary, len(dataset), disable=not progress)):
+            reading = pool.map(dataset.read, range(count))
+            for i, frames in enumerate(tqdm(reading, summary, count, disable=not progress)):
                 if frames.shape != first.shape:
                     found = " x ".join(str(n) for n in frames.shape)
                     raise ValueError(
@@ -204,4 +206,4 @@ def preload(
         except BaseException:
             pool.shutdown(cancel_futures=True)  # an interrupt or a bad file should not wait for the rest
             raise
-    return clips, torch.tensor(dataset.labels)
+    return clips, torch.tensor(dataset.labels[:count])

@@ -25,6 +25,7 @@ from course_lib.synthetic.write import VERSION, make
 from course_lib.training.batches import Batch, in_order, loader, shuffled, unit_range
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
+LECTURE = 96  # clips of each split that a lecture loads
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
 
 
@@ -128,7 +129,8 @@ def load_set(
         difficulty=profile.difficulty_of(name),
     )
     sets = [ClipDataset(folder / "manifest.csv", frames=frames, split=split) for split in ("train", "test")]
-    (train, train_labels), (test, test_labels) = (preload(each, workers, progress=progress) for each in sets)
+    most = LECTURE if profile.replays else None
+    (train, train_labels), (test, test_labels) = (preload(each, workers, progress=progress, most=most) for each in sets)
     pairs = read_json(folder / "manifest.json")["partner"]
     partner = None if pairs is None else torch.tensor(pairs)
     return Data(name, train, train_labels, test, test_labels, sets[0].classes, partner)

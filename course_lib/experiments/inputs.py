@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from course_lib.experiments.data import FRAMES, Data
+from course_lib.experiments.data import FRAMES, LECTURE, Data
 from course_lib.profiles import Profile
 from course_lib.synthetic.plan import Item, plan
 from course_lib.synthetic.render import CLASSES, PARTNER, flow, scene
@@ -54,7 +54,7 @@ def load_flow(name: str, profile: Profile, frames: int = FRAMES) -> Data:
         return np.round(127.5 * (1 + moved.clip(-1, 1))).astype(np.uint8)
 
     def split(part: str) -> tuple[Tensor, Tensor]:
-        chosen = [item for item in items if item.split == part]
+        chosen = [item for item in items if item.split == part][: LECTURE if profile.replays else None]
         return torch.from_numpy(np.stack(list(map(read, chosen)))), torch.tensor([item.label for item in chosen])
 
     pairs = PARTNER[name]

@@ -186,8 +186,10 @@ def run(
 
     The profile's recipe gives way to the arm's own where `recipes` has one.
     `again` makes it anew whatever is there. ValueError for a record of other settings under the same name: it says what
-    differs.
+    differs, and for a profile that replays.
     """
+    if profile.replays:
+        raise ValueError(f"profile {profile.title} trains nothing, so it makes no records: use {profile.name}")
     profile = arm.settings(profile)
     about = identity(arm, profile, seed)
     record = folder / f"{arm.name}-{profile.name}-s{seed}.json"

@@ -13,6 +13,8 @@ from torch.nn.utils import parametrize
 from course_lib.experiments.data import Data, load_set
 from course_lib.experiments.recipes import Recipe
 from course_lib.experiments.runs import Arm, learn
+from course_lib.experiments.runs import recipe as of_profile
+from course_lib.experiments.trained import keep, recall
 from course_lib.layers.inflate import How, load_image_weights
 from course_lib.layers.resnet import Bottleneck
 from course_lib.models.slowfast import SlowFast
@@ -41,8 +43,11 @@ def learned_stills(
         torch.manual_seed(seed)
         image = type(blank)(replace(blank.config, classes=len(data.classes)))
         image.to("cuda" if torch.cuda.is_available() else "cpu")
-        for _ in learn(image, stills, profile, seed):
-            pass
+        name, config = f"stills-{type(image).__name__}", of_profile(profile, seed)
+        if profile.replays:
+            recall(name, image, stills, config)
+        else:
+            keep(name, image, stills, config, list(learn(image, stills, profile, seed)))
     return image.cpu().eval()
 
 

@@ -78,8 +78,7 @@ class Run:
     def save(self) -> None:
         if self.path is None:
             return
-        columns = torch.tensor(self.records, dtype=torch.float64).reshape(-1, len(Step._fields)).unbind(1)
-        past = dict(zip(Step._fields, columns, strict=True))
+        past = step_columns(self.records)
         state, weights = optimizer_state(self.net, self.optimizer), self.net.state_dict()
         save(self.path, Checkpoint(len(self.records), self.settings, weights, state, self.generators, past))
 
@@ -171,6 +170,12 @@ def settings(net: nn.Module, config: TrainConfig) -> dict[str, Any]:
         "network": {"class": type(net).__name__} | (as_plain(network) if is_dataclass(network) else {}),
         "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
     }
+
+
+def step_columns(records: list[Step]) -> dict[str, Tensor]:
+    """Records as a Checkpoint keeps them."""
+    columns = torch.tensor(records, dtype=torch.float64).reshape(-1, len(Step._fields)).unbind(1)
+    return dict(zip(Step._fields, columns, strict=True))
 
 
 def step_records(saved: Checkpoint) -> list[Step]:

@@ -7,10 +7,12 @@ each. Only when weights are too many for the page does it ask the kernel, for th
 from __future__ import annotations
 
 import base64
+import gc
 import html
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ SCRIPT = "\n".join(
     (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("space", "relations", "words", "paint", "explorer")
 )
 MOST_ROWS = 9  # a patch and those around it
+MOST_IN_A_PAGE = 8_000_000  # bytes of weights
 Hiding = Callable[[Relation, np.ndarray], str]
 
 
@@ -342,10 +345,9 @@ class AttentionExplorer(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return data | picture(*self._still()), metadata
 
-    def save_html(
-        self, path: str | os.PathLike[str], title: str = "Attention explorer", most_bytes: int = 40_000_000
-    ) -> Path:
-        """Write the explorer, as it stands, as one page that needs neither kernel nor network nor library.
+    def page_state(self, most_bytes: int = 40_000_000) -> dict[str, Any]:
+        """The explorer as it stands, for a page that has no kernel to ask: every row of weights is in it, bytes as
+        {"base64": ...}.
 
         ValueError if the rows of weights, those of whole blocks and networks among them, would not fit into a page.
         """
@@ -359,6 +361,16 @@ class AttentionExplorer(anywidget.AnyWidget):
         state = {name: _as_json(getattr(self, name)) for name in AttentionExplorer.class_own_traits(sync=True)}
         state |= {"hover": [], "hides": False}
         state["rows"] = {"/".join(map(str, key)): _as_json(self._all_rows(*key)) for key in keys}
+        return state
+
+    def save_html(
+        self, path: str | os.PathLike[str], title: str = "Attention explorer", most_bytes: int = 40_000_000
+    ) -> Path:
+        """Write the explorer, as it stands, as one page that needs neither kernel nor network nor library.
+
+        ValueError as for `page_state`.
+        """
+        state = self.page_state(most_bytes)
         still, alt = self._still()
         parts = {
             "title": html.escape(title),
@@ -373,6 +385,19 @@ class AttentionExplorer(anywidget.AnyWidget):
         page = head + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
         atomic_write(Path(path), page.encode())
         return Path(path)
+
+
+def write_states(path: str | os.PathLike[str]) -> None:
+    """Write what each explorer of this process would show in a page, by its widget's id, as JSON.
+
+    One with more weights than a page should load is left out.
+    """
+    states = {}
+    for explorer in gc.get_objects():
+        if issubclass(type(explorer), AttentionExplorer):  # isinstance would wake weak references that have died
+            with suppress(Refused):
+                states[explorer.model_id] = explorer.page_state(most_bytes=MOST_IN_A_PAGE)
+    Path(path).write_text(json.dumps(states), encoding="utf-8")
 
 
 def _checked_frames(frames: np.ndarray, relations: Mapping[str, list[Relation]]) -> np.ndarray:
