@@ -1,0 +1,5 @@
+def video_start(weight, table, t, steps):
+    """The middle frame of an odd tubelet gets half as well."""
+    inflated = weight.new_zeros(t, *weight.shape)
+    inflated[(t - 1) // 2] = inflated[t // 2] = weight / 2
+    return inflated, torch.cat([table[:1], table[1:].repeat(steps, 1)])

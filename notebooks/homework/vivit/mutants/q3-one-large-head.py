@@ -1,0 +1,15 @@
+def three_kinds(qkv, along, over, full):
+    """Heads of a kind are taken for one head."""
+    b, t, h, w = qkv.shape[:4]
+    kinds = (along, over, full)
+    heads = rearrange(
+        qkv, "b t h w (qkv n d) -> n qkv b t h w d", qkv=3, n=sum(kinds)
+    )
+    folds = ["(b h w) 1 t (n d)", "(b t) 1 (h w) (n d)", "b 1 (t h w) (n d)"]
+    result = []
+    for part, fold in zip(heads.split(kinds), folds):
+        q, k, v = rearrange(part, f"n qkv b t h w d -> qkv {fold}")
+        weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        back = f"{fold} -> b t h w (n d)"
+        result.append(rearrange(weights @ v, back, n=len(part), b=b, t=t, h=h, w=w))
+    return torch.cat(result, dim=-1)
