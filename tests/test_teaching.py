@@ -12,7 +12,7 @@ import pytest
 from nbconvert.filters import markdown2html
 
 LESSONS = Path(__file__).parents[1] / "notebooks"
-TAUGHT = ["00_clips", "01_i3d", "02_nonlocal", "03_r2plus1d"]  # the lessons that carry a quiz and slides
+TAUGHT = ["00_clips", "01_i3d", "02_nonlocal", "03_r2plus1d", "04_slowfast", "05_vtn"]  # they carry a quiz and slides
 each = pytest.mark.parametrize("stem", TAUGHT)
 KEYS = {"title", "points", "code", "output", "build", "minutes", "notes"}
 TO_GO_ON = re.compile(r"^## (?:\d+ )?To go on\n(.*?)(?=^## |\Z)", re.M | re.S)
