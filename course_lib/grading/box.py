@@ -131,6 +131,11 @@ def environment(threads: int) -> dict[str, str]:
     }  # fmt: skip
 
 
+def outside() -> dict[str, str]:
+    """The environment of bwrap itself, which a kernel in the box can read in /proc/1/environ: nothing of the grader's."""
+    return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
 def prefixes() -> list[str]:
     """Where Python and its packages lie, besides /usr."""
     found = dict.fromkeys(os.path.abspath(each) for each in (sys.base_prefix, sys.prefix))
@@ -341,6 +346,7 @@ def faults(sandbox: Sandbox) -> str:
                 text=True,
                 timeout=30,
                 stdin=subprocess.DEVNULL,
+                env=outside(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)

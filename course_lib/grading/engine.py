@@ -162,7 +162,7 @@ class BoxClient(PapermillNotebookClient):
             try:
                 self._execute(cell, index, self.box.limits.cell_s)
             except CellExecutionError as raised:
-                error = harmless(str(raised.ename))[:60]
+                error = harmless(str(raised.ename)[:600])[:60]
                 self.nb_man.cell_exception(cell, cell_index=index, exception=raised)
             except Stopped as stopped:
                 self.run.stopped, self.run.at = stopped.why, index
@@ -247,7 +247,7 @@ class BoxClient(PapermillNotebookClient):
             text = data.get("text/plain", "") if isinstance(data, dict) else ""
         kept = min(KEPT_OF_CELL - self.kept, KEPT - self.said_of_all)
         if isinstance(text, str) and kept > 0:
-            text = harmless(text)[:kept]
+            text = harmless(text[: 4 * kept])[:kept]  # of megabytes only what may be kept is looked at
             self.kept += len(text)
             self.said_of_all += len(text)
             self.texts.append(text if kind == "stream" else text + "\n")
@@ -290,6 +290,7 @@ class BoxEngine(NBClientEngine):
 
 def _boot(client: BoxClient, manager: BoxKernelManager, start: float) -> None:
     options: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    options["env"] = boxes.outside()
     if manager.box.sandbox == boxes.NONE:
         home = manager.work / "home"
         for inside, source in manager.box.mounts.items():
