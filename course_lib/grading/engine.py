@@ -43,8 +43,12 @@ from course_lib.grading.extract import harmless
 KEPT, KEPT_OF_CELL = 200_000, 20_000  # bytes of text a submission and a cell
 POLL = 0.2  # seconds between two looks at memory
 START = 60.0  # seconds a kernel may take to start
-# what every question needs is loaded before a student's time begins; it leaves no name behind
-WARM_UP = "__import__('torch'), __import__('safetensors.torch'), __import__('numpy')"
+# what every question needs is loaded before a student's time begins, and a forgotten exit() will not end the kernel; it
+# leaves no name behind
+WARM_UP = (
+    "__import__('torch'), __import__('safetensors.torch'), __import__('numpy'), "
+    "setattr(get_ipython(), 'ask_exit', lambda: None)"
+)
 
 
 class Stopped(Exception):
