@@ -491,24 +491,19 @@ def gradebook(
 ) -> None:
     """Write gradebook.csv, wide.csv and gradebook.json, and with --roster the table that Canvas or Moodle imports.
 
-    Exit status: 0 done, 1 could not, 2 wrong usage.
+    Exit status: 0 done, 1 could not, 2 wrong usage, 130 stopped.
     """
     from course_lib.grading.gradebook import POLICIES, write_books
     from course_lib.grading.overrides import read_overrides
     from course_lib.grading.results import About, read_all
     from course_lib.grading.roster import read_roster
-    from course_lib.grading.source import HomeworkError
 
     if policy not in POLICIES:
         raise typer.BadParameter(f"{policy!r} is none of {', '.join(POLICIES)}", param_hint="--policy")
-    try:
+    with in_sentences(out):
         about = About.read(results)
         settled = read_overrides(overrides, about, (result["student"] for _, result in read_all(results, about)))
         books = write_books(results, out, settled, read_roster(roster) if roster else None, policy)
-    except HomeworkError as error:
-        raise fail(error) from None
-    except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
     show_first(list(books.problems), 20)
     names = ", ".join(path.name for path in books.files)
     typer.echo(f"{books.students} students, {books.not_graded} questions not graded; {names} in {out}")

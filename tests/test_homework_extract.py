@@ -327,6 +327,7 @@ def test_names_that_are_no_text_can_be_shown():
     assert shown(os.fsdecode(b"J\xf6rg")) == "J\\xf6rg"
     assert shown("a\x1b[31m\n") == "a\\x1b[31m\\n"
     assert shown("Zoë 陈") == "Zoë 陈"
+    assert shown("J\\xf6rg") == "J\\\\xf6rg" != shown(os.fsdecode(b"J\xf6rg"))  # no student takes another's name
 
 
 # What a question needs ------------------------------------------------------------------------------------------------

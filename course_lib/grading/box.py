@@ -132,7 +132,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def outside() -> dict[str, str]:
-    """The environment of bwrap itself, which a kernel in the box can read in /proc/1/environ: nothing of the grader's."""
+    """The environment of bwrap itself: a kernel in the box can read it in /proc/1/environ, so it has nothing secret."""
     return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
@@ -154,7 +154,10 @@ def visible(path: str | Path) -> str:
 def argv(box: Box, work: Path, command: Sequence[str]) -> list[str]:
     """What runs `command` in the box with the folder `work` (see `work_folder`)."""
     limits = box.limits
-    inner = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+    # before bwrap: its own process inside has the uid of the student, who can write into its memory
+    inner = ["prlimit", f"--as={limits.address_mb * MB}", f"--cpu={limits.cpu_s}:{limits.cpu_s + 2}"]
+    inner += [f"--fsize={limits.file_mb * MB}", f"--nofile={limits.files}", "--core=0", "--"]
+    inner += ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
     inner += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "box", "--clearenv"]
     if box.sandbox.user_namespace:
         inner += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
@@ -190,9 +193,8 @@ def argv(box: Box, work: Path, command: Sequence[str]) -> list[str]:
     step_down = ["setpriv", f"--reuid={box.uid}", f"--regid={box.uid}", "--clear-groups", "--bounding-set=-all"]
     step_down += ["--no-new-privs", "--"]
     inner += ["--", *([] if box.sandbox.user_namespace else [*step_down[:-2], "--inh-caps=-all", *step_down[-2:]])]
-    inner += ["choom", "-n", "1000", "--", "prlimit", f"--as={limits.address_mb * MB}"]
-    inner += [f"--cpu={limits.cpu_s}:{limits.cpu_s + 2}", f"--fsize={limits.file_mb * MB}"]
-    inner += [f"--nproc={limits.processes}", f"--nofile={limits.files}", "--core=0", "--", *command]
+    # this one inside: outside, it would count all that the grader's own user runs
+    inner += ["choom", "-n", "1000", "--", "prlimit", f"--nproc={limits.processes}", "--", *command]
     if filtered:
         inner = ["sh", "-c", 'exec "$@" 9<"$0"', f"{work}/filter", *inner]
     if box.sandbox.steps_down and box.sandbox.user_namespace:

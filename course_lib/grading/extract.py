@@ -80,8 +80,8 @@ def read_notebook(root: str | Path, student: str, homework: str) -> tuple[str, b
 
 
 def shown(name: str) -> str:
-    """A name of a file as text: bytes that are no UTF-8 and control characters as \\xNN."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name of a file as text, no two names as the same: bytes that are no UTF-8 and control characters as \\xNN."""
+    text = name.replace("\\", "\\\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
