@@ -1,0 +1,12 @@
+def pool_time(x, q, k, v, keep):
+    """Rows take only from rows that stay."""
+    b = len(x)
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+    sigma = weights.std(-1).mean((1, 2))
+    frames = sigma[:, 1:].argsort(-1, descending=True)[:, :keep].sort(-1).values + 1
+    rows = torch.cat([torch.zeros(b, 1).long(), frames], dim=1)
+    clip = torch.arange(b)[:, None]
+    stay = torch.zeros(x.shape[:2]).scatter(1, rows, 1.0)[:, None, None, None]
+    weights = weights * stay / (weights * stay).sum(-1, keepdim=True)
+    mixed = rearrange(weights @ v, "b n head t d -> b t n (head d)")
+    return rows, x[clip, rows] + mixed[clip, rows]
