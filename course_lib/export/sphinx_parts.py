@@ -1,0 +1,53 @@
+"""What Sphinx is taught for the site: equations as MathML, and docstrings as the library writes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+from course_lib.export.explorers import mathml
+
+ARGUMENT = re.compile(r"(\w[\w, *]*): (.+)")
+SPECIAL = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|_\b|\b_)")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
+    app.connect("autodoc-process-docstring", as_rst)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def inline_math(writer: Any, node: nodes.math) -> None:
+    writer.body.append(mathml(node.astext(), display=False))
+    raise nodes.SkipNode
+
+
+def display_math(writer: Any, node: nodes.math_block) -> None:
+    writer.body.append(f'<div class="equation">{mathml(node.astext(), display=True)}</div>')
+    raise nodes.SkipNode
+
+
+def as_rst(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Docstrings are plain text with code in `ticks`; lines such as "frames: the clip" become a list of arguments."""
+    told: list[str] = []
+    argument = False
+    for line in lines:
+        text = line.strip()
+        plain = SPECIAL.sub(lambda found: found[1] or f"\\{found[2]}", text)
+        indented = line.startswith(" ")
+        if not text:
+            told.append("")
+        elif (found := ARGUMENT.fullmatch(plain)) and not indented and (argument or not (told and told[-1])):
+            told += ["", f"* **{found[1]}**: {found[2]}"]
+            argument = True
+            continue
+        elif argument and indented:
+            told.append(f"  {plain}")
+            continue
+        else:
+            told += ["", plain] if argument else [plain]
+        argument = False
+    lines[:] = told
