@@ -26,6 +26,8 @@ data = typer.Typer(no_args_is_help=True, help="Make and check the data.")
 app.add_typer(data, name="data")
 fetching = typer.Typer(no_args_is_help=True, help="Fetch Kinetics; say how to come by Something-Something v2.")
 data.add_typer(fetching, name="fetch")
+export = typer.Typer(no_args_is_help=True, help="Lessons for readers and lecturers without a kernel.")
+app.add_typer(export, name="export")
 
 NOTEBOOKS = DATA.parent / "notebooks"
 
@@ -536,3 +538,52 @@ def similar(
         write_similar(hidden, found, out)
     show_first([f"not compared: {problem}" for problem in found.problems], 20, f" in {out}")
     typer.echo(f"{len(found.works)} submissions, {len(found.pairs)} of {found.all_pairs:,} pairs in {out}")
+
+
+@contextmanager
+def exporting(out: Path) -> Iterator[None]:
+    """What exports end with: a sentence, not a traceback."""
+    try:
+        from course_lib.export.lessons import ExportError
+
+        try:
+            yield
+        except ExportError as error:
+            raise fail(error) from None
+        except OSError as error:
+            raise fail(f"{error.filename or out}: {error.strerror or error}") from None
+    except ModuleNotFoundError as error:
+        raise fail(f"no module {error.name}: install what exports need, pip install 'course_lib[export]'") from None
+    except KeyboardInterrupt:
+        fail("stopped; nothing was written")
+        raise typer.Exit(130) from None
+
+
+@export.command("page")
+def export_page(
+    lesson: Annotated[str, typer.Argument(help="Such as 06 or timesformer.")],
+    out: Annotated[Path, typer.Option(help="The folder of the page.")],
+) -> None:
+    """Write a lesson as one HTML file: stored outputs, live explorers, no kernel and no network."""
+    with exporting(out):
+        from course_lib.export.page import write_page
+
+        path, built = write_page(NOTEBOOKS.parent, lesson, out)
+    show_first([f"not alive: {still}" for still in built.stills], 20)
+    show_first(built.warnings, 20)
+    typer.echo(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+@export.command("site")
+def export_site(
+    out: Annotated[Path, typer.Option(help="The folder of the site; one that is there is replaced.")],
+) -> None:
+    """Write the whole course as a static site with search: open index.html, from a disk or from any web server."""
+    with exporting(out):
+        from course_lib.export.site import build_site
+
+        typer.echo("making the site takes a minute or so")
+        built = build_site(NOTEBOOKS.parent, out)
+    show_first([f"not alive: {still}" for still in built.stills], 20)
+    show_first(built.warnings, 20)
+    typer.echo(f"{built.pages} pages; open {out / 'index.html'}")

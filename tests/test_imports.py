@@ -41,6 +41,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"paths", "profiles", "video", "datasets", "synthetic", "layers", "models", "modes", "training", "analysis"}
     | {"figures", "widgets", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
+    "export": {"files", "widgets"},
     "doctor": {"datasets", "paths", "profiles", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it
 }

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+
+from course_lib.export.explorers import live, read_states
+
+# the words with which every still of an explorer begins (AttentionExplorer)
+EXPLORER = re.compile(r'<img alt="\d+ frames of a clip in \d+ steps of')
+NO_STATE = "A still of an explorer: to click it, run the notebook."
 
 
 class ExportError(Exception):
@@ -27,18 +34,24 @@ def find_lessons(folder: Path, name: str = "") -> list[Path]:
     return found
 
 
-def exported(path: Path, link: Callable[[str], str]) -> tuple[NotebookNode, list[str]]:
+def exported(root: Path, path: Path, link: Callable[[str], str]) -> tuple[NotebookNode, list[str]]:
     """The notebook of a lesson, and which of its explorers stay pictures.
 
     Metadata stays behind, since slides keep notes for teachers there.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook, states = nbformat.read(path, as_version=4), read_states(root, path.stem)
+    stills = []
     for cell in notebook.cells:
         cell.metadata = NotebookNode()
         if cell.cell_type == "markdown":
             cell.source = link(cell.source)
-        for output in cell.get("outputs", []):
-            output.get("metadata", {}).clear()
-            if "text/markdown" in output.get("data", {}):
-                output.data["text/markdown"] = link(output.data["text/markdown"])
-    return notebook, []
+        for number, output in enumerate(cell.get("outputs", [])):
+            data = output.get("data", {})
+            if "text/markdown" in data:
+                data["text/markdown"] = link(data["text/markdown"])
+            if (state := states.get(cell.id, {}).get(number)) is not None:
+                data["text/html"] = live(state, data["text/html"])
+            elif EXPLORER.search(data.get("text/html", "")):
+                stills.append(f"{path.stem}, cell {cell.id}: {NO_STATE}")
+                data["text/html"] += f"<p><em>{NO_STATE}</em></p>"
+    return notebook, stills

@@ -11,16 +11,17 @@ import pkgutil
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
 
 import course_lib
+from course_lib.export.explorers import PLAYER, STYLE
 from course_lib.export.lessons import ExportError, exported, find_lessons
 
-HERE = Path(__file__).parent / "site_parts"
+HERE = Path(__file__).parent / "static"
 PAGES = (
     "README.md",
     "notebooks/README.md",
@@ -46,8 +47,8 @@ SETTINGS: dict[str, Any] = {
     "python_maximum_signature_line_length": 88,
     "suppress_warnings": ["ref.python"],  # a field may be called `bytes`
     "html_theme": "pydata_sphinx_theme",
-    "html_static_path": [str(HERE / "static")],
-    "html_css_files": ["site.css"],
+    "html_css_files": ["explorer.css", "site.css"],
+    "html_js_files": [("live.js", {"defer": "defer"})],
     "html_copy_source": False,  # notes for teachers stay in the notebooks
     "html_show_sourcelink": False,
     "html_show_search_summary": False,  # it reads other pages, which a browser refuses without a server
@@ -91,7 +92,7 @@ def build_site(root: Path, out: Path, parts: Collection[str] | None = None) -> S
             to.parent.mkdir(parents=True, exist_ok=True)
             link = Linker(root, source, Path(name).parent, known)
             if name.endswith(".ipynb"):
-                notebook, kept = exported(root / name, link)
+                notebook, kept = exported(root, root / name, link)
                 stills += kept
                 nbformat.write(notebook, to)
             else:
@@ -138,6 +139,11 @@ def write_html(source: Path, out: Path, settings: dict[str, Any], stills: list[s
     if out.exists() and not (out.is_dir() and ((out / ".buildinfo").is_file() or not any(out.iterdir()))):
         raise ExportError(f"{out} is there and is no site: name another folder, or empty it")
     out.parent.mkdir(parents=True, exist_ok=True)
+    static = source.parent / "static"
+    static.mkdir()
+    for name, text in (("explorer.css", STYLE), ("site.css", (HERE / "site.css").read_text()), ("live.js", PLAYER)):
+        (static / name).write_text(text, encoding="utf-8")
+    settings = settings | {"html_static_path": [str(static)]}
     part, said = out.with_name(out.name + ".part"), io.StringIO()
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -171,7 +171,7 @@ function render({ model, el }) {
     const many = now.length, caption = many > 1 ? LABEL : 0;
     let top = 0;
     const layouts = now.map(({ keys }) => {
-      const layout = layoutOf(keys, clip, width, many > 1 ? Math.max(170, 760 / many) : HEIGHT, top + caption);
+      const layout = layoutOf(keys, clip, width, many > 1 ? Math.max(170, 760 / many) : model.get("height") ?? HEIGHT, top + caption);
       top += layout.size[1] + caption;
       return layout;
     });

@@ -1,0 +1,86 @@
+"""A lesson as one HTML file. In a browser: tests/browser/test_export.py."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_lib.export.lessons import NO_STATE, ExportError, exported, find_lessons
+from course_lib.export.page import whole
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_lesson_is_found_by_its_number_or_by_its_name():
+    for name in ("06", "06_timesformer", "timesformer"):
+        assert [path.stem for path in find_lessons(ROOT / "notebooks", name)] == ["06_timesformer"]
+    assert len(find_lessons(ROOT / "notebooks")) == 12
+    with pytest.raises(ExportError, match=r"'6_' is several lessons|'tsn' is no lesson: choose from 00_clips"):
+        find_lessons(ROOT / "notebooks", "tsn")
+    with pytest.raises(ExportError, match="several lessons: choose from 00_clips, 01_i3d"):
+        find_lessons(ROOT / "notebooks", "0")
+    with pytest.raises(ExportError, match="run the command in a checkout"):
+        find_lessons(ROOT / "tests")
+
+
+def lesson(folder: Path, *cells: nbformat.NotebookNode) -> Path:
+    path = folder / "notebooks" / "99_small.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
+    return path
+
+
+def test_notes_for_teachers_stay_in_the_notebook(tmp_path):
+    notes = {"tags": ["slide"], "slide": {"title": "A", "notes": "the answer is 7"}}
+    path = lesson(tmp_path, nbformat.v4.new_markdown_cell("# A lesson", metadata=notes))
+    notebook, _ = exported(tmp_path, path, str)
+    assert "the answer is 7" in path.read_text() and "the answer is 7" not in nbformat.writes(notebook)
+    assert notebook.cells[0].source == "# A lesson"
+
+
+def test_an_explorer_lives_where_its_state_was_kept_and_else_the_page_says_that_it_is_a_still(tmp_path):
+    still = '<img alt="8 frames of a clip in 8 steps of 14 x 14 tokens. what" src="data:image/png;base64,AA==">'
+    figure = '<img alt="A curve" src="data:image/png;base64,AA==">'
+    outputs = [nbformat.v4.new_output("display_data", {"text/html": html}) for html in (figure, still, still)]
+    cell = nbformat.v4.new_code_cell("explore", outputs=outputs, id="c1")
+    path = lesson(tmp_path, cell)
+    kept = {"c1": [{"output": 2, "state": {"width": 960, "sprite": {"base64": "AAAA"}}}]}
+    states = tmp_path / "data" / "explorers" / "99_small.json.gz"
+    states.parent.mkdir(parents=True)
+    states.write_bytes(gzip.compress(json.dumps(kept).encode()))
+    notebook, stills = exported(tmp_path, path, str)
+    first, second, third = (output.data["text/html"] for output in notebook.cells[0].outputs)
+    assert first == figure
+    assert second.startswith(still) and NO_STATE in second
+    assert third.startswith('<div class="live-explorer">') and still in third and NO_STATE not in third
+    assert stills == [f"99_small, cell c1: {NO_STATE}"]
+
+
+def test_a_page_that_would_load_what_is_not_in_it_is_refused(tmp_path):
+    (tmp_path / "there.css").write_text('@import "more.css"; a { color: red }')
+    (tmp_path / "more.css").write_text("b { color: blue }")
+    page = tmp_path / "page.html"
+    page.write_text('<head><link rel="stylesheet" href="there.css?v=1" /><link rel="next" href="next.html" /></head>')
+    assert re.search(r"<style>b { color: blue } a { color: red }</style></head>$", whole(page))
+    for loads in (
+        '<script src="https://cdn.example/x.js"></script>',
+        '<link href="lost.css" rel="stylesheet">',
+        '<img src="lost.png">',
+    ):
+        page.write_text(f"<head></head>{loads}")
+        with pytest.raises(ExportError, match="which is no file of it"):
+            whole(page)
+
+
+def test_nothing_is_lost_of_a_script_that_holds_its_own_end(tmp_path):
+    (tmp_path / "x.js").write_text('const a = "</script>";')
+    page = tmp_path / "page.html"
+    page.write_text('<head></head><script defer src="x.js"></script>')
+    assert '<script type="module">const a = "<\\/script>";</script>' in whole(page)
+    shutil.rmtree(tmp_path)
