@@ -1437,7 +1437,7 @@ def test_the_verdicts_of_lesson_09_say_what_its_records_say():
     assert len(most) >= 3 and min(most) > 0 and interval(most).low < 0
     assert "Max is ahead of average with each of the seeds that both have" in prose
     normed = interval(paired(runs, "D", "pair_accuracy", pool["average"], pool["average_norm"]))
-    assert normed.high < 0.01 and "The mean with conv's norm is no better than the mean without" in prose
+    assert normed.high < 0.01 and "the mean with conv's norm is no better than the mean without" in prose
 
 
 def test_the_memory_of_a_notebook_is_that_of_its_own_kernel_whatever_ran_before(tmp_path, monkeypatch):
