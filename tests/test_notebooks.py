@@ -1017,7 +1017,7 @@ def test_the_verdicts_of_lesson_03_say_what_its_records_say():
     assert len(near) >= 3 and min(near) > 0 and interval(near).low > 0
     assert "ahead in pushing and lowering with every seed, and the interval stays above zero" in prose
     far = [min(map(moved, matching(c10, "D", **arm))) for arm in (early[-1], late[-1])]
-    assert far[0] > 0.9 and far[1] > 0.99 and "in more than 90 %, `rmc3` in more than 99 %" in prose
+    assert far[0] > 0.8 and far[1] > 0.98 and "in more than 80 %, `rmc3` in more than 98 %" in prose
     lower = paired(c10, "D", training_loss, early[-1], late[-1])
     assert len(lower) >= 2 and max(lower) < 0 and "that of `rmc3` is the lower one with every seed" in prose
     sizes = [matching(c10, "D", **arm)[0]["parameters"] for arm in (early[0], late[0])]
