@@ -11,6 +11,7 @@ import io
 import pkgutil
 import re
 import textwrap
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,6 +75,17 @@ def test_the_drawn_row_is_what_the_query_attends_to_not_who_attends_to_it():
     figure = schemes_picture({"one way": [("look back", mask)]}, Grid(1, 2, 2), (0, 1, 0))
     drawn = figure.axes[0].images[0].get_array()
     assert (np.abs(drawn - np.array(to_rgb(RED))).max(-1) < 1e-6).tolist() == [[True, False], [True, False]]
+
+
+def test_a_long_name_of_a_layer_does_not_run_into_that_of_the_next_column():
+    grid = Grid(2, 4, 4)
+    moved = ShiftedWindows((2, 2, 2), (0, 1, 1))
+    schemes = {str(i): [(moved.name, moved.mask(grid).numpy())] for i in range(3)}
+    figure = schemes_picture(schemes, grid, (0, 0, 0))
+    figure.draw_without_rendering()
+    legends = [axis.get_legend() for axis in figure.axes]
+    boxes = [legend.get_window_extent() for legend in legends if legend is not None]
+    assert len(boxes) == 3 and not any(one.overlaps(after) for one, after in pairwise(boxes))
 
 
 NETWORKS = {"early": ("3d", "2d"), "late": ("2d", "2+1d")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -47,7 +48,7 @@ def schemes_picture(
             if column == 0:
                 axis.set_ylabel(f"frame {frame}", fontsize=10)
         axes[0][column].set_title(name, fontsize=11)
-        handles = [Patch(color=colours[step], label=step) for step, _ in steps]
+        handles = [Patch(color=colours[step], label=fill(step, 16)) for step, _ in steps]  # as wide as a column
         axes[-1][column].legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=9, frameon=False, ncols=1
         )
