@@ -37,7 +37,8 @@ def live(state: Any, still: str, room: tuple[int, int] | None = None) -> str:
     """
     packed = base64.b64encode(gzip.compress(json.dumps(state).encode(), mtime=0)).decode()
     at = f' data-wide="{room[0]}" data-high="{room[1]}"' if room else ""
-    return f'<div class="live-explorer"{at}><script type="text/plain">{packed}</script><div class="still">{still}</div></div>'
+    inside = f'<script type="text/plain">{packed}</script><div class="still">{still}</div>'
+    return f'<div class="live-explorer"{at}>{inside}</div>'
 
 
 STYLE = (STATIC / "explorer.css").read_text(encoding="utf-8")
