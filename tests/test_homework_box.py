@@ -42,8 +42,9 @@ for path in ("/usr/x", "/x", "/course/x", "/dev/x", "/in/x", VENV + "/x", "/proc
 tried("replace answer", lambda: os.unlink("/answer"))
 tried("move answer", lambda: os.rename("/answer", "/tmp/answer"))
 tried("link answer", lambda: os.link("/answer", "/tmp/answer"))
-tried("sockets", lambda: os.unlink(KERNEL + "/k.json"))
-tried("new socket", lambda: os.mkdir(KERNEL + "/x"))
+if CLOSED:
+    tried("sockets", lambda: os.unlink(KERNEL + "/k.json"))
+    tried("new socket", lambda: os.mkdir(KERNEL + "/x"))
 for address in (("127.0.0.1", PORT), ("8.8.8.8", 53)):
     tried("connect " + address[0], lambda: socket.create_connection(address, timeout=2))
 tried("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
@@ -84,6 +85,7 @@ def said(sandbox, tmp_path_factory):
         names = {
             "SECRET_PATH": str(folder / "answers"), "PORT": server.getsockname()[1],
             "VENV": os.path.abspath(boxes.sys.prefix), "FILE": tiny.LIMITS.file_mb << 20,
+            "CLOSED": sandbox.steps_down,
         }  # fmt: skip
         head = "\n".join(f"{name} = {value!r}" for name, value in names.items())
         head += "\nimport glob; KERNEL = glob.glob('/tmp/homework-*/kernel')[0]\n"
@@ -172,6 +174,26 @@ def test_a_box_ends_at_its_limit_and_says_which(why, sandbox):
     assert (run.stopped, run.at) == (why, 1)
     assert run.cells[0].text == "before\n" and len(run.cells) == 2
     assert time.monotonic() - start < 100
+
+
+BESIDE = "import glob, mmap, os, time\nplace = glob.glob('/tmp/homework-*/kernel')[0] + '/x'\n"
+FILLS = {
+    "a folder": BESIDE + "os.mkdir(place)\ntime.sleep(60)",
+    "a file without a name": BESIDE + "file = open(place, 'wb')\nos.unlink(place)\nfile.write(bytes(1 << 20))\n"
+    "time.sleep(60)",
+    "a map of a file without a name": BESIDE + "file = open(place, 'w+b')\nfile.write(bytes(1 << 20)); file.flush()\n"
+    "m = mmap.mmap(file.fileno(), 1 << 20)\nos.unlink(place)\nfile.close()\nfor fd in range(3, 99):\n"
+    "    try:\n        if '(deleted)' in os.readlink(f'/proc/self/fd/{fd}'): os.close(fd)\n    except OSError: pass\n"
+    "time.sleep(60)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FILLS)
+def test_a_box_of_an_ordinary_user_ends_when_it_fills_the_folder_of_its_sockets(what, sandbox):
+    if sandbox.steps_down:
+        pytest.skip("nothing can be made there")
+    run = engine.run_box(Box(sandbox, replace(tiny.LIMITS, cell_s=40)), [FILLS[what]], 100)
+    assert (run.stopped, run.at) == ("disk", 0), run
 
 
 FORKS = """

@@ -116,3 +116,51 @@ def release(folder: Path, limits: Limits = LIMITS, **hidden: str) -> Release:
     )  # fmt: skip
     manifest.stamped("2026-01-01T00:00:00Z").write(private / "manifest.json")
     return Release.read(folder)
+
+
+# A homework of many equal questions: as many answers are tried in one box
+
+DOUBLE = """
+ANSWERS, NAMES, CASES = ["{name}"], ["{name}"], 2
+
+def inputs(rng):
+    return {{"x": rng.normal(size=(2, 3)).astype("float32")}}
+
+def call(answers, x):
+    return answers.{name}(x)
+
+def judge(found, expected, x):
+    from course_lib.grading.checks import same_numbers
+    return same_numbers(found, expected, "b n", {tolerance}, quote=False)
+"""
+
+
+def wide(count: int) -> list[str]:
+    return [f"w{number}" for number in range(count)]
+
+
+def wide_release(folder: Path, count: int, limits: Limits = LIMITS, tolerance: float = 1e-4) -> Release:
+    """Write the private part of a homework that asks `count` times for twice x, and read it."""
+    private = folder / "private"
+    (private / "checks").mkdir(parents=True)
+    names = wide(count)
+    for name in names:
+        (private / "checks" / f"{name}.py").write_text(DOUBLE.format(name=name, tolerance=tolerance))
+    right = [cell(f"def {name}(x):\n    return 2 * x", name, solution=True) for name in names]
+    (private / "reference.ipynb").write_bytes(notebook(cell(SETUP, "setup", locked=True), *right))
+    (private / "key").write_text("cd" * 32)
+    files = [private / "reference.ipynb", *sorted((private / "checks").iterdir())]
+    manifest = Manifest(
+        "tiny", "Wide",
+        cells=(
+            Cell.of("setup", "setup", SETUP),
+            *(Cell.of(name, "answer", f"def {name}(x):\n    raise NotImplementedError") for name in names),
+        ),
+        questions=tuple(
+            Question(name, name, 1, (name,), (name,), cases=2, checks=(Check("numbers", 1),)) for name in names
+        ),
+        limits=limits,
+        private={str(file.relative_to(private)): sha256(file) for file in files},
+    )  # fmt: skip
+    manifest.stamped("2026-01-01T00:00:00Z").write(private / "manifest.json")
+    return Release.read(folder)

@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import site
+import stat
 import struct
 import subprocess
 import sys
@@ -309,6 +310,34 @@ def _memory(process: psutil.Process, exact: bool) -> int:
         return _memory(process, exact=False) if exact else 0
     except psutil.Error:
         return 0
+
+
+def unlinked(process: subprocess.Popen, folder: Path) -> bool:
+    """Does a process of a box hold a file of the disk of `folder` that has no name any more, so that nobody sees it?"""
+    try:
+        device = os.stat(folder).st_dev
+        children = psutil.Process(process.pid).children(recursive=True)
+    except (OSError, psutil.Error):
+        return False
+    for child in children:
+        try:
+            with os.scandir(f"/proc/{child.pid}/fd") as descriptors:
+                if any(_nameless(each.path, device) for each in descriptors):
+                    return True
+            maps = Path(f"/proc/{child.pid}/maps").read_bytes().splitlines()
+            if any(os.fsencode(folder) in line and line.endswith(b"(deleted)") for line in maps):
+                return True
+        except OSError:  # it has ended
+            continue
+    return False
+
+
+def _nameless(descriptor: str, device: int) -> bool:
+    try:
+        found = os.stat(descriptor)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 0 and found.st_dev == device
 
 
 # Which box this machine can hold

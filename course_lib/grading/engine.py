@@ -338,6 +338,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
             process = manager.process
             if process is None or process.poll() is not None:
                 continue
+            folder = Path(manager.ip).parent
             memory = boxes.resident(process, box.limits.memory_mb * MB) // MB
             run.peak_mb = max(run.peak_mb, memory)
             why = ""
@@ -345,7 +346,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
                 why = "memory"
             elif time.monotonic() > deadline + 2:
                 why = "submission time"
-            elif _crowded(Path(manager.ip).parent):
+            elif _crowded(folder) or (not box.sandbox.steps_down and boxes.unlinked(process, folder)):
                 why = "disk"
             if why:
                 run.stopped = run.stopped or why

@@ -317,6 +317,8 @@ def grade(
         names, others = students_in(plan.submissions)
     except OSError as error:
         raise HomeworkError(f"{plan.submissions}: {error.strerror}") from error
+    if not names:
+        raise HomeworkError(f"{plan.submissions} holds no folder of a student: each needs one, with his notebook in it")
     if missing := [name for name in students if name not in names]:
         raise HomeworkError(f"{plan.submissions} has no folder {missing[0]!r}")
     with locked(plan.out):
