@@ -367,6 +367,10 @@ def grade(
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with one box.")] = max(
         1, (os.cpu_count() or 1) // 2
     ),
+    scheduler: Annotated[
+        str,
+        typer.Option(help="The address of a dask cluster whose workers mark, in place of --workers: TLS or loopback."),
+    ] = "",
     student: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
     question: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
     cell_seconds: Annotated[float | None, typer.Option(min=1, help="In place of the release's limit.")] = None,
@@ -383,13 +387,16 @@ def grade(
     """
     from tqdm import tqdm
 
-    from course_lib.grading import box, run
+    from course_lib.grading import box, cluster, run
     from course_lib.grading.manifest import Release
     from course_lib.grading.source import HomeworkError
 
     try:
         active(profile)
-        sandbox = box.NONE if trust_submissions else box.find_sandbox()
+        if trust_submissions:
+            sandbox = box.NONE
+        else:
+            sandbox = cluster.find_sandbox(scheduler) if scheduler else box.find_sandbox()
         limits = run.limits_of(Release.read(release).manifest, cell_seconds, submission_seconds)
     except box.NoSafeBox as error:
         fail(f"{error}. Nothing was run. --trust-submissions runs the notebooks of people you trust without a box")
@@ -400,7 +407,7 @@ def grade(
         typer.secho("not sandboxed: submissions run with all your rights", fg="red", err=True)
     else:
         typer.echo(f"box: {sandbox.name}")
-    plan = run.Plan(release, submissions, out, sandbox, limits, profile, tuple(question or ()), retries)
+    plan = run.Plan(release, submissions, out, sandbox, limits, profile, tuple(question or ()), retries, scheduler)
     try:
         with tqdm(desc=release.name, unit="submission") as bar:
 

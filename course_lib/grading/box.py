@@ -18,12 +18,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from course_lib.grading.kernels import Kernels
 from course_lib.grading.manifest import Limits
 
 MB = 1 << 20
@@ -60,6 +61,7 @@ class Box:
     slot: int = 0
     mounts: dict[str, Path] = field(default_factory=dict)
     threads: int = 1
+    kernels: Kernels | None = None  # forks the kernel; without, each imports everything anew
 
     @property
     def uid(self) -> int:
@@ -122,6 +124,15 @@ def seccomp_filter(machine: str = "") -> bytes | None:
 # The command
 
 
+def resource_limits(limits: Limits) -> dict[str, tuple[int, int]]:
+    """Soft and hard, of each process, by prlimit's names."""
+    kept = {
+        "as": limits.address_mb * MB, "fsize": limits.file_mb * MB, "nproc": limits.processes,
+        "nofile": limits.files, "core": 0,
+    }  # fmt: skip
+    return {"cpu": (limits.cpu_s, limits.cpu_s + 2)} | {name: (most, most) for name, most in kept.items()}
+
+
 def environment(threads: int) -> dict[str, str]:
     """All that a kernel in the box sees of the environment."""
     return {
@@ -156,8 +167,9 @@ def argv(box: Box, work: Path, command: Sequence[str]) -> list[str]:
     """What runs `command` in the box with the folder `work` (see `work_folder`)."""
     limits = box.limits
     # before bwrap: its own process inside has the uid of the student, who can write into its memory
-    inner = ["prlimit", f"--as={limits.address_mb * MB}", f"--cpu={limits.cpu_s}:{limits.cpu_s + 2}"]
-    inner += [f"--fsize={limits.file_mb * MB}", f"--nofile={limits.files}", "--core=0", "--"]
+    most = {name: f"--{name}={soft}:{hard}" for name, (soft, hard) in resource_limits(limits).items()}
+    processes = most.pop("nproc")
+    inner = ["prlimit", *most.values(), "--"]
     inner += ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
     inner += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "box", "--clearenv"]
     if box.sandbox.user_namespace:
@@ -195,7 +207,7 @@ def argv(box: Box, work: Path, command: Sequence[str]) -> list[str]:
     step_down += ["--no-new-privs", "--"]
     inner += ["--", *([] if box.sandbox.user_namespace else [*step_down[:-2], "--inh-caps=-all", *step_down[-2:]])]
     # this one inside: outside, it would count all that the grader's own user runs
-    inner += ["choom", "-n", "1000", "--", "prlimit", f"--nproc={limits.processes}", "--", *command]
+    inner += ["choom", "-n", "1000", "--", "prlimit", processes, "--", *command]
     if filtered:
         inner = ["sh", "-c", 'exec "$@" 9<"$0"', f"{work}/filter", *inner]
     if box.sandbox.steps_down and box.sandbox.user_namespace:
@@ -292,12 +304,17 @@ def end(process: subprocess.Popen, seconds: float = 10) -> None:
         process.wait()
 
 
-def resident(process: subprocess.Popen, most: int) -> int:
-    """Bytes in memory of all processes of a box; pages that they share count once where the sum is above `most`."""
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-    except psutil.Error:
-        return 0
+def resident(process: subprocess.Popen, most: int, kernel: int | None = None) -> int:
+    """Bytes in memory of all processes of a box; pages that they share count once where the sum is above `most`.
+
+    `kernel`: one that was forked into the box, which is no child of the box's own process.
+    """
+    children: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        children += psutil.Process(process.pid).children(recursive=True)
+    if kernel is not None:
+        with suppress(psutil.Error):
+            children += [psutil.Process(kernel), *psutil.Process(kernel).children(recursive=True)]
     total = sum(_memory(child, exact=False) for child in children)
     # forks share nearly all they have: counting that exactly takes milliseconds each, so only where it matters
     return total if total <= most else sum(_memory(child, exact=True) for child in children)

@@ -39,6 +39,7 @@ from traitlets import Any as AnyTrait
 from course_lib.grading import box as boxes
 from course_lib.grading.box import MB, Box
 from course_lib.grading.extract import harmless
+from course_lib.grading.kernels import ANCHOR, check, wait_for_anchor, waiting_in
 
 KEPT, KEPT_OF_CELL = 200_000, 20_000  # bytes of text a submission and a cell
 POLL = 0.2  # seconds between two looks at memory
@@ -101,6 +102,7 @@ class BoxKernelManager(AsyncKernelManager):
 
     box = AnyTrait()
     work = AnyTrait()
+    forked: int | None = None  # the kernel's pid, where the box's own process only waits
 
     def format_kernel_cmd(self, extra_arguments: Any = None) -> list[str]:
         assert self.kernel_spec is not None
@@ -110,7 +112,8 @@ class BoxKernelManager(AsyncKernelManager):
             return command
         if self.box.sandbox.steps_down:
             os.chown(self.connection_file, self.box.uid, self.box.uid)
-        return boxes.argv(self.box, self.work, [os.path.abspath(sys.executable), *command[1:]])
+        inside = ANCHOR if self.box.kernels else [os.path.abspath(sys.executable), *command[1:]]
+        return boxes.argv(self.box, self.work, inside)
 
     def client(self, **kwargs: Any) -> Any:
         made = super().client(context=self.context, **kwargs)  # it would make a context of its own, without limits
@@ -305,10 +308,42 @@ def _boot(client: BoxClient, manager: BoxKernelManager, start: float) -> None:
         home.mkdir(exist_ok=True)
         options |= {"cwd": str(home), "env": os.environ | {"OMP_NUM_THREADS": str(manager.box.threads)}}
     client.reset_execution_trackers()
-    client.start_new_kernel(**options)
-    _wait_for_sockets(manager, start + START)
+    if manager.box.kernels and manager.box.sandbox != boxes.NONE:
+        _fork(client, manager, options, start)
+    else:
+        client.start_new_kernel(**options)
+        _wait_for_sockets(manager, start + START)
     client.start_new_kernel_client()
     client.run.start_seconds = round(time.monotonic() - start, 3)
+
+
+def _fork(client: BoxClient, manager: BoxKernelManager, options: dict[str, Any], start: float) -> None:
+    """Open a box in which a process waits, fork the kernel into it, and look whether it is in before anything runs."""
+    waits, hold = os.pipe()
+    hears, says = os.pipe()
+    ours = {waits, hold, hears, says}
+    box, connection = manager.box, manager.connection_file
+    try:
+        client.start_new_kernel(**options | {"stdin": waits, "stdout": says})
+        for end in (waits, says):
+            os.close(end)
+            ours.discard(end)
+        wait_for_anchor(hears)
+        assert manager.process is not None
+        anchor = waiting_in(manager.process)
+        program = manager.work / "filter"
+        told = {
+            "connection_file": connection, "uid": box.uid, "root": box.sandbox.steps_down,
+            "user_namespace": box.sandbox.user_namespace, "home": boxes.HOME,
+            "limits": {f"RLIMIT_{name.upper()}": both for name, both in boxes.resource_limits(box.limits).items()},
+            "filter": program.read_bytes().hex() if program.exists() else "",
+        }  # fmt: skip
+        manager.forked = box.kernels.fork(anchor, told, hold)
+    finally:
+        for end in ours:
+            os.close(end)
+    _wait_for_sockets(manager, start + START)
+    check(manager.forked, anchor, box.uid, program.exists())
 
 
 def _wait_for_sockets(manager: BoxKernelManager, until: float) -> None:
@@ -339,7 +374,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
             if process is None or process.poll() is not None:
                 continue
             folder = Path(manager.ip).parent
-            memory = boxes.resident(process, box.limits.memory_mb * MB) // MB
+            memory = boxes.resident(process, box.limits.memory_mb * MB, manager.forked) // MB
             run.peak_mb = max(run.peak_mb, memory)
             why = ""
             if memory > box.limits.memory_mb:

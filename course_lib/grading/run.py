@@ -31,6 +31,7 @@ from course_lib.grading import results
 from course_lib.grading.books import write_changes, write_gradebook
 from course_lib.grading.box import Box, Sandbox
 from course_lib.grading.extract import SubmissionError, read_notebook, read_submission, shown
+from course_lib.grading.kernels import Kernels, NotForked
 from course_lib.grading.manifest import Limits, Manifest, Question, Release
 from course_lib.grading.results import SCHEMA, About, file_of, read_result, store
 from course_lib.grading.source import HomeworkError
@@ -51,6 +52,7 @@ class Plan:
     profile: str = "smoke"
     questions: tuple[str, ...] = ()
     retries: int = 1
+    scheduler: str = ""  # the address of a dask cluster that marks in place of processes here
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,32 @@ class Marker:
         from course_lib.grading.reference import Reference
 
         self.plan = plan
+        forking = None if plan.sandbox == boxes.NONE else Kernels.start(boxes.environment(1))
         self.release = Release.read(plan.release)
         parameters = {**self.release.manifest.parameters, "profile": plan.profile}
         manifest = replace(self.release.manifest, parameters=parameters)
         self.release = replace(self.release, manifest=manifest)
         self.reference = Reference.of_release(self.release)
         self.box = replace(box_of(self.release, Box(plan.sandbox, slot=slot)), limits=plan.limits)
+        self.kernels = "each imports everything anew"
+        if forking is not None:
+            self._use(forking)
+
+    def _use(self, forking: Kernels) -> None:
+        """Fork the kernels, if one can be forked on this machine that is closed in as the others are."""
+        from course_lib.grading.engine import run_box
+
+        try:
+            forking.ready()
+            self.box, self.kernels = replace(self.box, kernels=forking), "forked"
+            if stopped := run_box(self.box, [""], self.plan.limits.submission_s).stopped:
+                raise NotForked(f"a forked kernel stops: {stopped}")
+        except NotForked as error:
+            forking.end()
+            self.box, self.kernels = replace(self.box, kernels=None), f"not forked: {error}"
 
     def __call__(self, task: Task) -> dict[str, Any]:
-        return result_of(self.release, self.plan, task, self._mark(task))
+        return result_of(self.release, self.plan, task, self._mark(task)) | {"kernels": self.kernels}
 
     def _mark(self, task: Task) -> dict[str, Any]:
         from course_lib.grading.mark import grade_one
@@ -201,10 +220,19 @@ def _work(plan: Plan, slot: int, pipe: Connection) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        try:
-            pipe.send(("done", marker(task)))
-        except Exception as error:  # the grader's own fault: the class says enough, its text may hold what is hidden
-            pipe.send(("failed", type(error).__name__))
+        pipe.send(answer(marker, task))
+
+
+def answer(marker: Marker, task: Task) -> tuple[str, Any]:
+    """("done", result) or ("failed", the class of what the grader stopped with)."""
+    try:
+        return "done", marker(task)
+    except Exception as error:  # the class says enough, its text may hold what is hidden
+        return "failed", type(error).__name__
+
+
+def own_fault(error: str) -> str:
+    return f"the grader stopped with {error}: its own fault"
 
 
 class Worker:
@@ -252,7 +280,7 @@ def pool(plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task
                 if what == "unable":
                     raise HomeworkError(found)
                 if task is not None:
-                    yield task, found if what == "done" else f"the grader stopped with {found}: its own fault"
+                    yield task, found if what == "done" else own_fault(found)
                 if waiting:
                     one.give(waiting.pop())
     finally:
@@ -393,7 +421,7 @@ def _mark_all(
     while first or late:
         # the second try comes at the end and alone, when the machine is quiet
         batch, first = first or [late.pop(0)], []
-        for task, found in pool(plan, batch, workers):
+        for task, found in _by_cluster(plan, batch) if plan.scheduler else pool(plan, batch, workers):
             if isinstance(found, str):
                 blank = unmarked(release, asked_of(release, plan, task), found, "grader")
                 found = result_of(release, plan, task, blank)
@@ -405,6 +433,12 @@ def _mark_all(
             not_graded += sum(row["outcome"] == "not_graded" for row in found["questions"])
             tell(done + count, total, not_graded)
     return count
+
+
+def _by_cluster(plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any] | str]]:
+    from course_lib.grading import cluster
+
+    return cluster.pool(plan, tasks)
 
 
 # What it came to
@@ -421,9 +455,11 @@ def where_time_goes(out: Path) -> list[str]:
     }
     whole = sum(each["seconds"] for each in times) / count
     rest = whole - mean["start"] - mean["cells"] - mean["questions"]
+    slow = {found["kernels"] for found in times} - {"forked"}
     return [
-        f"{whole:.1f} s a submission: {mean['start']:.1f} kernel and torch ({mean['boxes']:.1f} boxes), "
-        f"{mean['cells']:.1f} cells, {mean['questions']:.1f} questions, {rest:.1f} the grader's own"
+        f"{whole:.2f} s a submission: {mean['start']:.2f} kernel and torch ({mean['boxes']:.1f} boxes), "
+        f"{mean['cells']:.2f} cells, {mean['questions']:.2f} questions, {rest:.2f} the grader's own",
+        *(f"kernels: {why}" for why in sorted(slow)),
     ]
 
 
