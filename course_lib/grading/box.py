@@ -304,17 +304,20 @@ def end(process: subprocess.Popen, seconds: float = 10) -> None:
         process.wait()
 
 
-def resident(process: subprocess.Popen, most: int, kernel: int | None = None) -> int:
-    """Bytes in memory of all processes of a box; pages that they share count once where the sum is above `most`.
-
-    `kernel`: one that was forked into the box, which is no child of the box's own process.
-    """
-    children: list[psutil.Process] = []
+def processes(process: subprocess.Popen, kernel: int | None = None) -> list[psutil.Process]:
+    """All of a box. `kernel`: one that was forked into it, which is no child of the box's own process."""
+    found: list[psutil.Process] = []
     with suppress(psutil.Error):
-        children += psutil.Process(process.pid).children(recursive=True)
+        found += psutil.Process(process.pid).children(recursive=True)
     if kernel is not None:
         with suppress(psutil.Error):
-            children += [psutil.Process(kernel), *psutil.Process(kernel).children(recursive=True)]
+            found += [psutil.Process(kernel), *psutil.Process(kernel).children(recursive=True)]
+    return found
+
+
+def resident(process: subprocess.Popen, most: int, kernel: int | None = None) -> int:
+    """Bytes in memory of all processes of a box; pages that they share count once where the sum is above `most`."""
+    children = processes(process, kernel)
     total = sum(_memory(child, exact=False) for child in children)
     # forks share nearly all they have: counting that exactly takes milliseconds each, so only where it matters
     return total if total <= most else sum(_memory(child, exact=True) for child in children)
@@ -329,14 +332,13 @@ def _memory(process: psutil.Process, exact: bool) -> int:
         return 0
 
 
-def unlinked(process: subprocess.Popen, folder: Path) -> bool:
+def unlinked(process: subprocess.Popen, folder: Path, kernel: int | None = None) -> bool:
     """Does a process of a box hold a file of the disk of `folder` that has no name any more, so that nobody sees it?"""
     try:
         device = os.stat(folder).st_dev
-        children = psutil.Process(process.pid).children(recursive=True)
-    except (OSError, psutil.Error):
+    except OSError:
         return False
-    for child in children:
+    for child in processes(process, kernel):
         try:
             with os.scandir(f"/proc/{child.pid}/fd") as descriptors:
                 if any(_nameless(each.path, device) for each in descriptors):

@@ -381,7 +381,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
                 why = "memory"
             elif time.monotonic() > deadline + 2:
                 why = "submission time"
-            elif _crowded(folder) or (not box.sandbox.steps_down and boxes.unlinked(process, folder)):
+            elif _crowded(folder) or (not box.sandbox.steps_down and boxes.unlinked(process, folder, manager.forked)):
                 why = "disk"
             if why:
                 run.stopped = run.stopped or why
