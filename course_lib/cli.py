@@ -566,6 +566,33 @@ def exporting(out: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+@export.command("slides")
+def export_slides(
+    out: Annotated[Path, typer.Option(help="The folder of the slides, one file a lesson.")],
+    lessons: Annotated[list[str] | None, typer.Argument(help="Such as 06 or timesformer; all if none.")] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="A handout with notes as well; needs Chromium or Chrome.")] = False,
+) -> None:
+    """Write slides with notes for a speaker as one HTML file: equations, live explorers, no kernel and no network."""
+    with exporting(out):
+        from course_lib.export.lessons import find_lessons
+        from course_lib.export.slides import NoSlides, write_handout, write_slides
+
+        paths = [path for name in lessons or [""] for path in find_lessons(NOTEBOOKS, name)]
+        for path in dict.fromkeys(paths):
+            try:
+                deck = write_slides(NOTEBOOKS.parent, path, out)
+            except NoSlides as error:
+                if lessons:
+                    raise
+                typer.echo(error)
+                continue
+            show_first([f"not alive: {still}" for still in deck.stills], 20)
+            size = deck.path.stat().st_size / 1e6
+            typer.echo(f"{deck.path}: {deck.slides} slides, {deck.minutes} minutes, {size:.1f} MB")
+            if pdf:
+                typer.echo(write_handout(deck.path))
+
+
 @export.command("page")
 def export_page(
     lesson: Annotated[str, typer.Argument(help="Such as 06 or timesformer.")],

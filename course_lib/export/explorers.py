@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from latex2mathml.converter import convert
 from course_lib.widgets.explorer import SCRIPT, STATIC
 
 HERE = Path(__file__).parent / "static"
+ONE_LETTER = re.compile(r"\\(math[a-z]+) +(\w)")  # with braces it becomes a bold or script letter, which browsers draw
+FUNCTION = re.compile(r"(\\(?:ln|log|exp|max|min)) +(?=[\w\\])")  # TeX puts a thin space behind the names of functions
 
 
 def read_states(root: Path, stem: str) -> dict[str, dict[int, Any]]:
@@ -47,4 +50,5 @@ PLAYER = (HERE / "live.js").read_text(encoding="utf-8").replace("EXPLORER_SCRIPT
 
 def mathml(tex: str, display: bool) -> str:
     """An equation as MathML, which browsers draw and screen readers read without a library."""
+    tex = FUNCTION.sub(r"\1\\,", ONE_LETTER.sub(r"\\\1{\2}", tex))
     return str(convert(tex, display="block" if display else "inline"))

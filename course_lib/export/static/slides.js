@@ -1,0 +1,47 @@
+// Largest letters first: each slide takes the largest size with which all of it fits. Then the lecture begins, or, with
+// ?print-pdf in the address, the handout stays: slides and notes on sheets.
+(() => {
+  const SIZES = { points: 38, title: 34, quiz: 30, shown: 30 }, SMALLEST = 24, PICTURES = 330; // CSS pixels of 1280 x 720
+  const page = document.documentElement;
+
+  function fit(section) {
+    const sheet = section.querySelector(".sheet"), pictures = sheet.querySelector(".figures"), tables = sheet.querySelector(".tables");
+    const folded = [...sheet.querySelectorAll("details")];
+    const fits = () => sheet.scrollHeight <= sheet.clientHeight && sheet.scrollWidth <= sheet.clientWidth
+      && !(pictures?.clientHeight < PICTURES);
+    const unfolded = one => {
+      one.open = true;
+      const all = fits();
+      one.open = false;
+      return all;
+    };
+    for (const beside of tables ? [false, true] : [false]) {
+      tables?.classList.toggle("beside", beside);
+      for (let size = SIZES[section.className]; size >= SMALLEST; size -= 1) {
+        sheet.style.fontSize = `${size}px`;
+        if (folded.length ? folded.every(unfolded) : fits()) return;
+      }
+    }
+  }
+  document.querySelectorAll("section").forEach(fit);
+  if (/print-pdf/.test(location.search)) return;
+
+  page.classList.remove("handout");
+  // Keys belong to an explorer or a quiz that was reached by Tab. After a click they go on to drive the slides, so that
+  // a presenter's remote control is never caught.
+  let clicked = false;
+  const own = element => element?.closest?.(".attention-explorer, details");
+  addEventListener("pointerdown", () => (clicked = true), true);
+  addEventListener("keydown", () => (clicked = false), true);
+  for (const event of ["click", "change"]) addEventListener(event, ({ target }) => {
+    if (clicked && own(target)) setTimeout(() => document.activeElement.blur());
+  });
+  Reveal.initialize({
+    width: 1280, height: 720, margin: 0, minScale: 0.1, maxScale: 8, center: false, transition: "none", hash: true,
+    controls: false, slideNumber: "c/t", totalTime: Number(document.querySelector(".reveal").dataset.totalTime),
+    keyboardCondition: () => !own(document.activeElement), plugins: [RevealNotes],
+  });
+  Reveal.addKeyBinding({ keyCode: 68, key: "D", description: "Light or dark" }, () => {
+    page.dataset.theme = page.dataset.theme === "dark" ? "light" : "dark";
+  });
+})();
