@@ -10,8 +10,9 @@ from sphinx.application import Sphinx
 
 from course_lib.export.explorers import mathml
 
-ARGUMENT = re.compile(r"(\w[\w, *]*): (.+)")
-SPECIAL = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|_\b|\b_)")
+NAME = r"[\\*a-z_][\\\w]*"
+ARGUMENT = re.compile(rf"({NAME}(?:, {NAME})*): (.+)")
+SPECIAL = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|_\b|\b_)", re.DOTALL)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -32,22 +33,19 @@ def display_math(writer: Any, node: nodes.math_block) -> None:
 
 def as_rst(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Docstrings are plain text with code in `ticks`; lines such as "frames: the clip" become a list of arguments."""
+    escaped = SPECIAL.sub(lambda found: found[1] or f"\\{found[2]}", "\n".join(lines))
     told: list[str] = []
     argument = False
-    for line in lines:
-        text = line.strip()
-        plain = SPECIAL.sub(lambda found: found[1] or f"\\{found[2]}", text)
-        indented = line.startswith(" ")
-        if not text:
-            told.append("")
-        elif (found := ARGUMENT.fullmatch(plain)) and not indented and (argument or not (told and told[-1])):
+    for line in escaped.splitlines():
+        text, indented = line.strip(), line.startswith(" ")
+        if argument and indented and text:
+            told.append(f"  {text}")
+            continue
+        found = None if indented else ARGUMENT.fullmatch(text)
+        if found and told and (argument or not told[-1]):
             told += ["", f"* **{found[1]}**: {found[2]}"]
             argument = True
             continue
-        elif argument and indented:
-            told.append(f"  {plain}")
-            continue
-        else:
-            told += ["", plain] if argument else [plain]
+        told += ["", text] if argument else [text]
         argument = False
     lines[:] = told
