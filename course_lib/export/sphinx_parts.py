@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -17,7 +18,7 @@ SPECIAL = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|_\b|\b_)", re.DOTALL)
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
-    app.connect("autodoc-process-docstring", as_rst)
+    app.connect("autodoc-process-docstring", process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -31,7 +32,11 @@ def display_math(writer: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def as_rst(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+def process(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    lines[:] = as_rst(lines)
+
+
+def as_rst(lines: Sequence[str]) -> list[str]:
     """Docstrings are plain text with code in `ticks`; lines such as "frames: the clip" become a list of arguments."""
     escaped = SPECIAL.sub(lambda found: found[1] or f"\\{found[2]}", "\n".join(lines))
     told: list[str] = []
@@ -48,4 +53,4 @@ def as_rst(app: Sphinx, what: str, name: str, thing: object, options: object, li
             continue
         told += ["", text] if argument else [text]
         argument = False
-    lines[:] = told
+    return told

@@ -1,4 +1,4 @@
-"""A lesson as one HTML file. In a browser: tests/browser/test_export.py."""
+"""Pages and the site, as far as they can be tested without a browser; tests/browser/ has the rest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 
 from course_lib.export.lessons import NO_STATE, ExportError, exported, find_lessons
 from course_lib.export.page import whole
+from course_lib.export.site import Linker, build_site
+from course_lib.export.sphinx_parts import as_rst
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,3 +86,59 @@ def test_nothing_is_lost_of_a_script_that_holds_its_own_end(tmp_path):
     page.write_text('<head></head><script defer src="x.js"></script>')
     assert '<script type="module">const a = "<\\/script>";</script>' in whole(page)
     shutil.rmtree(tmp_path)
+
+
+def test_links_lead_to_other_pages_and_what_is_not_exported_is_named_without_a_link(tmp_path):
+    root, to = tmp_path / "course", tmp_path / "site"
+    for name in (
+        "README.md",
+        "notebooks/06_x.ipynb",
+        "notebooks/images/a b.png",
+        "notebooks/images/a.png",
+        "tests/x.py",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    link = Linker(root, to, Path("notebooks"), {"README.md", "notebooks/06_x.ipynb"})
+    kept = '[a](../README.md#start), [b](06_x.ipynb), [c](https://x.org/a), [d](#here), [e](lost.md), `x["a"](b)`'
+    assert link(kept) == kept  # Sphinx tells of the lost one
+    assert link("see [the *test*](../tests/x.py).") == "see the *test* (`tests/x.py`)."
+    assert link("![An explorer](images/a.png)") == "![An explorer](images/a.png)"
+    assert (to / "notebooks" / "images" / "a.png").read_text() == "notebooks/images/a.png"
+    with pytest.raises(ExportError, match=r"the picture images/lost\.png is not there"):
+        link("![An explorer](images/lost.png)")
+
+
+def test_a_folder_that_is_no_site_is_left_alone(tmp_path):
+    from course_lib.export.site import write_html
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="is there and is no site: name another folder"):
+        write_html(tmp_path / "source", tmp_path / "mine", {}, [])
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_part_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ExportError, match="course_lib has no part attention: it has analysis, cli, datasets"):
+        build_site(ROOT, tmp_path / "site", ["attention"])
+
+
+def test_a_docstring_keeps_its_signs_and_its_arguments_become_a_list():
+    lines = [
+        "Grids: a clip of T * H_ * W tokens, `a*b` and `two",
+        "lines` as they are.",
+        "",
+        "frames: the clip,",
+        "    uint8 (T, H, W, 3).",
+        "*rows, width: pixels.",
+        "ValueError if it |does| not fit: look.",
+    ]
+    assert [line for line in as_rst(lines) if line] == [
+        r"Grids: a clip of T \* H\_ \* W tokens, `a*b` and `two",
+        "lines` as they are.",
+        "* **frames**: the clip,",
+        "  uint8 (T, H, W, 3).",
+        r"* **\*rows, width**: pixels.",
+        r"ValueError if it \|does\| not fit: look.",
+    ]
