@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 
 from course_lib.export.explorers import mathml
 
-NAME = r"[\\*a-z_][\\\w]*"
+NAME = r"(?:\\\*)*[a-z](?:\\_|\w)*"
 ARGUMENT = re.compile(rf"({NAME}(?:, {NAME})*): (.+)")
 SPECIAL = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|_\b|\b_)", re.DOTALL)
 
