@@ -131,7 +131,7 @@ def test_a_docstring_keeps_its_signs_and_its_arguments_become_a_list():
         "",
         "frames: the clip,",
         "    uint8 (T, H, W, 3).",
-        "*rows, width: pixels.",
+        "*rows, width: pixels, `crops`=3.",
         "ValueError if it |does| not fit: look.",
     ]
     assert [line for line in as_rst(lines) if line] == [
@@ -139,6 +139,6 @@ def test_a_docstring_keeps_its_signs_and_its_arguments_become_a_list():
         "lines` as they are.",
         "* **frames**: the clip,",
         "  uint8 (T, H, W, 3).",
-        r"* **\*rows, width**: pixels.",
+        r"* **\*rows, width**: pixels, `crops`\ =3.",
         r"ValueError if it \|does\| not fit: look.",
     ]

@@ -44,7 +44,6 @@ SETTINGS: dict[str, Any] = {
     "default_role": "code",  # docstrings write code as Markdown does
     "add_module_names": False,
     "python_use_unqualified_type_names": True,
-    "python_maximum_signature_line_length": 88,
     "suppress_warnings": ["ref.python"],  # a field may be called `bytes`
     "html_theme": "pydata_sphinx_theme",
     "html_css_files": ["explorer.css", "site.css"],
@@ -141,27 +140,33 @@ def write_html(source: Path, out: Path, settings: dict[str, Any], stills: list[s
     out.parent.mkdir(parents=True, exist_ok=True)
     static = source.parent / "static"
     static.mkdir()
-    for name, text in (("explorer.css", STYLE), ("site.css", (HERE / "site.css").read_text()), ("live.js", PLAYER)):
+    for name, text in (
+        ("explorer.css", STYLE),
+        ("site.css", (HERE / "site.css").read_text(encoding="utf-8")),
+        ("live.js", PLAYER),
+    ):
         (static / name).write_text(text, encoding="utf-8")
     settings = settings | {"html_static_path": [str(static)]}
-    part, said = out.with_name(out.name + ".part"), io.StringIO()
-    shutil.rmtree(part, ignore_errors=True)
+    built, said = source.parent / "html" / "site", io.StringIO()  # myst-nb leaves files of its own beside it
     try:
         sphinx = Sphinx(
-            source, None, part, source.parent / "doctrees", "html", confoverrides=settings, status=None, warning=said
+            source, None, built, source.parent / "doctrees", "html", confoverrides=settings, status=None, warning=said
         )
         sphinx.build()
-        pages = len(sphinx.env.found_docs)
-        for needless in (*part.rglob("*.map"), part / "objects.inv"):  # of use with a server or to other projects
-            needless.unlink()
-        old = out.with_name(out.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
+    except SphinxError as error:
+        raise ExportError(f"Sphinx: {error}") from error
+    pages = len(sphinx.env.found_docs)
+    for needless in (*built.rglob("*.map"), built / "objects.inv"):  # of use with a server or to other projects
+        needless.unlink()
+    part, old = (out.with_name(out.name + end) for end in (".part", ".old"))
+    try:
+        for stale in (part, old):
+            shutil.rmtree(stale, ignore_errors=True)
+        shutil.copytree(built, part)
         if out.exists():
             out.rename(old)
         part.rename(out)
         shutil.rmtree(old, ignore_errors=True)
-    except SphinxError as error:
-        raise ExportError(f"Sphinx: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     plain = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue()).replace(f"{source}/", "")

@@ -38,7 +38,7 @@ def process(app: Sphinx, what: str, name: str, thing: object, options: object, l
 
 def as_rst(lines: Sequence[str]) -> list[str]:
     """Docstrings are plain text with code in `ticks`; lines such as "frames: the clip" become a list of arguments."""
-    escaped = SPECIAL.sub(lambda found: found[1] or f"\\{found[2]}", "\n".join(lines))
+    escaped = SPECIAL.sub(_special, "\n".join(lines))
     told: list[str] = []
     argument = False
     for line in escaped.splitlines():
@@ -54,3 +54,11 @@ def as_rst(lines: Sequence[str]) -> list[str]:
         told += ["", text] if argument else [text]
         argument = False
     return told
+
+
+def _special(found: re.Match[str]) -> str:
+    """Signs are signs, and code may touch a letter, which in reStructuredText takes an escaped space."""
+    if not found[1]:
+        return f"\\{found[2]}"
+    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    return ("\\ " if re.match(r"[\w=]", before) else "") + found[1] + ("\\ " if re.match(r"[\w=]", after) else "")
