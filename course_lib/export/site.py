@@ -156,8 +156,8 @@ def write_html(source: Path, out: Path, settings: dict[str, Any], stills: list[s
     except SphinxError as error:
         raise ExportError(f"Sphinx: {error}") from error
     pages = len(sphinx.env.found_docs)
-    for needless in (*built.rglob("*.map"), built / "objects.inv"):  # of use with a server or to other projects
-        needless.unlink()
+    for needless in (*built.rglob("*.map"), *built.rglob("webpack-macros.html"), built / "objects.inv"):
+        needless.unlink()  # of use to those who build themes or link from other projects
     part, old = (out.with_name(out.name + end) for end in (".part", ".old"))
     try:
         for stale in (part, old):
