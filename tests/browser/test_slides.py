@@ -1,0 +1,218 @@
+"""Slides in a browser without a network, as a lecturer shows them: every slide of every lesson is measured."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from lab import chromium_path, watch
+
+from course_lib.export.slides import write_handout, write_slides
+from course_lib.lesson import explore_variants
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+SMALLEST = 24  # CSS pixels at 1280 x 720, 18 points
+SMALLEST_EXPLORER = 18  # an explorer is enlarged as a whole
+# Letters of the slide that is shown as [size, their words], what is cut off, and what lies outside.
+MEASURE = """() => {
+  const section = document.querySelector("section.present"), sheet = section.querySelector(".sheet");
+  const frame = sheet.getBoundingClientRect(), letters = [], outside = [];
+  const walker = document.createTreeWalker(document.querySelector(".reveal"), NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement, box = document.createRange();
+    if (!node.data.trim() || !parent.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    if (parent.closest("aside.notes, .aria-status, option, script, .name, legend")) continue;
+    let zoom = 1;
+    for (let one = parent; one; one = one.parentElement) zoom *= Number(getComputedStyle(one).zoom || 1);
+    const math = parent.closest("math"), of = math ?? parent; // indices are smaller than their letters
+    letters.push([parseFloat(getComputedStyle(of).fontSize) * zoom, node.data.trim().slice(0, 40),
+      parent.closest(".attention-explorer") !== null]);
+    box.selectNodeContents(node);
+    for (const {left, right, top, bottom} of box.getClientRects())
+      if (left < -1 || right > 1281 || top < -1 || bottom > 721) outside.push(node.data.trim().slice(0, 40));
+  }
+  for (const one of sheet.querySelectorAll("img, canvas, table, pre")) {
+    const {left, right, top, bottom} = one.getBoundingClientRect();
+    if (left < -1 || right > 1281 || top < -1 || bottom > 721) outside.push(one.tagName);
+  }
+  return { title: section.querySelector("h1, h2").textContent, letters, outside,
+    down: sheet.scrollHeight - sheet.clientHeight, across: sheet.scrollWidth - sheet.clientWidth,
+    pictures: [...sheet.querySelectorAll(".figure img")].map(one => one.getBoundingClientRect().width),
+    minutes: section.dataset.timing / 60, notes: section.querySelector("aside.notes").textContent.trim().length };
+}"""
+
+
+@pytest.fixture(scope="module")
+def decks(tmp_path_factory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("slides")
+    return {path.stem: write_slides(ROOT, path, out).path for path in LESSONS}
+
+
+def opened(browser, deck: Path, query: str = ""):
+    """The deck at 1280 x 720, every request but that for the file itself refused."""
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.set_default_timeout(60_000)
+    seen = watch(page)
+    allowed = ("file:", "data:", "blob:")
+    page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(allowed) else route.abort())
+    page.goto(deck.as_uri() + query)
+    if not query:
+        page.wait_for_function("() => Reveal.isReady()")
+    return page, seen
+
+
+def at(page, index: int) -> None:
+    """Show a slide with all of its points, and wait until an explorer on it is drawn."""
+    page.evaluate("index => Reveal.slide(index, 0, 99)", index)
+    if page.locator("section.present .live-explorer").count():
+        page.wait_for_selector("section.present canvas[data-painted='1']")
+
+
+def unfolded(page) -> list[dict]:
+    """The measures of a slide, and those with each option of a quiz unfolded."""
+    found = [page.evaluate(MEASURE)]
+    for one in page.locator("section.present details").all():
+        one.evaluate("one => (one.open = true)")
+        found.append(page.evaluate(MEASURE))
+    return found
+
+
+@pytest.mark.parametrize("stem", [path.stem for path in LESSONS])
+def test_every_slide_can_be_read_from_the_last_row_and_none_overflows(stem, browser, decks):
+    page, seen = opened(browser, decks[stem])
+    wrong = []
+    for index in range(page.evaluate("Reveal.getTotalSlides()")):
+        at(page, index)
+        for slide in unfolded(page):
+            small = [
+                letters
+                for letters in slide["letters"]
+                if letters[0] < (SMALLEST_EXPLORER if letters[2] else SMALLEST) - 0.01
+            ]
+            if small or slide["outside"] or slide["down"] > 0 or slide["across"] > 0:
+                wrong.append((slide["title"], small, slide["outside"], slide["down"], slide["across"]))
+            assert len(slide["letters"]) > 1 and slide["minutes"] >= 1 and slide["notes"] > 40, slide["title"]
+            assert all(width >= 300 for width in slide["pictures"]), slide["title"]
+    assert not wrong
+    assert not seen.errors and not seen.outside
+    page.close()
+
+
+def test_keys_drive_the_slides_and_points_come_one_after_another(browser, decks):
+    page, _ = opened(browser, decks["06_timesformer"])
+    build = page.evaluate("Reveal.getSlides().findIndex(slide => slide.querySelectorAll('.fragment').length > 2)")
+    page.evaluate("index => Reveal.slide(index)", build)
+    seen = []
+    for _ in range(2):
+        page.keyboard.press("Space")
+        seen.append(page.locator("section.present .fragment.visible").count())
+    assert seen == [1, 2]
+    page.keyboard.press("Home")
+    assert page.evaluate("Reveal.getIndices().h") == 0
+    page.keyboard.press("PageDown")
+    assert page.evaluate("Reveal.getIndices().h") == 1
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.keyboard.press("d")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.close()
+
+
+def test_an_option_unfolds_by_keyboard_alone_and_the_slide_stays(browser, decks):
+    page, _ = opened(browser, decks["06_timesformer"])
+    quiz = page.evaluate("Reveal.getSlides().findIndex(slide => slide.className.includes('quiz'))")
+    at(page, quiz)
+    page.keyboard.press("Tab")
+    for _ in range(40):
+        if page.evaluate("document.activeElement.tagName") == "SUMMARY":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("section.present details[open]").count() == 1
+    assert page.evaluate("Reveal.getIndices().h") == quiz
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def lively(tmp_path_factory) -> Path:
+    """A lesson of two slides, the second an explorer of masks whose state was kept."""
+    root = tmp_path_factory.mktemp("course")
+    explorer = explore_variants("timesformer_tiny", "attention", ["divided", "joint"], "divided")
+    output = nbformat.v4.new_output("display_data", explorer._repr_mimebundle_()[0])
+    slide = {"points": [], "code": False, "build": False, "minutes": 2, "notes": "Say it."}
+    first = {"tags": ["slide"], "slide": slide | {"title": "A lesson", "output": False}}
+    second = {"tags": ["slide"], "slide": slide | {"title": "Click", "output": True}}
+    cells = [
+        nbformat.v4.new_markdown_cell("#", metadata=first),
+        nbformat.v4.new_code_cell("explore", metadata=second, outputs=[output], id="c1"),
+    ]
+    path = root / "99_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    states = root / "data" / "explorers" / "99_small.json.gz"
+    states.parent.mkdir(parents=True)
+    kept = {"c1": [{"output": 0, "state": explorer.page_state()}]}
+    states.write_bytes(gzip.compress(json.dumps(kept).encode()))
+    return write_slides(root, path, root).path
+
+
+def test_an_explorer_answers_a_click_and_keys_and_lets_the_slides_go_on(browser, lively):
+    page, seen = opened(browser, lively)
+    at(page, 1)
+    canvas = page.locator("section.present canvas")
+    assert page.evaluate(MEASURE)["outside"] == []
+    before = page.locator(".readout").text_content()
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.3})
+    page.wait_for_function("before => document.querySelector('.readout').textContent !== before", arg=before)
+    page.keyboard.press("ArrowLeft")  # after a click keys drive the slides
+    assert page.evaluate("Reveal.getIndices().h") == 0
+    at(page, 1)
+    canvas.focus()
+    clicked = page.locator(".readout").text_content()
+    page.keyboard.press("ArrowLeft")  # reached by Tab, they drive the explorer
+    page.wait_for_function("before => document.querySelector('.readout').textContent !== before", arg=clicked)
+    assert page.evaluate("Reveal.getIndices().h") == 1
+    assert not seen.errors and not seen.outside
+    page.close()
+
+
+def test_the_speaker_view_has_notes_and_clocks(browser, lively):
+    page, seen = opened(browser, lively)
+    with page.expect_popup() as popup:
+        page.keyboard.press("s")
+    notes = popup.value
+    notes.locator(".speaker-controls-notes .value", has_text="Say it.").wait_for()
+    assert "2 of 4 when this slide ends" in notes.locator(".speaker-controls-notes .value").text_content()
+    notes.locator(".speaker-controls-time .timer").wait_for()
+    notes.locator(".speaker-controls-time .pacing").wait_for()
+    assert not seen.outside
+    page.close()
+
+
+def test_the_handout_has_every_slide_with_its_notes(browser, lively, monkeypatch):
+    page, _ = opened(browser, lively, "?print-pdf")
+    assert page.locator("aside.notes:visible").count() == page.locator(".sheet:visible").count() == 2
+    page.close()
+    monkeypatch.setenv("COURSE_CHROMIUM", str(chromium_path()))
+    printed = write_handout(lively).read_bytes()
+    assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") >= 2
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_to_stumble_over(theme, browser, decks):
+    """On the sheets of the handout, where all slides and notes are there at once, and on a slide as it is shown."""
+    axe = Axe()
+    for query in ("?print-pdf", ""):
+        page, _ = opened(browser, decks["06_timesformer"], query)
+        page.evaluate("theme => (document.documentElement.dataset.theme = theme)", theme)
+        if not query:
+            at(page, page.evaluate("Reveal.getSlides().findIndex(slide => slide.className.includes('quiz'))"))
+        found = axe.run(page).response["violations"]
+        assert not [(one["id"], one["nodes"][0]["html"][:200], len(one["nodes"])) for one in found]
+        page.close()
