@@ -30,7 +30,9 @@ def schemes_picture(
     colours = {name: LAYER_COLOURS[i % len(LAYER_COLOURS)] for i, name in enumerate(names)}
     token = (t * grid.h + h) * grid.w + w
     side = min(2.1, WIDEST / len(schemes))
-    figure = Figure(figsize=(side * len(schemes), (side - 0.35) * grid.t + 1.1), layout="constrained")
+    label = {name: fill(name, round(side / 0.075) - 7) for name in names}  # a letter is 0.075 inches wide
+    lines = max(sum(label[name].count("\n") + 1 for name, _ in steps) for steps in schemes.values())
+    figure = Figure(figsize=(side * len(schemes), (side - 0.35) * grid.t + 0.5 + 0.2 * lines), layout="constrained")
     axes = figure.subplots(grid.t, len(schemes), squeeze=False)
     for column, (name, steps) in enumerate(schemes.items()):
         picture = np.full((*grid, 3), 0.93)
@@ -48,7 +50,7 @@ def schemes_picture(
             if column == 0:
                 axis.set_ylabel(f"frame {frame}", fontsize=10)
         axes[0][column].set_title(name, fontsize=11)
-        handles = [Patch(color=colours[step], label=fill(step, 16)) for step, _ in steps]  # as wide as a column
+        handles = [Patch(color=colours[step], label=label[step]) for step, _ in steps]
         axes[-1][column].legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=9, frameon=False, ncols=1
         )
