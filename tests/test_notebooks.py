@@ -1245,11 +1245,11 @@ def test_the_verdicts_of_lesson_05_say_what_its_records_say():
     assert by_seed(vtn, "D", "pair_accuracy", positions="none") == [0.5] * 3
     assert "without codes is right within the pair in exactly half of the clips, in every run" in prose
     learned = [100 * right for right in by_seed(vtn, "D", "pair_accuracy", positions=None)]
-    assert f"With learned codes it is right in {min(learned):.0f} to {max(learned):.0f} %" in prose
+    assert len(learned) >= 3 and min(learned) > 97 and "it is right in nearly all, in every run" in prose
     longer = [100 * top for top in by_seed(vtn, "L", "accuracy", positions=None)]
     assert f"After 250 steps the network with codes has {min(longer):.0f} to {max(longer):.0f} %" in prose
-    turns = {run["seed"]: run["pairs"]["turn clockwise"] for run in vtn if run["arm"] == vtn[0]["arm"]}
-    assert turns[0] > 0.9 and turns[2] > 0.9 and f"with seed 1 it stayed at chance, {100 * turns[1]:.0f} %" in prose
+    assert all(run["profile"]["peak_lr"] == 7e-4 for run in vtn if run["arm"]["set_name"] == "D")
+    assert "at 7e-4, as here, it learned all three pairs from all three" in prose
 
     scores = {
         (run["arm"]["set_name"], run["arm"]["changes"]["positions"], run["arm"].get("trained_on"), run["seed"]): run[

@@ -24,7 +24,7 @@ def arm(**named: object) -> dict[str, object]:
 
 SPACE, JOINT, DIVIDED = (arm(network="timesformer_tiny", attention=name) for name in ("space", "joint", "divided"))
 DIVIDED_ON_D = DIVIDED | arm(attention=None)  # which it is if nothing is said
-NO_CODE, CODE = (arm(network="vtn_tiny", positions=positions, steps=1300) for positions in ("none", None))
+NO_CODE, CODE = (arm(network="vtn_tiny", positions=positions, steps=1500) for positions in ("none", None))
 IN_ORDER, SHUFFLED = (arm(positions="learned", trained_on=trained_on) for trained_on in (None, "shuffled_frames"))
 CODELESS = IN_ORDER | arm(positions="none")
 COLOURS, FLOW = (arm(colours=colours, shown=None) for colours in (None, 2))

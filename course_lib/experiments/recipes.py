@@ -22,7 +22,7 @@ RECIPES = {  # network: on L, on D
     "nonlocal_tiny": (Recipe(200, 16, 1e-3), Recipe(200, 16, 1e-3)),
     "r2plus1d_tiny": (Recipe(300, 16, 1e-3), Recipe(300, 16, 1e-3)),
     "slowfast_tiny": (Recipe(300, 16, 1e-3), Recipe(300, 16, 1e-3)),
-    "vtn_tiny": (Recipe(250, 32, 1e-3), Recipe(1300, 16, 1e-3)),
+    "vtn_tiny": (Recipe(250, 32, 1e-3), Recipe(1500, 16, 7e-4)),
     "timesformer_tiny": (Recipe(250, 32, 1e-3), Recipe(1300, 16, 1.5e-3)),
     "vivit_tiny": (Recipe(400, 32, 1e-3), Recipe(1500, 16, 1e-3)),
     "vidtr_tiny": (Recipe(400, 16, 1e-3), Recipe(1000, 16, 1.5e-3)),
