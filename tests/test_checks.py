@@ -85,6 +85,23 @@ def test_wrong_numbers_get_the_likely_cause(change, sentence):
     assert not verdict and sentence in str(verdict)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "other", "says"),
+    [
+        (torch.eye(3).bool(), torch.eye(3), "torch.float32 stands where true and false are expected: torch.bool"),
+        (torch.eye(3).bool(), torch.eye(3).long(), "torch.int64 stands where true and false are expected"),
+        (torch.arange(3), torch.arange(3.0), "torch.float32 stands where whole numbers are expected: torch.int64"),
+        (torch.arange(2), torch.arange(2).bool(), "torch.bool stands where whole numbers are expected"),
+    ],
+)
+def test_a_mask_or_an_index_of_another_dtype_is_no_answer_where_it_will_be_used(wanted, other, says):
+    verdict = same_numbers(other, wanted, dtype=True)
+    assert not verdict and says in str(verdict)
+    assert same_numbers(other, wanted)
+    assert same_numbers(wanted, wanted, dtype=True)
+    assert same_numbers(torch.arange(3).int(), torch.arange(3), dtype=True)
+
+
 def test_a_scheme_is_recognised_however_it_is_written():
     net = GridAttention(8, 2, TIME).double().eval()
 
@@ -257,6 +274,19 @@ def test_weights_are_copied_in_order_or_not_at_all():
     before = longer[0].weight.clone()
     assert "expected 2 parameters, you have 4" in str(copy_weights(source, longer))
     assert torch.equal(before, longer[0].weight)
+
+
+def test_who_wrote_all_parts_is_not_told_to_leave_those_that_were_given():
+    class Given(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 5)
+
+    source = nn.Linear(3, 4)
+    assert "leave __init__ as it was given" in str(copy_weights(source, Given()))
+    for parts in ([nn.Linear(3, 5)], [nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)]):
+        said = str(copy_weights(source, nn.Sequential(*parts)))
+        assert "mind biases, kernels and the order of the parts" in said and "__init__" not in said
 
 
 @pytest.mark.parametrize("right", [[6, 7, 8], (6, 7, 8), np.arange(6, 9), torch.arange(6, 9), range(6, 9)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -33,6 +35,17 @@ def test_fused_attention_is_weights_times_values(with_mask, with_bias):
     mask = (random(2, 1, 5, 7) > 0) | (torch.arange(7) == 0) if with_mask else None
     bias = random(1, 3, 5, 7) if with_bias else None
     torch.testing.assert_close(attend(q, k, v, mask, bias), attention_weights(q, k, mask, bias) @ v)
+
+
+@pytest.mark.parametrize(
+    ("k", "v"),
+    [((2, 3, 7, 8), (2, 3, 5, 8)), ((2, 3, 7, 8), (2, 3, 33, 8)), ((2, 3, 7, 8), (1, 3, 7, 8)), ((1, 3, 7, 8),) * 2],
+)
+def test_keys_and_values_that_do_not_fit_are_refused_before_the_kernel_reads_past_their_end(k, v):
+    unchecked = inspect.unwrap(attend)  # as in a notebook, where no test looks at the shapes
+    with pytest.raises(ValueError, match="keys and values the same number of tokens") as refused:
+        unchecked(random(2, 3, 5, 8), random(*k), random(*v))
+    assert str(k) in str(refused.value) and str(v) in str(refused.value)
 
 
 @pytest.mark.parametrize(  # together: the most of these rows that fit into 64 tokens and come out even

@@ -132,11 +132,18 @@ def _shape_hint(have: tuple[int, ...], want: tuple[int, ...], axes: list[str]) -
 
 
 def same_numbers(
-    found: object, expected: Tensor | np.ndarray, axes: str = "", tolerance: float = 1e-4, quote: bool = True
+    found: object,
+    expected: Tensor | np.ndarray,
+    axes: str = "",
+    tolerance: float = 1e-4,
+    quote: bool = True,
+    dtype: bool = False,
 ) -> Verdict:
     """Is `found` equal to `expected`, up to `tolerance` times the spread of the expected numbers?
 
     Without `quote` no number of either is told, only how many differ: for grading, where they are hidden.
+    With `dtype` fractions are no answer where whole numbers are expected, and only true and false where these are:
+    what will be an index or a mask does something else, or nothing, with other dtypes.
     """
     expected = torch.as_tensor(expected)
     shape = same_shape(found, tuple(expected.shape), axes)
@@ -150,6 +157,11 @@ def same_numbers(
     spread = max(float(want.std(correction=0)), float(want.abs().mean()), 1e-12)
     distance = float((have - want).abs().max())
     if distance <= tolerance * spread:
+        if dtype and _kind(torch.as_tensor(found).dtype) != _kind(expected.dtype):
+            return Verdict(
+                False, f"the numbers agree, but {torch.as_tensor(found).dtype} stands where {_kind(expected.dtype)} "
+                f"are expected: {expected.dtype}"
+            )  # fmt: skip
         return Verdict(True, "the numbers agree" + (f", {axes} = {tuple(want.shape)}" if axes else ""))
     worst = tuple(int(i) for i in np.unravel_index(int((have - want).abs().argmax()), tuple(want.shape)))
     hint = _number_hint(have, want, tolerance * spread)
@@ -160,6 +172,12 @@ def same_numbers(
         False, f"the shape is right, the numbers differ by up to {distance:.3g}, most at {worst}: expected "
         f"{want[worst].item():.4g}, you have {have[worst].item():.4g}{hint}"
     )  # fmt: skip
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "true and false"
+    return "fractions" if dtype.is_floating_point else "whole numbers"
 
 
 def _number_hint(have: Tensor, want: Tensor, close: float) -> str:
@@ -298,17 +316,19 @@ def copy_weights(source: nn.Module, target: nn.Module) -> Verdict:
     """Copy every parameter of `source` into `target`, in order, whatever they are called, and what batch norms have
     seen. False: they do not fit."""
     have, want = list(target.parameters()), list(source.parameters())
+    own = isinstance(target, nn.Sequential)  # there is no __init__ that was given
+    advice = "mind biases, kernels and the order of the parts" if own else "leave __init__ as it was given"
     for number, (mine, (name, weight)) in enumerate(zip(have, source.named_parameters(), strict=False)):
         if mine.shape != weight.shape:
             return Verdict(
                 False, f"parameter {number} of yours is {tuple(mine.shape)}, the library's, {name}, is "
-                f"{tuple(weight.shape)}: leave __init__ as it was given"
+                f"{tuple(weight.shape)}: {advice}"
             )  # fmt: skip
     if len(have) != len(want):
-        return Verdict(False, f"expected {len(want)} parameters, you have {len(have)}: leave __init__ as it was given")
+        return Verdict(False, f"expected {len(want)} parameters, you have {len(have)}: {advice}")
     seen, to_see = _statistics(target), _statistics(source)
     if [part.shape for part in seen] != [part.shape for part in to_see]:
-        return Verdict(False, "your batch norms are others than the library's: leave __init__ as it was given")
+        return Verdict(False, f"your batch norms are others than the library's: {advice}")
     with torch.no_grad():
         for to, given in zip((*have, *seen), (*want, *to_see), strict=True):
             to.copy_(given)

@@ -39,7 +39,17 @@ def attend(
     bias: Float[Tensor, "*#rows n m"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*rows n c"]:
-    """attention_weights(q, k, mask, bias) @ v by the fused kernel: same numbers, no n x m matrix in memory."""
+    """attention_weights(q, k, mask, bias) @ v by the fused kernel: same numbers, no n x m matrix in memory.
+
+    ValueError for values of other rows or tokens than the keys, or for keys of other rows than the queries: a CPU's
+    fused kernel does not look, and reads memory that is not theirs.
+    """
+    recorded = torch.compiler.is_exporting() or torch.jit.is_tracing()  # there sizes are no numbers
+    if not recorded and (q.shape[:-2] != k.shape[:-2] or k.shape[:-1] != v.shape[:-1]):
+        raise ValueError(
+            f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)} do not fit: all three need the same "
+            "rows and heads, keys and values the same number of tokens (the last axis but one)"
+        )
     if mask is None and bias is None and q.ndim == 4 and q.is_cuda:
         return attend_side_by_side(q, k, v, dropout)
     if mask is not None and bias is not None:
