@@ -31,7 +31,6 @@ from course_lib.analysis.memory import kept_for_backward
 from course_lib.datasets.lessons import opposites_in_order
 from course_lib.experiments import by_seed, matching, paired, records, same_seeds, training_loss
 from course_lib.experiments.claims import BLIND, DIALS, SEES, TURNED, WAYS
-from course_lib.experiments.inputs import late_fusion
 from course_lib.experiments.keeping import SHOWN
 from course_lib.experiments.paper_claims import PAPER_CLAIMS
 from course_lib.experiments.recipes import RECIPES
@@ -1790,48 +1789,3 @@ def test_the_verdict_of_lesson_11_on_c28_says_what_its_records_say():
     assert min(value for name in names for value in own(name, 1 / 32)) > 0.9
     assert min(value for name in names for value in own(name, 1 / 8)) > 0.98
     assert "With 24 clips the convolutional network is the last of the four" in prose
-
-
-def test_the_verdicts_of_lesson_01_say_what_its_records_say():
-    prose, c7, c11 = prose_of("01_i3d"), records("C7", "cpu"), records("C11", "cpu") + records("tiny", "cpu")
-    rgb, flow = dict(shown=None, colours=None), dict(colours=2)
-    ahead = paired(c7, "D", "accuracy", rgb, flow)
-    assert len(ahead) >= 5 and min(ahead) > 0 and interval(ahead).low > 0
-    assert (
-        min(by_seed(c7, "D", "accuracy", **flow)) > 0.98
-        and "flow alone is right in nearly all clips, in every run" in prose
-    )
-    for shown in ("grey", "difference"):
-        alone = by_seed(c7, "D", "accuracy", shown=shown)
-        assert len(alone) >= 3 and min(alone) > 0.98
-    assert (
-        "A network on **grey** frames is right in nearly all clips as well, in every run, and so is one on differ"
-        in prose
-    )
-    labels, colours, motion = (
-        by_seed(c7, "D", what, **arm) for what, arm in (("labels", rgb), ("logits", rgb), ("logits", flow))
-    )
-    second = [late_fusion(*each) for each in zip(labels, colours, colours[1:] + colours[:1], strict=True)]
-    both = [late_fusion(*each) for each in zip(labels, colours, motion, strict=True)]
-    first = by_seed(c7, "D", "accuracy", **rgb)
-    assert np.mean(second) - np.mean(first) > (np.mean(both) - np.mean(first)) / 2
-    assert "brings more than half of that gain" in prose and min(both) > 0.98
-    beyond = interval([y - x for x, y in zip(second, both, strict=True)])
-    assert beyond.low > 0 and beyond.mean < 0.05 and "is a few points, an interval above zero" in prose
-    on_l = {name: by_seed(c7, "L", "accuracy", **arm)[:3] for name, arm in (("rgb", rgb), ("flow", flow))}
-    assert len(on_l["flow"]) == 3 and max(on_l["flow"]) < 0.3 and min(on_l["rgb"]) > 0.7
-    assert "fewer than 30 %, in every run, colours in more than 70 %" in prose
-    assert interval(paired(c7, "L", "accuracy", rgb, flow)).high < -0.2 and "lies far below zero" in prose
-
-    nothing, stills = (dict(network="i3d_tiny", steps=50, start=start) for start in (None, "inflated"))
-    ahead = paired(c11, "L", "accuracy", nothing, stills)
-    assert (
-        len(ahead) >= 5
-        and interval(ahead).low > 0.2
-        and "more than 20 points ahead, an interval far from zero" in prose
-    )
-    long = by_seed(c11, "L", "accuracy", network="i3d_tiny", steps=200, start=None)
-    assert min(long) > 0.97 and "wrong in fewer than 3 % of the clips" in prose
-    behind = paired(c11, "D", "pair_accuracy", nothing, stills)
-    assert len(behind) >= 3 and max(behind) < 0 and interval(behind).high < 0
-    assert "behind within the pair, in every run, by an interval below zero" in prose
