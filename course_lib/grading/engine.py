@@ -272,7 +272,9 @@ class BoxEngine(NBClientEngine):
         context.MAXMSGSIZE = int(box.limits.message_mb * MB)  # a larger message cuts the connection
         context.RCVHWM = 16
         context.LINGER = 0
-        context.RECONNECT_IVL = -1  # a socket that was put in place of the first one is not spoken to
+        # A socket that was put in place of the first one is not spoken to. Eleven days and not -1 (never): with that, a
+        # kernel that ends in the midst of a message takes the whole grader with it (libzmq, "!_more", src/fq.cpp).
+        context.RECONNECT_IVL = 10**9
         manager = BoxKernelManager(
             kernel_name="python3", transport="ipc", ip=str(work / "kernel" / "k"), box=box, work=work,
             connection_file=str(work / "kernel" / "k.json"), context=context, session=TolerantSession(),
