@@ -37,7 +37,9 @@ def test_numpy_is_torch_and_strides_gradients_and_tuples_do_not_matter():
 
 
 @pytest.mark.parametrize(
-    "odd", [object(), {1, 2}, 1j, torch.ones(1, dtype=torch.complex64), np.array([None])], ids=repr
+    "odd",
+    [object(), {1, 2}, 1j, torch.ones(1, dtype=torch.complex64), np.array([None])],
+    ids=lambda odd: type(odd).__name__,
 )
 def test_what_is_no_data_is_not_sent(odd):
     with pytest.raises(probe.NotData):

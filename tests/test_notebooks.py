@@ -1286,6 +1286,17 @@ def test_the_verdicts_of_lesson_05_say_what_its_records_say():
         for what in ("pair_accuracy", f"views_of_{length}_pair_accuracy"):
             assert all(0.42 < right < 0.58 for right in by_seed(short, "D", what, start=start))
     assert "this network has not found directions at all after 1300 steps" in prose
+    looks = interval(
+        [
+            whole - views
+            for whole, views in zip(
+                *(by_seed(short, "L", what, start="pairs_of_frames") for what in ("accuracy", "views_of_2_accuracy")),
+                strict=True,
+            )
+        ]
+    )
+    assert -0.01 < looks.low < 0 < looks.high < 0.01
+    assert "the whole interval of the difference lies within one point of zero" in prose
 
 
 def test_the_numbers_that_lesson_08_names_are_those_of_the_library():

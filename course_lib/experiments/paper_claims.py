@@ -309,6 +309,8 @@ PAPER_CLAIMS: dict[str, Claim] = {
             ),
         ),
         ("C20",),
+        counted="One pass costs half the multiply-adds of 30 views, counted in lesson 05. On D, where the answer is a "
+        "direction, no network trained on so short clips left chance: accuracies are compared on L alone.",
     ),
     "C21": Claim("The image network of VTN must be tuned."),
     "C22": Claim("Learned attention generalises better than uniform attention."),
