@@ -575,3 +575,15 @@ def test_a_still_shows_what_is_taken_with_a_minus_sign():
     alt = widget._still()[1]
     assert f"joint: {plus} of {weights.size} strongly, with a plus sign" in alt
     assert f"joint: {minus} of {weights.size} strongly, with a minus sign" in alt
+
+
+def test_no_word_of_a_stills_legend_is_cut():
+    frames, tokens = clip(), shares(Grid(8, 64, 64), Grid(8, 4, 4))
+    none = np.zeros(tokens.size, dtype=bool)
+    many = [
+        stills.Painted(f"scheme {i}: 2 of 64 tokens get more than an equal share", "#fedcba", none) for i in range(3)
+    ]
+    picture = np.asarray(Image.open(io.BytesIO(stills.still(frames, tokens, None, many, "t"))).convert("RGB"))
+    squares = (np.abs(picture.astype(int) - (0xFE, 0xDC, 0xBA)).sum(-1) < 12).any(1)
+    assert np.diff(squares.astype(int)).tolist().count(1) == 3  # a line each
+    assert (picture[:, -stills.MARGIN :] == picture[0, -1]).all()

@@ -23,6 +23,7 @@ BACKGROUND, INK = "#14181d", "#e6edf3"  # the frames lie on a dark table in ligh
 TINT = 0.7  # how far a colour covers the picture
 GREY = {"dark": 20, "dim": 0.55}  # under a mask the picture turns grey: brightness -> dark + dim * brightness
 MARGIN, GAP, LABEL, HEIGHT, LARGEST = 12, 12, 22, 560, 48  # screen pixels; LARGEST of a patch
+GRILLE = round(0.22 * 255)  # the opacity of the lines between tokens
 PANEL = 224  # as wide as a panel may be for any grid
 TEXT = 150  # room for the name of extra tokens
 SPRITE, MANY = 448, 60_000  # the largest side of a frame that is sent; the most tokens that a still draws
@@ -174,7 +175,9 @@ def still(
     layout = Layout.fit(tokens, STILL_WIDTH)
     font = ImageFont.load_default(size=13)
     width, height = max(layout.size[0], 480, math.ceil(font.getlength(title)) + 2 * MARGIN), layout.size[1]
-    sheet = Image.new("RGB", (width, height + 2 * LABEL + MARGIN), BACKGROUND)
+    legend = [("the patch that asks", QUERY), *((one.words, one.colour) for one in painted)]
+    places = in_lines([18 + math.ceil(font.getlength(words)) for words, _ in legend], width)
+    sheet = Image.new("RGB", (width, height + (2 + places[-1][1]) * LABEL + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for step in range(layout.grid.t):
         left, top = layout.corner(step)
@@ -199,19 +202,45 @@ def still(
                 paint.rectangle(stripe, colour)
                 lay.rectangle(stripe, round(255 * TINT))
     sheet.paste(tint, mask=cover)
+    sheet.paste("black", mask=grille(layout, sheet.size))
     for x, y, wide, high in asked_boxes(layout, tokens, asking):
         draw.rectangle((x - 2, y - 2, x + wide + 1, y + high + 1), outline=QUERY, width=2)
         draw.rectangle((x - 1, y - 1, x + wide, y + high), outline="white", width=1)
 
     draw.text((MARGIN, height + LABEL - 8), title, INK, font, anchor="ls")
-    at = MARGIN
-    for words, colour in (("the patch that asks", QUERY), *((one.words, one.colour) for one in painted)):
-        draw.rectangle((at, height + LABEL + 3, at + 12, height + LABEL + 15), colour)
-        draw.text((at + 18, height + LABEL + 14), words, INK, font, anchor="ls")
-        at += 18 + round(draw.textlength(words, font)) + 24
+    for (words, colour), (at, line) in zip(legend, places, strict=True):
+        low = height + (1 + line) * LABEL
+        draw.rectangle((at, low + 3, at + 12, low + 15), colour)
+        draw.text((at + 18, low + 14), words, INK, font, anchor="ls")
     file = io.BytesIO()
     sheet.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def in_lines(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
+    """Where things of these lengths stand, one after another: pixels from the left, and the number of the line."""
+    places, at, line = [], MARGIN, 0
+    for length in lengths:
+        if at > MARGIN and at + length > width - MARGIN:
+            at, line = MARGIN, line + 1
+        places.append((at, line))
+        at += length + 2 * GAP
+    return places
+
+
+def grille(layout: Layout, size: tuple[int, int]) -> Image.Image:
+    """Thin lines between the tokens of a panel, where they are large enough for it, as static/paint.js draws them."""
+    lines = Image.new("L", size)
+    pen, (_, rows, columns), (wide, high) = ImageDraw.Draw(lines), layout.grid, layout.panel
+    if min(wide / columns, high / rows) < 8:
+        return lines
+    for step in range(layout.grid.t):
+        left, top = layout.corner(step)
+        for y in (top + round(i * high / rows) - 1 for i in range(1, rows)):
+            pen.line((left, y, left + wide - 1, y), GRILLE)
+        for x in (left + round(j * wide / columns) - 1 for j in range(1, columns)):
+            pen.line((x, top, x, top + high - 1), GRILLE)
+    return lines
 
 
 def coarse(tokens: Tokens, painted: Sequence[Painted]) -> tuple[Tokens, Sequence[Painted]]:
