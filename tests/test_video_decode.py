@@ -142,6 +142,27 @@ def test_groups_decoded_alone_give_the_frames_of_decoding_all(name, video):
             assert np.array_equal(decode._decode_groups(index, wanted), every[wanted])
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_file_that_is_probed_and_read_is_opened_once_and_gives_the_same_bytes(name, video, monkeypatch):
+    path, draw, opened, av_open = video(name), np.random.default_rng(2), [], av.open
+    every = decode._decode_from_start(index_packets(path), np.arange(FRAMES))
+    monkeypatch.setattr(av, "open", lambda *args, **options: opened.append(args[0]) or av_open(*args, **options))
+    for count in (1, 3, 8, FRAMES):
+        wanted = draw.choice(FRAMES, count, replace=False).tolist()
+        decode._index_once.cache_clear(), decode._probe_once.cache_clear(), opened.clear()
+        assert decode.probe(path).frames == FRAMES
+        assert np.array_equal(decode.read_frames(path, wanted), every[wanted])
+        assert opened == [str(path)]
+        assert np.array_equal(decode.read_frames(path, wanted), every[wanted])  # its packets were given away
+        assert opened == [str(path)] * 2
+
+
+def test_packets_of_a_large_file_are_not_kept(video, monkeypatch):
+    monkeypatch.setattr(demux, "HELD", video("closed.mp4").stat().st_size // 2)
+    film = demux.read_film(video("closed.mp4"))
+    assert film.index.jumps and film.context is None and not film.packets
+
+
 def test_pixels_are_those_that_were_written(tmp_path):
     clip = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     path = write(tmp_path / "lossless.mp4", clip, codec="libx264rgb", pixels="rgb24", qp="0")

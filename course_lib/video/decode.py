@@ -28,7 +28,8 @@ These functions trust the decoder with this process. `course_lib.video.worker` c
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from course_lib.video.demux import PacketIndex, index_packets, open_video, pictures
+from course_lib.video.demux import Film, PacketIndex, ffmpeg_errors, open_video, pictures, read_film
 from course_lib.video.display import ToRGB, displayed_size, orientation
 from course_lib.video.errors import ANEW, MachineError, VideoError
 
@@ -110,6 +111,7 @@ def _check(path: Path) -> None:
         raise VideoError(path, f"frames change their size {sorted(set(sizes))}; encode it again")
     if samples:
         numbers = sorted(samples)
+        _last.clear()  # its decoder has seen the first packet
         for number, frame in zip(numbers, _decode_groups(index, np.array(numbers)), strict=True):
             if not np.array_equal(frame, samples[number]):
                 raise VideoError(path, f"frame {number} is another one when read from its key frame; encode it again")
@@ -147,9 +149,28 @@ def _rate(times: np.ndarray, claimed: float, tick: float) -> float:
     return claimed if late <= min(1.01 * tick, 0.25 / claimed) else float((len(times) - 1) / times[-1])
 
 
+_last: list[Film] = []  # of the file indexed last, until it is decoded: most are probed, then read once
+
+
 @lru_cache(maxsize=32)
 def _index_once(path: Path, *stamp: int) -> PacketIndex:
-    return index_packets(path)
+    _last.clear()
+    film = read_film(path)
+    _last.append(film)
+    return film.index
+
+
+@contextmanager
+def _packets_of(index: PacketIndex) -> Iterator[tuple[av.VideoCodecContext, Iterable[av.Packet]]]:
+    """The packets of a file and their decoder: those that were kept when it was indexed, or read again."""
+    film = _last.pop() if _last and _last[0].index is index else None
+    if film is not None and film.context is not None:
+        film.context.flush_buffers()  # it has decoded the first picture
+        with ffmpeg_errors(index.path):
+            yield film.context, film.packets
+    else:
+        with open_video(index.path) as (container, stream):
+            yield stream.codec_context, container.demux(stream)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -165,9 +186,9 @@ def _decode_groups(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
     wanted or that others refer to."""
     frames = _Frames(index, wanted)
     needed = {index.keys[bisect_right(index.keys, time) - 1] for time in frames.asked}
-    with open_video(index.path) as (container, stream):
-        context, within = stream.codec_context, False
-        for packet in container.demux(stream):
+    within = False
+    with _packets_of(index) as (context, packets):
+        for packet in packets:
             if packet.is_keyframe:
                 if within:  # what the decoder still holds belongs to the group that ends here
                     frames.gather(context.decode(None))

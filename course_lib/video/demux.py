@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from errno import EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, ESTALE
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ONE_PICTURE_A_PACKET = ("h264", "hevc", "vp9", "av1")
 # FFmpeg also "plays" plain text and lists of other files: neither is the clip that was asked for.
 NOT_VIDEO = ("concat", "dash", "hls", "image2", "tty")
+HELD = 32 * 2**20  # bytes of packets that are kept of a file, so that it need not be opened again to decode them
 MACHINE = {EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ENOSPC, EDQUOT, ESTALE}
 
 
@@ -53,7 +54,21 @@ class PacketIndex:
     jumps: bool
 
 
+class Film(NamedTuple):
+    """A file that was read and closed: its packets with their decoder, if groups of pictures can be decoded alone and
+    the packets are small enough to keep (`HELD`)."""
+
+    index: PacketIndex
+    context: av.VideoCodecContext | None
+    packets: list[av.Packet]
+
+
 def index_packets(path: Path) -> PacketIndex:
+    """`read_film` without the film."""
+    return read_film(path).index
+
+
+def read_film(path: Path) -> Film:
     """Read every packet of a file and decode its first picture; VideoError if it is no video, cut short or damaged."""
     with open_video(path) as (container, stream):
         context, kind = stream.codec_context, container.format.name
@@ -61,7 +76,8 @@ def index_packets(path: Path) -> PacketIndex:
         proof = GroupProof(codec, context.extradata)
         times: list[int | None] = []
         keys: list[int] = []
-        plain, first = True, None
+        packets: list[av.Packet] = []
+        plain, first, size = True, None, 0
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise VideoError(path, f"cut short or damaged after {len(times)} frames; {ANEW}")
@@ -72,6 +88,9 @@ def index_packets(path: Path) -> PacketIndex:
             if packet.is_keyframe:
                 keys.append(len(times))
             times.append(packet.pts)
+            size += packet.size
+            if size <= HELD:
+                packets.append(packet)
             # An edit list hides frames.
             plain &= packet.size > 0 and not packet.is_discard and proof.add(bytes(packet), packet.is_keyframe)
         if ends_early(path, kind):
@@ -85,7 +104,7 @@ def index_packets(path: Path) -> PacketIndex:
         shown = [time for time in times if time is not None]
         aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)
         height, width = displayed_size(path, first, aspect)
-        return PacketIndex(
+        index = PacketIndex(
             path=path,
             codec=codec,
             fps=float(stream.average_rate or stream.guessed_rate or "nan"),
@@ -100,6 +119,7 @@ def index_packets(path: Path) -> PacketIndex:
             exact=exact,
             jumps=exact and proof.alone,
         )
+        return Film(index, context, packets) if index.jumps and size <= HELD else Film(index, None, [])
 
 
 def _picture_of(packet: av.Packet, context: av.VideoCodecContext) -> av.VideoFrame | None:
@@ -123,24 +143,32 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
     import av
 
     _check_readable(path)
+    # Only an absolute path cannot be taken for an address ("clip:1.mp4").
+    with ffmpeg_errors(path), av.open(str(path.absolute()), metadata_errors="ignore") as container:
+        if container.format.name in NOT_VIDEO:
+            raise VideoError(path, f"not a video but text or a list of other files ({container.format.name})")
+        if container.format.name.endswith("_pipe"):  # FFmpeg's readers of single pictures, by what they hold
+            raise VideoError(path, f"not a video but a still picture ({container.format.name[:-5]})")
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream) or stream not in _moving(container):
+            stream = next(iter(_moving(container)), None)
+        if stream is None:
+            kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+            held = ", ".join(sorted(kinds))
+            raise VideoError(path, f"no video stream, only {held}" if held else f"cut short, no stream; {ANEW}")
+        stream.codec_context.thread_count = 1
+        # Otherwise damaged pictures are patched from their neighbours and shown as if nothing were wrong.
+        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
+        yield container, stream
+
+
+@contextmanager
+def ffmpeg_errors(path: Path) -> Iterator[None]:
+    """Every error of FFmpeg becomes a VideoError that names the file."""
+    import av
+
     try:
-        # Only an absolute path cannot be taken for an address ("clip:1.mp4").
-        with av.open(str(path.absolute()), metadata_errors="ignore") as container:
-            if container.format.name in NOT_VIDEO:
-                raise VideoError(path, f"not a video but text or a list of other files ({container.format.name})")
-            if container.format.name.endswith("_pipe"):  # FFmpeg's readers of single pictures, by what they hold
-                raise VideoError(path, f"not a video but a still picture ({container.format.name[:-5]})")
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream not in _moving(container):
-                stream = next(iter(_moving(container)), None)
-            if stream is None:
-                kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
-                held = ", ".join(sorted(kinds))
-                raise VideoError(path, f"no video stream, only {held}" if held else f"cut short, no stream; {ANEW}")
-            stream.codec_context.thread_count = 1
-            # Otherwise damaged pictures are patched from their neighbours and shown as if nothing were wrong.
-            stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
-            yield container, stream
+        yield
     except av.error.FFmpegError as error:
         if error.errno == ENOMEM and _memory_left():
             raise VideoError(path, f"damaged: asks for more memory than any video needs; {ANEW}") from error
