@@ -14,6 +14,7 @@ import typer
 
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, active
+from course_lib.training import run as training
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -28,6 +29,9 @@ fetching = typer.Typer(no_args_is_help=True, help="Fetch Kinetics; say how to co
 data.add_typer(fetching, name="fetch")
 export = typer.Typer(no_args_is_help=True, help="Lessons for readers and lecturers without a kernel.")
 app.add_typer(export, name="export")
+
+for command in (training.train, training.evaluate):
+    app.command()(command)
 
 NOTEBOOKS = DATA.parent / "notebooks"
 

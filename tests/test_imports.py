@@ -27,7 +27,8 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "models": CORE | {"layers"},
     "official": CORE | {"layers", "models"},
     "modes": set(),
-    "training": {"files", "modes"},
+    "training": CORE
+    | {"files", "paths", "machine", "modes", "video", "datasets", "synthetic", "layers", "models", "official"},
     "analysis": CORE | {"layers", "models", "modes"},
     "figures": CORE,
     "widgets": CORE | {"files", "figures", "video", "layers", "analysis"},

@@ -467,7 +467,7 @@ def test_a_full_network_starts_from_the_file_that_is_there_and_trains_as_its_pap
     assert all(torch.equal(own[name], before[name] if "head" in name else theirs[name]) for name in own)
 
 
-def test_networks_whose_papers_recipe_is_not_known_here_have_the_profiles(tmp_path):
+def test_networks_whose_paper_supposes_images_have_the_profiles_recipe_without_them(tmp_path):
     assert start(build("vivit_tiny"), FULL, folder=tmp_path) == recipe(FULL)
     slowfast = start(build("slowfast_tiny"), FULL, folder=tmp_path)
     assert (slowfast.optimizer, slowfast.peak_lr) == ("sgd", 0.1 * 4 / 64), "its paper trains from nothing"

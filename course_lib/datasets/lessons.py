@@ -85,6 +85,23 @@ def select(set_name: str, root: str | Path, clips: int | None = None) -> Selecti
     return Selection(train, test, partner, f"{KINDS[set_name]}, {which}", left_out)
 
 
+def read_splits(set_name: str, root: str | Path) -> tuple[list[VideoList], tuple[Problem, ...]]:
+    """Train and val of a folder as set "K" or "S", all classes, and what had to be left out of them (see `Selection`).
+
+    ValueError for a folder that cannot be read as that data set, or of which nothing is left.
+    """
+    root = Path(root).expanduser()
+    there, left_out = _sift(root, _read(set_name, root))
+    empty = [name for name, videos in zip(("train", "val"), there, strict=True) if not videos.videos]
+    if empty:
+        first = f", first {left_out[0].path} ({left_out[0].reason})" if left_out else ""
+        raise ValueError(
+            f"{root}: no video of {' and '.join(empty)} can be read, {len(left_out):,} are left out{first}; "
+            f"`course data check {root}` says what is wrong with each"
+        )
+    return there, left_out
+
+
 def _read(set_name: str, root: Path) -> list[VideoList]:
     """The splits train and val; of a Kinetics of the first version that it can be."""
     if set_name == "S":

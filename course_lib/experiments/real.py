@@ -35,6 +35,7 @@ from course_lib.files import Problem
 from course_lib.machine import free_memory
 from course_lib.profiles import NAMED_BY, REMEDY, Profile
 from course_lib.training.batches import Batch
+from course_lib.training.sources import parts
 from course_lib.video.errors import VideoError
 from course_lib.video.sampling import dense, segments
 from course_lib.video.transforms import EvalTransform, ToNetwork, TrainTransform
@@ -51,13 +52,6 @@ def moment(available: int, frames: int, generator: torch.Generator | None = None
     reach = 3 * min(available, WINDOW) // 4
     stride = max(1, (reach - 1) // max(1, frames - 1))
     return dense(available, frames, stride, hold=True, generator=generator)
-
-
-def parts(available: int, frames: int, generator: torch.Generator | None = None) -> Int[np.ndarray, "frames"]:
-    """`segments`, but a video that is too short shows some of its frames twice."""
-    if available < frames:
-        return np.arange(frames) * available // frames
-    return segments(available, frames, generator)
 
 
 def ten_seconds(available: int, frames: int, generator: torch.Generator | None = None) -> Int[np.ndarray, "frames"]:

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from course_lib.training.distributed import ALONE, Ranks
+
 
 @runtime_checkable
 class Clips(Protocol):
@@ -77,6 +79,8 @@ def loader(
     workers: int = 0,
     prepare: Prepare | None = None,
     device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
+    repeats: int = 1,
 ) -> Callable[[int], Iterator[Batch]]:
     """Endless shuffled batches of a dataset whose items are asked for as `dataset[index, epoch]`.
 
@@ -84,11 +88,20 @@ def loader(
     processes and after every resume. (A worker that reads video waits while its decoding process works, so two a core
     keep a machine busy.) `prepare`, as in `shuffled`, is called with the clips of a batch once they are on
     `device`: so a GPU can be sent bytes and make numbers of them.
+
+    `batch` clips are those of all processes (`ranks`), of which each is given its share: which clips a step shows
+    does not depend on their number. With `repeats` each clip comes so many times in its batch, every time with other
+    randomness (repeated augmentation, Hoffer et al., 2020).
     """
     _require_a_batch(len(dataset), batch)
+    mine = ranks.share(batch * repeats)
 
     def batches_from(step: int) -> Iterator[Batch]:
-        asked_for = ([(index, epoch) for index in chosen] for epoch, chosen in order(len(dataset), batch, seed, step))
+        asked_for = (
+            # one repeat of all, then the next: neighbours, which are mixed, are different clips
+            [(index, epoch * repeats + time) for time in range(repeats) for index in chosen][mine]
+            for epoch, chosen in order(len(dataset), batch, seed, step)
+        )
         batches: Any = DataLoader(
             dataset,  # type: ignore[arg-type]  # torch's Dataset knows indices of one number only
             batch_sampler=asked_for,

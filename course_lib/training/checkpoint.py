@@ -25,6 +25,7 @@ GROUPS = (
     "optimizer",
     "generators",
     "history",
+    "mean",
 )  # a Checkpoint's tensors; their prefixes in the file
 
 
@@ -39,6 +40,7 @@ class Checkpoint:
         optimizer: the optimiser's tensors by "key/parameter name", such as "exp_avg/head.weight".
         generators: states of torch's global generators, "cpu" and perhaps "cuda", uint8.
         history: a float64 column of length `step` for each field of a training record.
+        mean: the state of the moving mean of the weights, where a run keeps one.
     """
 
     step: int
@@ -47,6 +49,7 @@ class Checkpoint:
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     generators: dict[str, Tensor] = field(default_factory=dict)
     history: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
 
 
 def as_plain(config: Any) -> dict[str, Any]:

@@ -5,18 +5,23 @@ Notebook 06 trains with it first.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.optim.swa_utils import AveragedModel
 
 from course_lib.modes import modes, restore
+from course_lib.training import mixing
 from course_lib.training.batches import Batch
-from course_lib.training.optim import TrainConfig, learning_rate, make_optimizer
-from course_lib.training.resume import Run, Step, ctrl_c_waits
+from course_lib.training.distributed import ALONE, Ranks, whole
+from course_lib.training.optim import TrainConfig, in_full, learning_rate, make_optimizer
+from course_lib.training.resume import Run, Step, ctrl_c_waits, unwrapped
 
 
 def train(
@@ -25,6 +30,9 @@ def train(
     config: TrainConfig,
     checkpoint: str | Path | None = None,
     every: int = 100,
+    ranks: Ranks = ALONE,
+    at_once: int = 0,
+    mean: AveragedModel | None = None,
 ) -> Iterator[Step]:
     """Train `net` where it is (bfloat16 autocast on a GPU) and yield a record of every update.
 
@@ -42,6 +50,10 @@ def train(
     A notebook keeps the frames of a failed cell alive. `with contextlib.closing(train(...)) as steps:`
     closes, and so saves, the run at once when the code between two steps fails or meets the Ctrl-C.
 
+    Of several processes (`ranks`) each trains what `distributed.parallel` made of the network, on its share of every
+    batch, and the first one writes; loss and accuracy are means over all. With `at_once`, so many clips are computed at
+    a time, and their gradients added up. `mean` follows the weights (`RecipeConfig.ema`, `optim.moving_mean`).
+
     Raises ValueError for a network in evaluation mode as a whole, a checkpoint of another run, labels without a class
     and batches that end early; FloatingPointError when the loss or the gradient is no longer a finite number.
     """
@@ -53,7 +65,7 @@ def train(
     kept = modes(net)
     with ctrl_c_waits():  # the first optimiser imports the rest of torch, which breaks when that is cut short
         optimizer = make_optimizer(net, config)
-    run = Run(net, optimizer, config, None if checkpoint is None else Path(checkpoint), every)
+    run = Run(net, optimizer, config, None if checkpoint is None else Path(checkpoint), every, ranks, mean)
     done = len(run.records)
     batches = iter(batches_from(done)) if done < config.steps else iter(())
     with run:
@@ -61,16 +73,25 @@ def train(
             start = time.perf_counter()
             with run.own_generators():
                 batch = next(batches, None)
+                waited = time.perf_counter() - start
                 with run.whole_step():
                     restore(kept)
-                    values = update(net, optimizer, batch, config, number)
-                    run.records.append(Step(number, *values, time.perf_counter() - start))
+                    values = update(net, optimizer, batch, config, number, ranks, at_once)
+                    if mean is not None:
+                        mean.update_parameters(unwrapped(net))
+                    run.records.append(Step(number, *values, time.perf_counter() - start, waited))
             run.save_on_schedule()
             yield run.records[-1]
 
 
 def update(
-    net: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch | None, config: TrainConfig, number: int
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch | None,
+    config: TrainConfig,
+    number: int,
+    ranks: Ranks = ALONE,
+    at_once: int = 0,
 ) -> tuple[float, float, float, float]:
     """One step of the optimiser: the fields of its Step from loss to gradient norm."""
     if batch is None:
@@ -78,29 +99,51 @@ def update(
             f"the batches ended before step {number} of {config.steps}: let batches_from go on "
             "for ever, as batches.shuffled and batches.loader do, or train for fewer steps"
         )
-    device = next(net.parameters()).device
+    c, device = in_full(config), next(net.parameters()).device
     clips, labels = (part.to(device, non_blocking=True) for part in batch)
     lr = learning_rate(number, config)
     for group in optimizer.param_groups:
-        group["lr"] = lr
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        logits = net(clips)  # b classes
-    low, high = (int(end) for end in labels.aminmax())
-    if low < 0 or high >= logits.shape[1]:  # asked here because a GPU would answer by ending the process
-        raise ValueError(
-            f"step {number}: labels from {low} to {high}, but the network has {logits.shape[1]} classes, "
-            f"numbered from 0; build it with classes={high + 1} or correct the labels"
-        )
-    loss = F.cross_entropy(logits.float(), labels)
+        group["lr"] = lr * group["share"]
+    mixed = mixing.mix(clips, labels, c.mixup, c.cutmix, c.seed, number)
+    count = len(clips)
+    pieces = mixed.pieces(at_once or count)
     optimizer.zero_grad()
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
-    if not (loss.isfinite() and norm.isfinite()):
+    loss = right = torch.zeros((), device=device)
+    for piece in pieces:
+        with _gradients_averaged(net, piece is pieces[-1]):
+            with torch.autocast(device.type, torch.bfloat16, enabled=c.bf16 and device.type == "cuda"):
+                logits = net(piece.clips)  # b classes
+            _require_classes(number, labels, logits.shape[1])
+            part = piece.loss(logits.float(), c.label_smoothing) * (len(piece.clips) / count)
+            part.backward()
+        loss = loss + part.detach()
+        right = right + (logits.argmax(dim=1) == piece.labels).float().sum() / count
+    norm = whole(nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip))
+    lost, accuracy = ranks.mean(loss, right)
+    if not (math.isfinite(lost) and norm.isfinite()):
         raise FloatingPointError(
-            f"step {number}: loss {loss.item()}, gradient norm {norm.item()} at learning rate {lr:.3g}; "
+            f"step {number}: loss {lost}, gradient norm {norm.item()} at learning rate {lr:.3g}; "
             f"lower peak_lr={config.peak_lr:g}, lengthen warmup={config.warmup}, "
             "or look for inf and nan in the clips"
         )
     optimizer.step()
-    accuracy = (logits.argmax(dim=1) == labels).float().mean()
-    return loss.item(), accuracy.item(), lr, norm.item()
+    return lost, accuracy, lr, norm.item()
+
+
+def _gradients_averaged(net: nn.Module, now: bool) -> AbstractContextManager:
+    """Gradients of several processes are averaged once a step, with its last piece."""
+    net = getattr(net, "_orig_mod", net)  # torch.compile's
+    if isinstance(net, nn.parallel.DistributedDataParallel) and not now:
+        return net.no_sync()
+    if isinstance(net, FSDPModule):
+        net.set_requires_gradient_sync(now)
+    return nullcontext()
+
+
+def _require_classes(number: int, labels: Tensor, classes: int) -> None:
+    low, high = (int(end) for end in labels.aminmax())
+    if low < 0 or high >= classes:  # asked here because a GPU would answer by ending the process
+        raise ValueError(
+            f"step {number}: labels from {low} to {high}, but the network has {classes} classes, "
+            f"numbered from 0; build it with classes={high + 1} or correct the labels"
+        )

@@ -15,10 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from course_lib.training.checkpoint import Checkpoint, as_plain, load, save
+from course_lib.training.distributed import ALONE, Ranks, parted_like, whole
 from course_lib.training.optim import TrainConfig
 
 
@@ -31,6 +34,7 @@ class Step(NamedTuple):
     lr: float
     grad_norm: float  # before clipping
     seconds: float  # the wait for the batch included
+    waited: float = 0.0  # seconds, for the batch
 
 
 class Run:
@@ -40,10 +44,18 @@ class Run:
     """
 
     def __init__(
-        self, net: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, path: Path | None, every: int
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        path: Path | None,
+        every: int,
+        ranks: Ranks = ALONE,
+        mean: AveragedModel | None = None,
     ):
         if every < 1:
             raise ValueError(f"every={every}: save after every 1 or more steps")
+        self.ranks, self.mean = ranks, mean
         self.net, self.optimizer, self.config, self.path, self.every = unwrapped(net), optimizer, config, path, every
         self.device = next(net.parameters()).device
         self.generators, self.records = seeded_generators(config.seed, self.device), list[Step]()
@@ -51,11 +63,17 @@ class Run:
         if path is not None and path.exists():
             saved = resume(path, self.settings, self.net, optimizer)
             self.generators, self.records = self.generators | saved.generators, step_records(saved)
+            if mean is not None:
+                mean.load_state_dict(saved.mean)
         self.whole, self.mark = True, self._mark()
 
     @contextmanager
     def own_generators(self) -> Iterator[None]:
-        """torch's generators as this run left them."""
+        """torch's generators as this run left them. Of several processes each has its own, which the seed, the step and
+        its rank fix, so that no state has to be kept of them."""
+        if self.ranks.world > 1:
+            drawn = np.random.SeedSequence((self.config.seed, len(self.records), self.ranks.rank))
+            self.generators = seeded_generators(int(drawn.generate_state(1, np.uint64)[0] >> 1), self.device)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             set_generators(self.generators, self.device)
             yield
@@ -78,9 +96,12 @@ class Run:
     def save(self) -> None:
         if self.path is None:
             return
-        past = step_columns(self.records)
-        state, weights = optimizer_state(self.net, self.optimizer), self.net.state_dict()
-        save(self.path, Checkpoint(len(self.records), self.settings, weights, state, self.generators, past))
+        past, mean = step_columns(self.records), {} if self.mean is None else self.mean.state_dict()
+        # where FSDP2 has parted them, all processes help to put them together, one after the other
+        parts = (self.net.state_dict(), optimizer_state(self.net, self.optimizer), mean)
+        weights, state, mean = ({name: whole(value).cpu() for name, value in part.items()} for part in parts)
+        if self.ranks.first:
+            save(self.path, Checkpoint(len(self.records), self.settings, weights, state, self.generators, past, mean))
 
     def __enter__(self) -> Run:
         return self
@@ -181,7 +202,8 @@ def step_columns(records: list[Step]) -> dict[str, Tensor]:
 def step_records(saved: Checkpoint) -> list[Step]:
     if not saved.history:
         return []
-    columns = (saved.history[name].tolist() for name in Step._fields)
+    none = torch.zeros(saved.step)  # of what was not yet recorded when the file was written
+    columns = (saved.history.get(name, none).tolist() for name in Step._fields)
     return [Step(int(number), *values) for number, *values in zip(*columns, strict=True)]
 
 
@@ -196,13 +218,13 @@ def resume(path: str | Path, settings: dict[str, Any], net: nn.Module, optimizer
             f"{path} is of another run:\n  " + "\n  ".join(lines) + "\n"
             "Delete the file to start again, choose another name, or go back to its settings and network"
         )
-    net.load_state_dict(saved.weights)
-    parameters = dict(net.named_parameters())
+    parameters, held = dict(net.named_parameters()), net.state_dict()
+    net.load_state_dict({name: parted_like(value, held[name]) for name, value in saved.weights.items()})
     for entry, value in saved.optimizer.items():
         key, name = entry.split("/", 1)
         parameter = parameters[name]
         # torch counts an optimiser's steps on the CPU; the rest of its state lies beside the parameter
-        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        optimizer.state[parameter][key] = value if key == "step" else parted_like(value, parameter)
     return saved
 
 

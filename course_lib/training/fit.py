@@ -1,0 +1,346 @@
+"""A whole training by a recipe, in a run folder that tells what it is, goes on where it stopped and can be repeated."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from course_lib.files import atomic_write, read_json, write_json
+from course_lib.layers.blocks import recompute
+from course_lib.machine import machine
+from course_lib.models import build, configure
+from course_lib.official import SOURCES, load
+from course_lib.official.images import start_from_images
+from course_lib.training.batches import loader
+from course_lib.training.checkpoint import Checkpoint, save
+from course_lib.training.checkpoint import load as load_checkpoint
+from course_lib.training.distributed import Ranks, parallel, started, whole
+from course_lib.training.evaluate import accuracy, top_k
+from course_lib.training.loop import train
+from course_lib.training.metrics import Metrics, read
+from course_lib.training.optim import moving_mean
+from course_lib.training.recipes import Recipe, network_changes, recipe
+from course_lib.training.report import judge
+from course_lib.training.resume import settings, unwrapped
+from course_lib.training.sources import Source, read_source, train_clips
+from course_lib.video.transforms import ToNetwork
+
+LAST, BEST, ABOUT = "last.safetensors", "best.safetensors", "run.json"
+COMPUTED = ("bf16", "at_once", "channels_last", "recompute", "compile", "shard")  # settings that may change on the way
+IMAGE_SOURCES = ("timm", "official", "torchvision")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `course train` is told. `root` and what follows `seed` may differ when a run goes on."""
+
+    network: str
+    data: str
+    out: Path
+    subset: str = "all"
+    kind: str = "paper"
+    changes: dict[str, str] = field(default_factory=dict)
+    start: str | None = None
+    source: str | None = None
+    seed: int = 0
+    root: str | None = None
+    workers: int = 0  # processes that read, for each process that trains
+    save_every: int = 200  # steps
+    keep_every: int = 0  # epochs; 0: keep the last and the best only
+    test_every: int = 1  # epochs
+    stop_after: int | None = None  # steps of this call; None: all
+
+
+def fit(plan: Plan) -> Path:
+    """Train as planned, on as many processes as torchrun has started; the run folder. A run that is there goes on.
+
+    Raises:
+        ValueError: what does not fit, with the way out. FloatingPointError: the loss is no number. OSError: a file
+            cannot be written. The last whole checkpoint stays in every case.
+    """
+    chosen = recipe(plan.network, plan.data, plan.kind, plan.changes)
+    with started() as (ranks, device):
+        size, frames = _size(plan.network), configure(plan.network).frames
+        source = read_source(plan.data, plan.root, plan.subset, size, plan.workers)
+        dataset = train_clips(source, chosen, frames, size, plan.seed)
+        if chosen.batch > len(dataset):
+            raise ValueError(
+                f"the recipe's batch={chosen.batch} of {len(dataset)} clips: give more clips, or a smaller batch, such "
+                f"as --set batch={max(1, len(dataset) // 4)}; the rate goes with it"
+            )
+        epoch = len(dataset) // chosen.batch
+        config = chosen.config(epoch, plan.seed)
+        net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
+        about = _about(plan, chosen, dataset.classes, ranks)
+        goes_on = _require_same(plan.out, about)
+        ranks.wait()
+        if plan.start is not None and not goes_on:
+            told = fill(net, plan.start, plan.source)
+            if ranks.first:
+                print(told)
+        net = ready(net, chosen, ranks, device)
+        settled = settings(unwrapped(net), config)
+        mean = moving_mean(unwrapped(net), chosen.ema) if chosen.ema else None
+        prepare = to_network(chosen, device)
+        batches = loader(
+            dataset, chosen.batch, plan.seed, plan.workers, prepare, device, ranks=ranks, repeats=chosen.repeats
+        )
+        done = load_checkpoint(plan.out / LAST).step if (plan.out / LAST).is_file() else 0
+        if ranks.first:
+            _introduce(plan, chosen, source, epoch, config.steps, done, about, ranks)
+
+        def test(step: int) -> None:
+            with _tested(net, mean, batches, chosen.precise_bn, ranks) as tested:
+                scored = judge(tested, source, chosen, frames, size, (1, 1), prepare, device, ranks, plan.workers)
+                scores = {"top1": accuracy(*scored), "top5": top_k(*scored, k=min(5, scored[0].shape[1]))}
+                weights = {name: whole(value).cpu() for name, value in tested.state_dict().items()}
+            before = max((line["top1"] for line in read(plan.out) if "top1" in line), default=-1.0)
+            kept = Checkpoint(step + 1, settled, weights)
+            if ranks.first and scores["top1"] > before:
+                save(plan.out / BEST, kept)
+            if ranks.first and plan.keep_every and round((step + 1) / epoch) % plan.keep_every == 0:
+                save(plan.out / f"epoch-{round((step + 1) / epoch):04d}.safetensors", kept)
+            metrics.test(step, scores)
+
+        shown = ranks.first
+        with (
+            _polite() as asked,
+            Metrics(plan.out, done, config.steps, chosen.batch * chosen.repeats, epoch, shown) as metrics,
+        ):
+            steps = train(net, batches, config, plan.out / LAST, plan.save_every, ranks, chosen.at_once, mean)
+            with closing(steps):  # type: ignore[type-var]
+                for step in islice(steps, plan.stop_after):
+                    metrics.step(step)
+                    if ranks.any(bool(asked), device):
+                        break
+                    ends = (step.number + 1) % (epoch * plan.test_every) == 0
+                    if ends or step.number + 1 == config.steps:
+                        test(step.number)
+                else:
+                    asked.clear()
+        if ranks.first:
+            _say_goodbye(plan, config.steps)
+        ranks.wait()
+    return plan.out
+
+
+def make_network(name: str, classes: int, chosen: Recipe, seed: int) -> nn.Module:
+    """The network of a recipe for so many classes, the same start for the same seed."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return build(name, classes=classes, **network_changes(name, chosen))
+
+
+def fill(net: nn.Module, file: str, source: str | None) -> str:
+    """Start a network from a released file, of images or of video; a line about it. ValueError if it does not fit."""
+    if source is None or not (source in IMAGE_SOURCES or source in SOURCES):
+        known = ", ".join((*IMAGE_SOURCES, *(name for name in SOURCES if name not in IMAGE_SOURCES)))
+        raise ValueError(f"--source {source}: say whose names the file of --start has: {known}")
+    if not Path(file).is_file():
+        raise ValueError(f"--start {file}: no such file")
+    ways: list[Callable[..., Any]] = []
+    ways += [load] if source in SOURCES else []
+    ways += [start_from_images] if source in IMAGE_SOURCES else []
+    problems = []
+    for way in ways:
+        try:
+            report = way(net, file, source, adapt=True)
+            return f"start: {file}, {len(report.loaded)} tensors; fresh: {', '.join(report.fresh) or 'none'}"
+        except ValueError as error:
+            problems.append(str(error))
+    raise ValueError(f"--start {file} does not fit {type(net).__name__}: " + "\nor, as images: ".join(problems))
+
+
+def ready(net: nn.Module, chosen: Recipe, ranks: Ranks, device: torch.device) -> nn.Module:
+    """The network on its device as the recipe computes it: frozen or synchronised norms, layout, recomputation,
+    compiled, and on several processes."""
+    net.train()
+    if chosen.frozen_bn:
+        for part in norms(net):
+            part.eval()
+            for parameter in part.parameters():
+                parameter.requires_grad_(False)
+    if chosen.sync_bn and ranks.world > 1:
+        if device.type != "cuda":
+            raise ValueError("the recipe synchronises batch norms, which PyTorch does on GPUs alone: --set sync_bn=no")
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    if chosen.recompute:
+        recompute(net)
+    net.to(device)
+    if chosen.channels_last:
+        for parameter in net.parameters():
+            if parameter.ndim == 5:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    net = parallel(net, ranks, chosen.shard)
+    return torch.compile(net) if chosen.compile else net  # type: ignore[return-value]
+
+
+def to_network(chosen: Recipe, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Bytes to the numbers that the network is given."""
+    colours = ToNetwork(chosen.colours)
+    dtype = torch.get_default_dtype()
+
+    def prepare(clips: Tensor) -> Tensor:
+        clips = colours(clips).to(dtype)
+        return (
+            clips.contiguous(memory_format=torch.channels_last_3d)
+            if chosen.channels_last and clips.ndim == 5
+            else clips
+        )
+
+    return prepare
+
+
+def norms(net: nn.Module) -> list[_BatchNorm]:
+    """Its batch norms."""
+    return [part for part in net.modules() if isinstance(part, _BatchNorm)]
+
+
+@contextmanager
+def _tested(
+    net: nn.Module, mean: Any, batches: Callable[[int], Iterator], precise: int, ranks: Ranks
+) -> Iterator[nn.Module]:
+    """The network to test: the mean of the weights if there is one, with the statistics of its batch norms taken anew
+    if the recipe says so; those of training come back."""
+    tested = unwrapped(net) if mean is None else mean.module
+    parts = [part for part in norms(tested) if part.training and part.track_running_stats]
+    kept = [(buffer, buffer.clone()) for part in parts for buffer in part.buffers()]
+    momenta = [part.momentum for part in parts]
+    if precise and parts:
+        device = next(tested.parameters()).device
+        with closing(batches(0)) as some:  # type: ignore[type-var]
+            update_bn(((clips,) for clips, _ in islice(some, precise)), tested, device)
+        for part, momentum in zip(parts, momenta, strict=True):
+            part.momentum = momentum
+        for part in parts:
+            for name in ("running_mean", "running_var"):
+                buffer = getattr(part, name)
+                if ranks.world > 1:
+                    torch.distributed.all_reduce(buffer)
+                    buffer /= ranks.world
+    try:
+        yield tested
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)
+
+
+@contextmanager
+def _polite() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are noted, for the end of the step; a second Ctrl-C breaks in."""
+    asked: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _size(network: str) -> int:
+    size = configure(network).size
+    return size if isinstance(size, int) else size[0]
+
+
+def _about(plan: Plan, chosen: Recipe, classes: tuple[str, ...], ranks: Ranks) -> dict[str, Any]:
+    """All that the run depends on: what has to stay, and beside it what may change."""
+    stays = {name: value for name, value in asdict(chosen).items() if name not in COMPUTED}
+    return json.loads(
+        json.dumps(
+            {
+                "network": plan.network,
+                "changes": network_changes(plan.network, chosen),
+                "data": plan.data,
+                "subset": plan.subset,
+                "classes": classes,
+                "start": plan.start and Path(plan.start).name,
+                "seed": plan.seed,
+                "kind": plan.kind,
+                "recipe": stays,
+                "now": {
+                    "root": plan.root and str(Path(plan.root).resolve()),
+                    "set": plan.changes,
+                    "processes": ranks.world,
+                    "machine": machine(),
+                    "command": shlex.join(["course", "train", *sys.argv[(sys.argv[1:2] == ["train"] and 2) or 1 :]]),
+                },
+            }
+        )
+    )
+
+
+def _require_same(out: Path, about: dict[str, Any]) -> bool:
+    """Whether the folder holds this run already; ValueError if it holds another one, or something else."""
+    there = read_json(out / ABOUT)
+    if there is None:
+        if out.is_dir() and any(out.iterdir()):
+            raise ValueError(f"--out {out}: the folder is not empty and holds no run: choose another one")
+        return False
+    differ = [
+        f"{name}: {there[name]!r} there, {about[name]!r} now"
+        for name in about
+        if name not in ("now", "recipe", "classes") and there.get(name) != about[name]
+    ]
+    differ += [
+        f"{name}: {there['recipe'].get(name)!r} there, {value!r} now"
+        for name, value in about["recipe"].items()
+        if there["recipe"].get(name) != value
+    ]
+    if there["classes"] != about["classes"]:
+        differ.append(f"classes: {len(there['classes'])} there, {len(about['classes'])} now, or others")
+    if differ:
+        raise ValueError(
+            f"--out {out} holds another run:\n  " + "\n  ".join(differ) + "\nChoose another folder, or its settings"
+        )
+    return True
+
+
+def _introduce(
+    plan: Plan, chosen: Recipe, source: Source, epoch: int, steps: int, done: int, about: dict, ranks: Ranks
+) -> None:
+    lost = f", {len(source.left_out):,} left out, first {source.left_out[0]}" if source.left_out else ""
+    print(
+        f"{plan.network}, recipe {plan.kind}: {chosen.source}\n"
+        f"{len(source.train.videos):,} clips to train on, {len(source.test.videos):,} to test on{lost}; "
+        f"{chosen.batch} clips a step on {ranks.world} process{'es' * (ranks.world > 1)}, {epoch} steps an epoch, "
+        f"{steps} steps, highest rate {chosen.lr * chosen.batch / chosen.lr_clips:.3g}"
+        + (f"; goes on after step {done}" if done else "")
+    )
+    if read_json(plan.out / ABOUT) is None:
+        write_json(plan.out / ABOUT, about)
+    now = about["now"]
+    atomic_write(
+        plan.out / "README.md",
+        (
+            f"`{now['command']}`, from commit {now['machine']['commit']}, repeats this run (or goes on with it); "
+            f"`course evaluate {plan.out}` tests it. `run.json` has the recipe, seeds and versions, `metrics.jsonl` "
+            f"a line for each step.\n"
+        ).encode(),
+    )
+
+
+def _say_goodbye(plan: Plan, steps: int) -> None:
+    done = load_checkpoint(plan.out / LAST).step if (plan.out / LAST).is_file() else 0
+    if done < steps:
+        print(f"stopped after step {done} of {steps}, saved; the same command goes on")
+    else:
+        print(f"{steps} steps done: course evaluate {plan.out}")

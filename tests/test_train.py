@@ -1,0 +1,435 @@
+"""Recipes of papers and `course train`: what a recipe lists is obeyed, a run stops, goes on and is tested."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from stand_ins import write_kinetics
+from torch import nn
+from typer.testing import CliRunner
+
+import course_lib.training.fit as fitting
+from course_lib.cli import app
+from course_lib.layers.blocks import Recomputable
+from course_lib.models import NETWORKS
+from course_lib.training import mixing
+from course_lib.training.augment import OPERATIONS, TrainAugment, erase, rand_augment
+from course_lib.training.checkpoint import load
+from course_lib.training.distributed import ALONE
+from course_lib.training.fit import LAST, Plan, fit, make_network, ready
+from course_lib.training.loop import train
+from course_lib.training.metrics import read
+from course_lib.training.optim import RecipeConfig, in_full, learning_rate, moving_mean, parameter_groups
+from course_lib.training.recipes import KINDS, PAPERS, RECIPES, Recipe, network_changes, recipe, shortened
+from course_lib.video.transforms import KINETICS
+
+TRAINING = Path(fitting.__file__).parent
+
+
+@pytest.fixture(scope="session")
+def kinetics_folder(tmp_path_factory):
+    return write_kinetics(tmp_path_factory.mktemp("kinetics"), each=(4, 1))
+
+
+def plan(folder: Path, out: Path, **changes) -> Plan:
+    small = {"batch": "8", "epochs": "0.8", "warmup": "0", "dropout": "0"}
+    return Plan(
+        "video_swin_tiny", "K", out, "mini10", "short", small, root=str(folder), save_every=100, **changes
+    )  # 4 steps
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read(run) if "loss" in line]
+
+
+# ------------------------------------------------------------------------------------------------ recipes as data
+
+
+@pytest.mark.parametrize("data", ["K", "S"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_network_has_a_recipe_with_a_source_and_an_aim(kind, data):
+    for network in NETWORKS:
+        found = recipe(network, data, kind)
+        assert found.source and re.match(r"(K400|SSv2) \d\d\.\d", found.aims_at)
+        network_changes(network, found)
+        found.config(steps_an_epoch=1000)
+    assert recipe("mvitv2_s_16x4", "S").optimizer == "sgd" and recipe("mvit_b_16x4", "S").optimizer == "adamw"
+    assert recipe("video_swin_b_32x224", "K").weight_decay == 0.05 != recipe("video_swin_s_32x224", "K").weight_decay
+    assert not any(recipe(network, "S").flip for network in NETWORKS), "left and right belong to its classes"
+
+
+def test_no_recipe_lists_a_dial_that_nothing_reads():
+    code = "\n".join(path.read_text() for path in TRAINING.glob("*.py"))
+    for field in fields(Recipe):
+        assert re.search(rf"\b(chosen|recipe|self|theirs)\.{field.name}\b", code), field.name
+    for field in fields(RecipeConfig):
+        assert re.search(rf"\b(c|config|self)\.{field.name}\b", code), field.name
+
+
+def test_a_short_recipe_is_the_papers_in_proportion():
+    whole = RECIPES["timesformer"]
+    short = shortened(replace(whole, epochs=150, milestones=(110, 140), warmup=15, repeats=2))
+    assert (short.epochs, short.milestones, short.warmup) == (12, pytest.approx((8.8, 11.2)), pytest.approx(1.2))
+    assert short.repeats == 1 and short.lr == whole.lr and short.lr_clips == whole.lr_clips
+
+
+def test_the_rate_goes_with_the_batch_of_all_processes():
+    assert recipe("timesformer_b_8x224").config(100).peak_lr == 0.005
+    assert recipe("timesformer_b_8x224", changes={"batch": "64"}).config(100).peak_lr == pytest.approx(0.04)
+    assert recipe("mvit_b_16x4").config(100).peak_lr == pytest.approx(1.6e-3), "the paper's, for 512 samples"
+
+
+def test_the_rates_are_those_of_the_released_schedules():
+    """Worked out by the formulas of PySlowFast's lr_policy for SLOWFAST_8x8_R50 and MVIT_B_16x4 (16 nodes)."""
+    slowfast = recipe("slowfast_r50_8x8").config(100)  # at the end of step 100 e - 1 it has the rate of epoch e
+    assert learning_rate(99, slowfast) == pytest.approx(0.01 + (0.09275714 - 0.01) / 34, rel=1e-5)
+    assert learning_rate(3400, slowfast) == pytest.approx(0.09275714, rel=1e-5), "below 0.1: the cosine began at 0"
+    assert learning_rate(9800, slowfast) == pytest.approx(0.05)
+    mvit = recipe("mvit_b_16x4").config(100)
+    assert learning_rate(3000, mvit) == pytest.approx(1.6e-3)
+    assert learning_rate(1499, mvit) == pytest.approx(1.6e-5 + (1.6e-3 - 1.6e-5) / 2)
+    assert learning_rate(11500, mvit) == pytest.approx((1.6e-3 + 1.6e-5) / 2)
+    timesformer = recipe("timesformer_b_8x224").config(100)
+    rates = [learning_rate(step, timesformer) for step in (0, 1099, 1100, 1399, 1400, 1499)]
+    assert rates == pytest.approx([5e-3, 5e-3, 5e-4, 5e-4, 5e-5, 5e-5])
+
+
+def test_what_decays_and_how_fast_it_learns_is_what_the_recipe_says():
+    swin = make_network("video_swin_tiny", 8, recipe("video_swin_tiny"), 0)
+    names = {id(parameter): name for name, parameter in swin.named_parameters()}
+
+    def groups(**changes):
+        made = parameter_groups(swin, replace(recipe("video_swin_tiny").config(10), **changes))
+        return {names[id(p)]: (group["weight_decay"], group["share"]) for group in made for p in group["params"]}
+
+    own = groups()
+    assert own["head.weight"] == own["head.bias"] == (0.02, 1.0)
+    assert own["norm.weight"] == own["patch_embed.project.bias"] == (0.02, 0.1), "as mmcv's longest key has it"
+    tables = {name: group for name, group in own.items() if "relative" in name or "table" in name}
+    assert len(tables) == 6 and set(tables.values()) == {(0.0, 1.0)}
+    assert groups(spared="vectors")["norm.weight"][0] == 0 and groups(spared="vectors")["head.weight"][0] == 0.02
+    assert {decay for decay, _ in groups(spared="nothing").values()} == {0.02}
+    net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4))
+    spared = parameter_groups(net, RecipeConfig(spared="batch norms"))[1]["params"]
+    assert [id(p) for p in spared] == [id(p) for p in net[1].parameters()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batchsize": "8"}, "no setting 'batchsize': did you mean batch?"),
+        ({"lr": "fast"}, "lr='fast'"),
+        ({"batch": "8.5"}, "batch='8.5': not a whole number"),
+        ({"batch": "0"}, "batch=0: give at least 1"),
+        ({"optimizer": "lion"}, "optimizer='lion': use 'adamw' or 'sgd'"),
+        ({"views": "4x2"}, "views=(4, 2): give clips x crops"),
+        ({"compile": "2"}, "compile='2': say yes or no"),
+        ({"label_smoothing": "2"}, "label_smoothing=2.0: give a share"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_name_and_value(changes, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        recipe("video_swin_tiny", changes=changes).config(10)
+
+
+def test_settings_are_read_as_their_kind():
+    found = recipe("mvit_tiny", changes={"views": "4x3", "milestones": "3,5.5", "area": "none", "compile": "yes"})
+    assert (found.views, found.milestones, found.area, found.compile) == ((4, 3), (3.0, 5.5), None, True)
+
+
+# ------------------------------------------------------------------------------------------------ pixels and labels
+
+
+def test_all_frames_of_a_clip_are_changed_alike_and_another_draw_changes_it_otherwise():
+    frame = np.random.default_rng(0).integers(0, 256, (1, 40, 52, 3), dtype=np.uint8)
+    still = np.repeat(frame, 5, axis=0)
+    augment = TrainAugment(32, (36, 44), (0.2, 1.0), magnitude=9, ops=4, colour=1.0, grey=0.3)
+    clips = [augment(still, torch.Generator().manual_seed(seed)) for seed in range(6)]
+    for clip in clips:
+        assert clip.shape == (3, 5, 32, 32) and clip.dtype == torch.uint8
+        assert (clip == clip[:, :1]).all(), "a still video stays still"
+    assert len({clip.numpy().tobytes() for clip in clips}) == 6
+    assert torch.equal(clips[0], augment(still, torch.Generator().manual_seed(0)))
+    mirrored = [TrainAugment(40, (40, 40), flip=flips) for flips in (False, True)]
+    wide = np.zeros((1, 40, 40, 3), np.uint8)
+    wide[:, :, :20] = 255
+    for augment, sides in zip(mirrored, ({True}, {True, False}), strict=True):
+        seen = {bool(augment(wide, torch.Generator().manual_seed(n))[0, 0, 20, 3] > 128) for n in range(20)}
+        assert seen == sides
+
+
+def test_randaugment_does_each_drawn_operation_with_chance_one_half():
+    draw = np.random.default_rng(0)
+    counts = [len(rand_augment(7, 4, draw)) for _ in range(500)]
+    assert np.mean(counts) == pytest.approx(2, abs=0.15) and set(counts) == {0, 1, 2, 3, 4} and len(OPERATIONS) == 15
+
+
+def test_erasing_fills_one_box_in_all_frames_with_noise():
+    clip = torch.full((3, 6, 40, 40), 7, dtype=torch.uint8)
+    erased = erase(clip, np.random.default_rng(1), KINETICS)
+    changed = (erased != clip).any(0).any(0)
+    rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+    assert changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    assert 0.01 < changed.float().mean() < 0.4 and (clip == 7).all()
+    inside = erased[:, :, changed]
+    assert not torch.equal(inside[:, 0], inside[:, 1]) and 60 < inside.float().mean() < 170
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0), (0, 1.0), (0.8, 1.0)])
+def test_mixed_clips_are_what_their_labels_say_and_the_same_however_the_batch_is_parted(mixup, cutmix):
+    clips, labels = torch.zeros(8, 3, 2, 16, 16), torch.arange(8)
+    clips[:] = labels[:, None, None, None, None]
+    logits = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    shares = set()
+    for step in range(12):
+        mixed = mixing.mix(clips, labels, mixup, cutmix, seed=3, step=step)
+        assert mixed.others.tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+        told = mixed.share * mixed.labels + (1 - mixed.share) * mixed.others
+        assert torch.allclose(mixed.clips.mean((1, 2, 3, 4)), told.float(), atol=1e-5)
+        targets = mixed.share * F.one_hot(labels, 8) + (1 - mixed.share) * F.one_hot(mixed.others, 8)
+        soft = F.cross_entropy(logits, targets.float() * 0.9 + 0.1 / 8)
+        assert torch.allclose(mixed.loss(logits, 0.1), soft, atol=1e-5)
+        half = mixing.mix(clips[4:], labels[4:], mixup, cutmix, seed=3, step=step)
+        assert torch.equal(half.clips, mixed.clips[4:]) and half.share == mixed.share
+        shares.add(mixed.share)
+    assert len(shares) > 6
+    with pytest.raises(ValueError, match="3 clips a process"):
+        mixing.mix(clips[:3], labels[:3], mixup, cutmix, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------ the engine
+
+
+class Counting(nn.Module):
+    """A network without norms, so that gradients of pieces add up to those of the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.project, self.head = nn.Linear(12, 6), nn.Linear(6, 2)
+
+    def forward(self, clips):
+        return self.head(self.project(clips.flatten(1)).tanh())
+
+
+def batches(step):
+    generator = torch.Generator().manual_seed(step)
+    while True:
+        yield torch.randn(6, 3, 1, 2, 2, generator=generator), torch.randint(0, 2, (6,), generator=generator)
+
+
+def counting() -> Counting:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return Counting()
+
+
+def test_clips_computed_a_few_at_a_time_give_the_same_steps(tmp_path):
+    config = RecipeConfig(steps=5, warmup=1, label_smoothing=0.1, mixup=0.8)
+    whole, parted = (list(train(counting(), batches, config, at_once=n)) for n in (0, 4))
+    assert [step.loss for step in parted] == pytest.approx([step.loss for step in whole], rel=1e-5)
+    assert [step.grad_norm for step in parted] == pytest.approx([step.grad_norm for step in whole], rel=1e-4)
+
+
+def test_the_moving_mean_is_that_worked_out_by_hand_and_survives_a_stop(tmp_path):
+    config, path = RecipeConfig(steps=6, warmup=1, ema=0.8), tmp_path / "run.safetensors"
+    net, by_hand = counting(), None
+    mean = moving_mean(net, 0.8)
+    for _ in train(net, batches, config, mean=mean):
+        weight = net.head.weight.detach().clone()
+        by_hand = weight if by_hand is None else 0.8 * by_hand + 0.2 * weight
+    assert torch.allclose(mean.module.head.weight, by_hand, atol=1e-6)
+
+    def part(steps: int):
+        net = counting()
+        mean, records = moving_mean(net, 0.8), train(net, endless, config, path, mean=(mean := moving_mean(net, 0.8)))
+        for _ in zip(range(steps), records, strict=False):
+            pass
+        records.close()
+        return mean
+
+    endless = lambda step: (pair for n in range(step, 99) for pair in [next(batches(n))])  # noqa: E731
+    part(2)
+    stopped = part(9)
+    path.unlink()
+    assert torch.equal(stopped.module.head.weight, part(9).module.head.weight)
+
+
+def test_frozen_norms_keep_statistics_and_weights_and_recomputed_blocks_the_result():
+    chosen = replace(recipe("slowfast_tiny"), frozen_bn=True, channels_last=True)
+    net = ready(make_network("slowfast_tiny", 4, chosen, 0), chosen, ALONE, torch.device("cpu"))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    data = (torch.randn(2, 3, 16, 64, 64), torch.tensor([0, 1]))
+    list(train(net, lambda step: iter([data] * 9), RecipeConfig(steps=1, warmup=0)))
+    frozen = {f"{name}.{part}" for name, module in net.named_modules() for part in module.state_dict()
+              if isinstance(module, nn.BatchNorm3d)}  # fmt: skip
+    assert frozen and all(torch.equal(before[name], net.state_dict()[name]) for name in frozen)
+    assert not torch.equal(before["head.weight"], net.head.weight)
+    swin = replace(recipe("video_swin_tiny"), recompute=True, dropout=0, drop_path=0)
+    nets = [
+        ready(make_network("video_swin_tiny", 4, swin, 0), replace(swin, recompute=on), ALONE, torch.device("cpu"))
+        for on in (True, False)
+    ]
+    twice = [part for part in nets[0].modules() if isinstance(part, Recomputable) and "forward" in vars(part)]
+    assert len(twice) == 6
+    clip = torch.randn(1, 3, 8, 64, 64)
+    for net in nets:
+        net(clip).sum().backward()
+    assert torch.allclose(nets[0].patch_embed.project.weight.grad, nets[1].patch_embed.project.weight.grad, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+def test_a_run_stopped_by_sigterm_goes_on_as_if_never_stopped_and_is_tested(
+    kinetics_folder, tmp_path, monkeypatch, capsys
+):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    fit(plan(kinetics_folder, whole))
+    count = len(losses(whole))
+    assert count == 4
+
+    first = fitting.Metrics.step
+
+    def killed(self, step):
+        first(self, step)
+        if step.number == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(fitting.Metrics, "step", killed)
+    fit(plan(kinetics_folder, stopped))
+    assert "stopped after step 2 of 4, saved" in capsys.readouterr().out
+    assert load(stopped / LAST).step == 2
+    with (stopped / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "loss": 9.0}\n{"step": 3, "lo')  # lines of a process that died before it saved them
+    monkeypatch.undo()
+    fit(plan(kinetics_folder, stopped))
+    assert losses(stopped) == losses(whole)
+    assert [line["step"] for line in read(stopped) if "loss" in line] == [0, 1, 2, 3]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    about = json.loads((stopped / "run.json").read_text())
+    assert about["recipe"]["batch"] == 8 and about["now"]["machine"]["commit"] and about["seed"] == 0
+    assert "repeats this run" in (stopped / "README.md").read_text()
+
+    ran = CliRunner().invoke(app, ["evaluate", str(stopped), "--views", "4x3", "--workers", "0"])
+    assert ran.exit_code == 0, ran.output
+    scores = json.loads((stopped / "best-4x3" / "scores.json").read_text())
+    table = (stopped / "best-4x3" / "confusion.csv").read_text().splitlines()
+    counts = np.array([[int(cell) for cell in row.rsplit(",", 10)[1:]] for row in table[1:]])
+    assert counts.sum() == scores["clips"] == 10 and np.trace(counts) / 10 == pytest.approx(scores["top1"])
+    assert (stopped / "best-4x3" / "confusion.png").stat().st_size > 5000
+
+    with pytest.raises(ValueError, match=r"holds another run:\n.*seed: 0 there, 1 now"):
+        fit(replace(plan(kinetics_folder, stopped), seed=1))
+
+
+def test_a_disk_that_is_full_and_a_loss_that_is_no_number_leave_the_last_whole_checkpoint(
+    kinetics_folder, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    told = replace(plan(kinetics_folder, out), save_every=1, stop_after=1)
+    fit(told)
+    held = (out / LAST).read_bytes()
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("course_lib.training.checkpoint.atomic_write", full)
+    arguments = ["train", "video_swin_tiny", "--data", "K", "--root", str(kinetics_folder), "--out", str(out)]
+    arguments += ["--subset", "mini10", "--recipe", "short", "--workers", "0", "--save-every", "1"]
+    arguments += [word for change in told.changes.items() for word in ("--set", "=".join(change))]
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 1 and "No space left on device" in ran.output and "keeps the last whole" in ran.output
+    assert (out / LAST).read_bytes() == held
+    monkeypatch.undo()
+    monkeypatch.setattr("course_lib.training.mixing.Mixed.loss", lambda self, logits, _: logits.sum() * float("nan"))
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 1 and "step 1: loss nan" in ran.output and "lower peak_lr" in ran.output
+    assert (out / LAST).read_bytes() == held
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["video_swin_tini"], "Did you mean video_swin_tiny"),
+        (["video_swin_tiny", "--recipe", "long"], "no recipe 'long': use paper or short"),
+        (["video_swin_tiny", "--set", "batch"], "--set batch: give key=value"),
+        (["video_swin_tiny", "--set", "batch=4000"], "batch=4000 of 40 clips"),
+        (["video_swin_tiny", "--subset", "mini11"], "--subset mini11: use all, mini10"),
+        (["video_swin_tiny", "--start", "nowhere.pth", "--source", "timm"], "nowhere.pth: no such file"),
+        (["video_swin_tiny", "--start", __file__, "--source", "tim"], "--source tim: say whose names"),
+        (["video_swin_tiny", "--root", "nowhere"], "--root nowhere: no such folder"),
+        (["video_swin_tiny", "--data", "Q", "--subset", "all"], "--data Q: use K, S, one of A"),
+        (["video_swin_tiny", "--set", "shard=yes"], "there is one: start it by torchrun"),
+    ],
+)
+def test_what_cannot_be_trained_ends_in_a_sentence_with_the_way_out(changed, said, kinetics_folder, tmp_path):
+    told = {"--data": "K", "--root": str(kinetics_folder), "--subset": "mini10", "--recipe": "short"}
+    told |= dict(zip(changed[1::2], changed[2::2], strict=True))
+    arguments = [changed[0], "--out", str(tmp_path / "run"), "--set", "batch=8"]
+    arguments += [word for pair in told.items() for word in pair]
+    ran = CliRunner().invoke(app, ["train", *arguments])
+    assert ran.exit_code == 1 and said in " ".join(ran.output.split()), ran.output
+    assert "Traceback" not in ran.output and not (tmp_path / "run" / LAST).exists()
+
+
+def test_a_folder_that_holds_something_else_is_not_written_to(kinetics_folder, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        fit(plan(kinetics_folder, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+SMALLEST = {  # what makes two steps of a full network short
+    "I3D": dict(frames=16, size=64),
+    "NonLocalNet": dict(size=64),
+    "R2Plus1D": dict(size=32),
+    "SlowFast": dict(frames=16, size=64),
+    "VTN": dict(frames=2, size=32),
+    "TimeSformer": dict(frames=2, size=32),
+    "ViViT": dict(frames=4, size=32),
+    "VidTr": dict(size=32),
+    "CVidTr": dict(size=32),
+    "MViT": dict(frames=4, size=64),
+    "VideoSwin": dict(frames=4, size=64),
+}
+FULL = {
+    "i3d": "i3d_inception", "nonlocal": "i3d_nl_r50_8x8", "r2plus1d": "r2plus1d_18", "slowfast": "slowfast_r50_8x8",
+    "slowfast+ssv2": "slowfast_r50_8x8", "vtn": "vtn_vit_b", "timesformer": "timesformer_b_8x224",
+    "vivit": "vivit_b_16x2_model1", "vivit_b_16x2_model2": "vivit_b_16x2_model2", "vidtr": "vidtr_s_8x224",
+    "mvit": "mvit_b_16x4", "mvitv2+ssv2": "mvitv2_s_16x4", "video_swin": "video_swin_t_32x224",
+    "video_swin_b": "video_swin_b_32x224", "video_swin+ssv2": "video_swin_b_ssv2_32x224",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_its_full_network_and_trains_every_part_of_it(name):
+    network, data = FULL[name], "S" if name.endswith("+ssv2") else "K"
+    chosen = recipe(network, data)
+    assert chosen.source == RECIPES[name].source
+    kind, config = NETWORKS[network]
+    torch.manual_seed(0)
+    small = replace(
+        config, classes=5, **SMALLEST[kind.__name__], **network_changes(network, replace(chosen, dropout=None))
+    )
+    net = ready(kind(small), replace(chosen, sync_bn=False), ALONE, torch.device("cpu"))
+    clips = torch.randn(2, 3, small.frames, small.size, small.size), torch.tensor([0, 4])
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    told = replace(chosen.config(1000), steps=2, warmup=0, milestones=(), first_lr=0.0)
+    records = list(train(net, lambda step: iter([clips] * 9), told))
+    assert len(records) == 2 and all(np.isfinite(step.loss) for step in records)
+    still = [n for n, p in net.named_parameters() if torch.equal(p, before[n]) and p.grad is None]
+    assert not still, "DistributedDataParallel waits for the gradient of every parameter"
+
+
+def test_every_paper_has_a_recipe_and_every_recipe_a_full_network():
+    assert set(PAPERS.values()) <= set(RECIPES) and set(FULL) == set(RECIPES)
+    assert in_full(RecipeConfig()) == RecipeConfig()
