@@ -1,6 +1,7 @@
 # make lab: set up, make the small data, open JupyterLab.   make test: set up, run every test.   Both resume when interrupted.
 PYTHON ?= python3
 LAB_ARGS ?=
+TESTS_AT_A_TIME ?= 2
 PYTEST_ARGS ?=
 PIP_ARGS ?=
 BIN := .venv/bin
@@ -29,7 +30,7 @@ lab: data
 	  --ServerApp.kernel_websocket_connection_class=course_lib.lab.PromptConnection $(LAB_ARGS)
 
 test: .venv/ready
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TESTS_AT_A_TIME) --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
