@@ -572,29 +572,46 @@ def exporting(out: Path) -> Iterator[None]:
 
 @export.command("slides")
 def export_slides(
-    out: Annotated[Path, typer.Option(help="The folder of the slides, one file a lesson.")],
+    out: Annotated[Path, typer.Option(help="The folder of the slides, one file a lesson or a session.")],
     lessons: Annotated[list[str] | None, typer.Argument(help="Such as 06 or timesformer; all if none.")] = None,
+    plan: Annotated[str, typer.Option(help="A plan of notebooks/plans.toml in place of lessons, such as hour.")] = "",
     pdf: Annotated[bool, typer.Option("--pdf", help="A handout with notes as well; needs Chromium or Chrome.")] = False,
 ) -> None:
     """Write slides with notes for a speaker as one HTML file: equations, live explorers, no kernel and no network."""
+    if plan and lessons:
+        raise fail(f"{' '.join(lessons)} and the plan {plan}: name lessons or a plan")
     with exporting(out):
         from course_lib.export.lessons import find_lessons
-        from course_lib.export.slides import NoSlides, write_handout, write_slides
+        from course_lib.export.slides import Deck, NoSlides, write_handout, write_plan, write_slides
 
-        paths = [path for name in lessons or [""] for path in find_lessons(NOTEBOOKS, name)]
-        for path in dict.fromkeys(paths):
-            try:
-                deck = write_slides(NOTEBOOKS.parent, path, out)
-            except NoSlides as error:
-                if lessons:
-                    raise
-                typer.echo(error)
-                continue
+        def tell(deck: Deck) -> None:
             show_first([f"not alive: {still}" for still in deck.stills], 20)
             size = deck.path.stat().st_size / 1e6
             typer.echo(f"{deck.path}: {deck.slides} slides, {deck.minutes} minutes, {size:.1f} MB")
             if pdf:
                 typer.echo(write_handout(deck.path))
+
+        if plan:
+            for deck in write_plan(NOTEBOOKS.parent, plan, out):
+                tell(deck)
+            return
+        paths = [path for name in lessons or [""] for path in find_lessons(NOTEBOOKS, name)]
+        for path in dict.fromkeys(paths):
+            try:
+                tell(write_slides(NOTEBOOKS.parent, path, out))
+            except NoSlides as error:
+                if lessons:
+                    raise
+                typer.echo(error)
+
+
+@app.command()
+def plans() -> None:
+    """Write notebooks/TEACHING.md from notebooks/plans.toml: what a teacher shows in each session, with its minutes."""
+    with exporting(NOTEBOOKS):
+        from course_lib.export.plans import write_plans_page
+
+        typer.echo(write_plans_page(NOTEBOOKS.parent))
 
 
 @export.command("page")

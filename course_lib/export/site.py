@@ -25,6 +25,7 @@ HERE = Path(__file__).parent / "static"
 PAGES = (
     "README.md",
     "notebooks/README.md",
+    "notebooks/TEACHING.md",
     "notebooks/GLOSSARY.md",
     "notebooks/homework/README.md",
     "data/results/README.md",

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,14 +29,13 @@ from pygments.lexers import PythonLexer
 
 from course_lib.export.explorers import PLAYER, STYLE, live, mathml, read_states
 from course_lib.export.lessons import EXPLORER, NO_STATE, ExportError
+from course_lib.export.plans import QUESTION, QUIZ_MINUTES, read_plans
 from course_lib.files import atomic_path, atomic_write
 
 HERE = Path(__file__).parent / "static"
 REVEAL = files("sphinx_revealjs") / "_static" / "revealjs"
 SLOT = (1168, 470)  # what a slide leaves for figures, about
-EXPLORER_ROOM = (410, 292)  # pixels for the frames of an explorer, before slides.css enlarges them
-QUIZ_MINUTES = 1  # each question
-QUESTION = re.compile(r"^\*\*(\d\. [^\n]*)\*\*$", re.M)
+EXPLORER_ROOM = (420, 292)  # pixels for the frames of an explorer, before slides.css enlarges them
 OPTION = re.compile(r"<details[^>]*><summary>(.*)</summary>\s*(Right)?")
 INTERVAL = re.compile(r"(\([^()<>]{,24}\))(?=</td>)")  # as one piece: 91.3 (86.6 to 96.0)
 PNG = re.compile(r'src="data:image/png;base64,([^"]{44})')
@@ -48,6 +47,7 @@ class Slide(NamedTuple):
     """What the template shows; all but `kind` and `minutes` is HTML."""
 
     kind: str  # title, points, shown or quiz
+    lesson: str  # Lesson 06; empty for what a plan adds
     title: str
     points: list[str]
     build: bool
@@ -74,18 +74,41 @@ def write_slides(root: Path, lesson: Path, out: Path) -> Deck:
 
     root: the folder of the course, where the states of explorers are kept. NoSlides if no cell carries one.
     """
-    notebook = nbformat.read(lesson, as_version=4)
     stills: list[str] = []
-    slides = list(_slides(notebook, read_states(root, lesson.stem), stills))
-    if not slides:
+    slides = list(_slides(root, lesson, stills).values())
+    if all(slide.kind == "quiz" for slide in slides):
         raise NoSlides(f"{lesson.stem}: no cell is tagged slide, so there is nothing to show (notebooks/README.md)")
+    return _write(slides, out / f"{lesson.stem}-slides.html", stills)
+
+
+def write_plan(root: Path, name: str, out: Path) -> list[Deck]:
+    """Write a file for each session with slides of a plan in notebooks/plans.toml: out/NAME-slides.html, or
+    out/NAME-1-slides.html and so on if the plan has several sessions."""
+    plans = read_plans(root)
+    if name not in plans:
+        raise ExportError(f"no plan {name!r} in {root / 'notebooks' / 'plans.toml'}: it has {', '.join(plans)}")
+    decks = []
+    sessions = plans[name].sessions
+    for number, session in enumerate(sessions, 1):
+        slides = [_opening(session.opening)] if session.opening else []
+        stills: list[str] = []
+        for part in session.parts:
+            if part.lesson:
+                found = _slides(root, part.lesson, stills, set(part.slides))
+                slides += [found[title] for title in part.slides]
+        if slides:
+            end = f"-{number}" if len(sessions) > 1 else ""
+            decks.append(_write(slides, out / f"{name}{end}-slides.html", stills))
+    return decks
+
+
+def _write(slides: Sequence[Slide], path: Path, stills: list[str]) -> Deck:
     total = sum(slide.minutes for slide in slides)
     template = Environment(
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).get_template("slides.html")
     page = template.render(
         slides=slides,
-        number=lesson.stem[:2],
         total=total,
         sums=[sum(slide.minutes for slide in slides[: i + 1]) for i in range(len(slides))],
         styles=[
@@ -103,9 +126,8 @@ def write_slides(root: Path, lesson: Path, out: Path) -> Deck:
             _own("slides.js"),
         ],
     )
-    path = out / f"{lesson.stem}-slides.html"
     atomic_write(path, page.encode())
-    return Deck(path, len(slides), total, [f"{lesson.stem}, cell {cell}: {NO_STATE}" for cell in stills])
+    return Deck(path, len(slides), total, stills)
 
 
 def write_handout(deck: Path) -> Path:
@@ -138,38 +160,54 @@ def write_handout(deck: Path) -> Path:
     return path
 
 
-def _slides(notebook: NotebookNode, states: dict[str, dict[int, Any]], stills: list[str]) -> Iterator[Slide]:
-    first = True
+def _slides(root: Path, lesson: Path, stills: list[str], chosen: Collection[str] | None = None) -> dict[str, Slide]:
+    """Slides of a lesson by title, questions of its quiz by number; `chosen` says which, all if None."""
+    notebook, states = nbformat.read(lesson, as_version=4), read_states(root, lesson.stem)
+    label, found = f"Lesson {lesson.stem[:2]}", dict[str, Slide]()
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        if "quiz" in tags and not first:
-            yield from _questions(cell.source)
-        if "slide" not in tags:
+        if "quiz" in tags:
+            found |= {slide.title[0]: slide for slide in _questions(cell.source, label)}
+        if "slide" not in tags or (chosen is not None and cell.metadata["slide"]["title"] not in chosen):
             continue
         slide = cell.metadata["slide"]
         shown = [_code(cell.source)] if slide["code"] else []
         if slide["output"]:
-            shown += _outputs(cell, states.get(cell.id, {}), stills)
-        yield Slide(
-            kind="title" if first else "shown" if shown else "points",
-            title=_line(slide["title"]),
-            points=[_line(point) for point in slide["points"]],
-            build=slide["build"],
-            shown=shown,
-            notes=MARKDOWN.render(slide["notes"]),
-            minutes=slide["minutes"],
-        )
-        first = False
+            kept: list[str] = []
+            shown += _outputs(cell, states.get(cell.id, {}), kept)
+            stills += [f"{lesson.stem}, cell {one}: {NO_STATE}" for one in kept]
+        if slide["title"] in found:
+            raise ExportError(f"{lesson.stem}: two slides are called {slide['title']!r}")
+        kind = "title" if cell is notebook.cells[0] else "shown" if shown else "points"
+        found[slide["title"]] = _slide(kind, label, slide, shown)
+    return found
 
 
-def _questions(source: str) -> Iterator[Slide]:
+def _opening(opening: dict[str, Any]) -> Slide:
+    return _slide("title", "", {"build": False} | opening, [])
+
+
+def _slide(kind: str, label: str, slide: dict[str, Any], shown: list[str]) -> Slide:
+    return Slide(
+        kind=kind,
+        lesson=label,
+        title=_line(slide["title"]),
+        points=[_line(point) for point in slide["points"]],
+        build=slide["build"],
+        shown=shown,
+        notes=MARKDOWN.render(slide["notes"]),
+        minutes=slide["minutes"],
+    )
+
+
+def _questions(source: str, label: str) -> Iterator[Slide]:
     """A slide for each question of a quiz: the options as they are, their reasons folded."""
     _, *parts = QUESTION.split(source)
     for question, options in zip(parts[::2], parts[1::2], strict=True):
         right = [text for text, is_right in OPTION.findall(options) if is_right]
         notes = "<p>Let the class vote before you open an option: each says why it is right or not.</p>"
         notes += "".join(f"<p><strong>Right:</strong> {text}</p>" for text in right)
-        yield Slide("quiz", _line(question), [], False, [MARKDOWN.render(options)], notes, QUIZ_MINUTES)
+        yield Slide("quiz", label, _line(question), [], False, [MARKDOWN.render(options)], notes, QUIZ_MINUTES)
 
 
 def _outputs(cell: NotebookNode, states: dict[int, Any], stills: list[str]) -> Iterator[str]:
