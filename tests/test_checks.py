@@ -238,6 +238,18 @@ def test_a_wrong_module_is_told_where_by_reach_before_numbers(wrong, says):
     assert said.startswith("Not yet: ") and re.search(says, said), said
 
 
+def test_a_stub_is_nothing_yet_and_an_error_without_words_has_no_colon():
+    def stops(error: Exception) -> str:
+        def answer(x):
+            raise error
+
+        return str(judge(lambda found: same_value(found, 1), answer, 1))
+
+    assert stops(NotImplementedError()) == "Not yet: nothing there yet"
+    assert stops(NotImplementedError("odd sizes")).endswith("stops with NotImplementedError: odd sizes")
+    assert stops(KeyError()).endswith("stops with KeyError")
+
+
 def test_a_module_that_cannot_be_asked_gets_a_sentence():
     assert "your function stops with ZeroDivisionError" in judged(lambda: 1 // 0)
     assert "expected a module, you have a NoneType" in judged(lambda: None)

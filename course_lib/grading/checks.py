@@ -98,7 +98,9 @@ def same_outputs(
 
 
 def _stopped(error: Exception) -> Verdict:
-    return Verdict(False, f"your function stops with {type(error).__name__}: {error}")
+    if isinstance(error, NotImplementedError) and not str(error):  # how the stub of a homework ends
+        return Verdict(False, NOTHING)
+    return Verdict(False, f"your function stops with {type(error).__name__}{f': {error}' if str(error) else ''}")
 
 
 def same_shape(found: object, expected: tuple[int, ...], axes: str = "") -> Verdict:
