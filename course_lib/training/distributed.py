@@ -8,6 +8,7 @@ FSDP2, which parts weights, gradients and the optimiser's state among the proces
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ class Ranks:
 
 
 ALONE = Ranks()
+LOST = re.compile("connection (was )?(closed|reset|refused)|broken pipe|timed out", re.IGNORECASE)  # as gloo says it
+
+
+class PeerLost(RuntimeError):
+    """Another process died, or can no longer be reached."""
 
 
 @contextmanager
@@ -95,8 +101,11 @@ def started() -> Iterator[tuple[Ranks, torch.device]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), world), device
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or LOST.search(str(error)):
+            raise PeerLost(f"another process of this training ended: {str(error).splitlines()[0]}") from error
+        raise
+    dist.destroy_process_group()  # after an error it might wait for those that are gone
 
 
 def parallel(net: nn.Module, ranks: Ranks, shard: bool = False) -> nn.Module:

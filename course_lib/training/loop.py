@@ -64,7 +64,7 @@ def train(
         )
     kept = modes(net)
     with ctrl_c_waits():  # the first optimiser imports the rest of torch, which breaks when that is cut short
-        optimizer = make_optimizer(net, config)
+        optimizer = make_optimizer(unwrapped(net), config)  # the names decide what decays and how fast
     run = Run(net, optimizer, config, None if checkpoint is None else Path(checkpoint), every, ranks, mean)
     done = len(run.records)
     batches = iter(batches_from(done)) if done < config.steps else iter(())
@@ -114,7 +114,7 @@ def update(
             with torch.autocast(device.type, torch.bfloat16, enabled=c.bf16 and device.type == "cuda"):
                 logits = net(piece.clips)  # b classes
             _require_classes(number, labels, logits.shape[1])
-            part = piece.loss(logits.float(), c.label_smoothing) * (len(piece.clips) / count)
+            part = piece.loss(_exact(logits), c.label_smoothing) * (len(piece.clips) / count)
             part.backward()
         loss = loss + part.detach()
         right = right + (logits.argmax(dim=1) == piece.labels).float().sum() / count
@@ -138,6 +138,11 @@ def _gradients_averaged(net: nn.Module, now: bool) -> AbstractContextManager:
     if isinstance(net, FSDPModule):
         net.set_requires_gradient_sync(now)
     return nullcontext()
+
+
+def _exact(logits: Tensor) -> Tensor:
+    """In float32 at least, whatever the network computed in."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _require_classes(number: int, labels: Tensor, classes: int) -> None:

@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 @contextmanager
 def in_sentences(keeps: str = "") -> Iterator[None]:
     """Whatever goes wrong ends in a sentence with the way out; `keeps` says what stays."""
+    from course_lib.training.distributed import PeerLost
     from course_lib.video.errors import VideoError
 
     try:
@@ -24,7 +25,7 @@ def in_sentences(keeps: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         typer.secho(f"broken off{keeps}", fg="red", err=True)
         raise typer.Exit(130) from None
-    except FloatingPointError as error:
+    except (FloatingPointError, PeerLost) as error:
         typer.secho(f"{error}{keeps}", fg="red", err=True)
         raise typer.Exit(1) from None
     except (ValueError, VideoError) as error:
