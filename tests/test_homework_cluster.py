@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def comparable(folder: Path, out: str) -> dict[str, object]:
 def test_a_cluster_gives_the_marks_of_the_local_pool_though_a_worker_is_killed(sandbox, dask_cluster, tmp_path):
     address, nanny = dask_cluster
     a_class(tmp_path)
+    results = tmp_path / "out" / "results"
     with subprocess.Popen(
         command(tmp_path, "out", "--scheduler", address), stderr=subprocess.PIPE, text=True
     ) as grader:
@@ -100,6 +102,13 @@ def test_a_cluster_gives_the_marks_of_the_local_pool_though_a_worker_is_killed(s
     assert comparable(tmp_path, "out") == comparable(tmp_path, "local")
     again = subprocess.run(command(tmp_path, "out", "--scheduler", address), capture_output=True, text=True)
     assert "0 of 4 submissions marked" in again.stdout, again
+    shutil.rmtree(tmp_path / "tiny")
+    tiny.release(tmp_path / "tiny", q3=tiny.HIDDEN["q3"].replace("same_value(", "same_value( "))
+    subprocess.run(command(tmp_path, "out", "--scheduler", address), check=True, **STARTED)
+    times = [
+        one["times"]["boxes"] for path in results.glob("*.json") if "times" in (one := json.loads(path.read_text()))
+    ]
+    assert times == [0, 0, 0], "a changed check judges the kept answers"
 
 
 def has_box(process: psutil.Process) -> bool:

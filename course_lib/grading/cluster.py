@@ -23,8 +23,8 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from course_lib.grading import answers, run
 from course_lib.grading import box as boxes
-from course_lib.grading import run
 from course_lib.grading.box import NoSafeBox, Sandbox
 from course_lib.grading.extract import SubmissionError, read_notebook
 from course_lib.grading.manifest import PRIVATE, Manifest, Release
@@ -100,6 +100,7 @@ class Parcel:
     release: Mapping[str, bytes]
     notebook: str
     content: bytes
+    answers: bytes  # what it answered before, packed
 
 
 _one_at_a_time = threading.Lock()  # a process may have several threads, and random numbers are drawn in one order
@@ -117,9 +118,13 @@ def mark(parcel: Parcel) -> tuple[str, Any]:
         except (HomeworkError, NoSafeBox) as error:
             return "unable", f"{socket.gethostname()}: {error}"
         with _folder("sub") as folder:
-            (folder / parcel.task.student).mkdir()
-            (folder / parcel.task.student / parcel.notebook).write_bytes(parcel.content)
-            marker.plan = replace(marker.plan, submissions=folder, questions=parcel.plan.questions)
+            (folder / "in" / parcel.task.student).mkdir(parents=True)
+            (folder / "in" / parcel.task.student / parcel.notebook).write_bytes(parcel.content)
+            if parcel.answers:
+                answers.write(folder / "out", parcel.task.student, parcel.answers)
+            marker.plan = replace(
+                marker.plan, submissions=folder / "in", out=folder / "out", questions=parcel.plan.questions
+            )
             return run.answer(marker, parcel.task)
 
 
@@ -241,7 +246,8 @@ def pool(plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, An
                         blank = run.unmarked(release, run.asked_of(release, plan, task), str(error), "submission")
                         yield task, run.result_of(release, plan, task, blank)
                         continue
-                    parcel = Parcel(plan, task, run.environment(), content, name, notebook)
+                    before = answers.read(plan.out, task.student)
+                    parcel = Parcel(plan, task, run.environment(), content, name, notebook, before)
                     future = client.submit(mark, parcel, key=_key(plan, task), pure=False)
                     given[future] = task
                     done.add(future)

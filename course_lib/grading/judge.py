@@ -74,11 +74,15 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Found:
-    """What a box gave for one question: a claim, or why there is none. `seconds` by the grader's clock."""
+    """What a box gave for one question: a claim, or why there is none. `seconds` by the grader's clock.
+
+    `content`: the claim as it came, bytes.
+    """
 
     claim: Any = None
     stop: str = ""
     seconds: float = 0.0
+    content: bytes = b""
 
 
 def not_graded(stop: str, limits: Limits, what: str = "") -> Judgement:

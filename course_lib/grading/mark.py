@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ipykernel.compiler import get_tmp_hash_seed, murmur2_x86
 
+from course_lib.grading import answers, wire
 from course_lib.grading import box as boxes
 from course_lib.grading import judge as judging
-from course_lib.grading import wire
+from course_lib.grading.answers import Answers, Kept
 from course_lib.grading.box import HOME, MB, Box
 from course_lib.grading.engine import KEPT, KEPT_OF_CELL, Ask, BoxRun, Stopped, run_box
 from course_lib.grading.extract import Piece, Submission, belongs, up_to, with_reference
@@ -28,12 +30,25 @@ LATE = ("submission time", "no start")  # no fault of the cell in which it happe
 
 @dataclass(frozen=True)
 class Marked:
-    """What one question came to, and how: `carried` names the questions that were right by the reference."""
+    """What one question came to, and how.
+
+    `carried` names the questions that were right by the reference; `kept`: nothing was run for it.
+    """
 
     judgement: Judgement
     seconds: float
     inputs_sha256: str = ""
     carried: tuple[str, ...] = ()
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a box gave, or gave before. `left_out`: what it was run without and why, in words; "" if nothing."""
+
+    found: Found
+    left_out: tuple[str, str] = ("", "")
+    kept: bool = False
 
 
 @dataclass
@@ -45,11 +60,14 @@ class Marking:
     student: str
     submission: Submission
     box: Box
+    ready: Callable[[], Box] | None = None  # the box with kernels, made when the first is needed
+    answers: Answers = field(default_factory=Answers)
     deadline: float = 0.0
     asked: dict[str, Asked] = field(default_factory=dict)
     expected: dict[str, list[Any]] = field(default_factory=dict)
     stopping: dict[Piece, str] = field(default_factory=dict)  # cells that ended a box, and why
     runs: list[BoxRun] = field(default_factory=list)
+    own: list[BoxRun] = field(default_factory=list)  # those in which nothing but the student's cells was run
 
     def mark(self, questions: Sequence[Question]) -> dict[str, Marked]:
         """Every question; the first box is for all of them."""
@@ -57,13 +75,15 @@ class Marking:
         graded = [question for question in questions if not question.manual]
         for question in graded:
             self._draw(question)
-        found = self.run(self.submission.pieces, graded) if len(graded) > 1 else {}
-        marked = {}
-        for question in graded:
-            if question.id in found and not found[question.id].stop:
-                marked[question.id] = self._judged(question, found[question.id])
-            else:
-                marked[question.id] = self._judged(question, *self._alone(question))
+        pieces = self.submission.pieces
+        answered = {question.id: kept for question in graded if (kept := self._kept(question, answers.OWN, pieces))}
+        asked = [question for question in graded if question.id not in answered]
+        found = self.run(pieces, asked) if len(asked) > 1 else {}
+        for question in asked:
+            whole = question.id in found and not found[question.id].stop
+            answered[question.id] = Answered(found[question.id]) if whole else self._alone(question)
+            self._keep(question, answers.OWN, pieces, answered[question.id])
+        marked = {question.id: self._judged(question, answered[question.id]) for question in graded}
         for question in graded:
             if question.carry and marked[question.id].judgement.outcome != "right":
                 marked[question.id] = self._carried(question, marked)
@@ -78,10 +98,55 @@ class Marking:
         self.asked[question.id] = asked
         self.expected[question.id] = self.reference.answer(hidden, asked)
 
+    # Kept answers
+
+    def _basis(self, pieces: Sequence[Piece], *more: object) -> str:
+        run = [[piece.kind, piece.id, piece.source, *piece.tags] for piece in pieces]
+        return answers.basis_of(self.answers.given, run, *more)
+
+    def _basis_of(self, question: Question, pieces: Sequence[Piece]) -> str:
+        hidden = self.release.hidden[question.id]
+        cell = wire.probe_cell(hidden.call_source, list(hidden.names), "", "")
+        return self._basis(pieces, cell, self.asked[question.id].sha256)
+
+    def _kept(self, question: Question, which: str, pieces: Sequence[Piece]) -> Answered | None:
+        """What these pieces have answered before, if the same was asked."""
+        kept = self.answers.get(f"{question.id} {which}", self._basis_of(question, pieces))
+        if kept is None:
+            return None
+        try:
+            return Answered(Found(wire.read(kept.content), seconds=kept.seconds), kept.left_out, kept=True)
+        except wire.Unreadable:
+            return None
+
+    def _keep(self, question: Question, which: str, pieces: Sequence[Piece], answered: Answered) -> None:
+        """An answer that came back whole; one that stopped may not stop another time."""
+        found = answered.found
+        if not found.stop:
+            kept = Kept(found.content, self._basis_of(question, pieces), found.seconds, answered.left_out)
+            self.answers.put(f"{question.id} {which}", kept)
+
+    def cells(self) -> list[dict[str, Any]]:
+        """What the student's own cells did, in the first box that had nothing else in it, now or when it was run."""
+        basis = self._basis(self.submission.pieces)
+        if not self.own:
+            kept = self.answers.get(answers.CELLS, basis)
+            return json.loads(kept.content) if kept else []
+        cells = [
+            {"index": piece.index, "id": piece.id, "kind": piece.kind, **asdict(run)}
+            for piece, run in zip(self.submission.pieces, self.own[0].cells, strict=False)
+            if piece.index is not None
+        ]
+        self.answers.put(answers.CELLS, Kept(json.dumps(cells).encode(), basis))
+        return cells
+
     # Boxes
 
-    def run(self, pieces: Sequence[Piece], questions: Sequence[Question]) -> dict[str, Found]:
-        """Run the pieces in a fresh box and ask it the questions; those it did not come to are missing."""
+    def run(self, pieces: Sequence[Piece], questions: Sequence[Question], own: bool = True) -> dict[str, Found]:
+        """Run the pieces in a fresh box and ask it the questions; those it did not come to are missing.
+
+        `own`: they are all the student's, and what they print may be shown to him.
+        """
         found: dict[str, Found] = {}
 
         def put(run_cell: Ask, work: Path) -> None:
@@ -97,9 +162,13 @@ class Marking:
         left = self.deadline - time.monotonic()
         if left < 1:
             return {question.id: Found(stop="submission time") for question in questions}
+        if self.ready is not None:
+            self.box, self.ready = self.ready(), None
         tagged = next((at for at, piece in enumerate(pieces) if "parameters" in piece.tags), None)
         run = run_box(self.box, [piece.source for piece in pieces], left, put, self.release.manifest.parameters, tagged)
         self.runs.append(run)
+        if own:
+            self.own.append(run)
         if run.stopped and run.stopped not in LATE and run.at is not None and pieces[run.at].kind != "setup":
             self.stopping.setdefault(pieces[run.at], run.stopped)
         if run.stopped in LATE:
@@ -126,12 +195,12 @@ class Marking:
         seconds = round(time.monotonic() - start, 3)
         try:
             content = wire.read_file(work / "answer", self.box.limits.answer_mb * MB)
-            return Found(wire.read(content), seconds=seconds)
+            return Found(wire.read(content), seconds=seconds, content=content)
         except wire.Unreadable:
             return Found(stop="unreadable", seconds=seconds)
 
-    def _alone(self, question: Question) -> tuple[Found, list[Piece]]:
-        """A question in a box of its own, without cells that ended a box and belong to others; those left out."""
+    def _alone(self, question: Question) -> Answered:
+        """A question in a box of its own, without cells that ended a box and belong to others."""
         pieces = self.submission.pieces
         found, left_out = self._without_stopping(pieces, question)
         short = up_to(pieces, question)
@@ -139,7 +208,10 @@ class Marking:
             # something later may have ended it, a thread that was started there
             found, left_out = self._without_stopping(short, question)
             left_out = [*left_out, *pieces[len(short) :]]
-        return found, left_out
+        return Answered(found, self._words(left_out))
+
+    def _words(self, left_out: Sequence[Piece]) -> tuple[str, str]:
+        return (called(left_out[0]), self.stopping.get(left_out[0], "died")) if left_out else ("", "")
 
     def _without_stopping(self, wanted: Sequence[Piece], question: Question) -> tuple[Found, list[Piece]]:
         while True:
@@ -176,29 +248,32 @@ class Marking:
         pieces: Sequence[Piece] = self.submission.pieces
         for need in wrong:
             pieces = with_reference(pieces, need, self.release.reference)
-        kept, left_out = self._part(pieces, question)
-        found = self.run(kept, [question])
-        if question.id not in found:
-            return own
-        left_out = [piece for piece in left_out if not any(belongs(piece, need) for need in wrong)]
-        better = self._judged(question, found[question.id], left_out, quote=False)
-        names = tuple(need.id for need in wrong)
+        answered = self._kept(question, answers.CARRIED, pieces)
+        if answered is None:
+            part, left_out = self._part(pieces, question)
+            found = self.run(part, [question], own=False)
+            if question.id not in found:
+                return own
+            left_out = [piece for piece in left_out if not any(belongs(piece, need) for need in wrong)]
+            answered = Answered(found[question.id], self._words(left_out))
+            self._keep(question, answers.CARRIED, pieces, answered)
+        better = self._judged(question, answered, quote=False)
+        names, kept = tuple(need.id for need in wrong), own.kept and better.kept
         if better.judgement.rank > own.judgement.rank:
-            return replace(better, carried=names, seconds=round(own.seconds + better.seconds, 3))
-        return replace(own, carried=names)
+            return replace(better, carried=names, kept=kept, seconds=round(own.seconds + better.seconds, 3))
+        return replace(own, carried=names, kept=kept)
 
     # Judging
 
-    def _judged(self, question: Question, found: Found, left_out: Sequence[Piece] = (), quote: bool = True) -> Marked:
-        hidden, limits = self.release.hidden[question.id], self.box.limits
+    def _judged(self, question: Question, answered: Answered, quote: bool = True) -> Marked:
+        hidden, limits, found = self.release.hidden[question.id], self.box.limits, answered.found
         asked, expected = self.asked[question.id], self.expected[question.id]
         place = self._place if quote else lambda file, line: ""
         judgement = judging.judge(question, hidden, asked.cases, expected, found, limits, place)
-        if judgement.outcome == "wrong" and left_out:  # perhaps only because of what was left out
-            first = left_out[0]
-            why = self.stopping.get(first) or found.stop or "died"
-            judgement = judging.not_graded(why, limits, f"{called(first)} was left out: ")
-        return Marked(judgement, found.seconds, asked.sha256)
+        name, why = answered.left_out
+        if judgement.outcome == "wrong" and name:  # perhaps only because of what was left out
+            judgement = judging.not_graded(why, limits, f"{name} was left out: ")
+        return Marked(judgement, found.seconds, asked.sha256, kept=answered.kept)
 
     def _place(self, file: str, line: int) -> str:
         """Where in the student's notebook a line of a kernel's cell is."""
@@ -250,17 +325,16 @@ def grade_one(
     submission: Submission,
     box: Box,
     questions: Sequence[Question] = (),
+    ready: Callable[[], Box] | None = None,
+    kept: Answers | None = None,
 ) -> dict[str, Any]:
-    """The result of one submission, as it is stored. `questions`: only these; all if none."""
+    """The result of one submission, as it is stored. `questions`: only these; all if none.
+
+    `ready` gives the box that is run, when one is needed. Answers in `kept` are not asked for, new ones are put there.
+    """
     start = time.monotonic()
-    marking = Marking(release, reference, student, submission, box)
+    marking = Marking(release, reference, student, submission, box, ready, kept or Answers())
     marked = marking.mark(questions or release.manifest.questions)
-    first = marking.runs[0] if marking.runs else BoxRun()
-    cells = [
-        {"index": piece.index, "id": piece.id, "kind": piece.kind, **asdict(run)}
-        for piece, run in zip(submission.pieces, first.cells, strict=False)
-        if piece.index is not None
-    ]
     times = {
         "boxes": len(marking.runs),
         "start": round(sum(run.start_seconds for run in marking.runs), 3),
@@ -274,7 +348,7 @@ def grade_one(
         "messages": list(submission.messages),
         "texts": dict(submission.texts),
         "sources": sources_of(submission),
-        "cells": cells,
+        "cells": marking.cells(),
         "questions": [question_row(release, name, each) for name, each in marked.items()],
     }
 
@@ -304,5 +378,6 @@ def question_row(release: Release, name: str, marked: Marked) -> dict[str, Any]:
         "seconds": marked.seconds,
         "inputs_sha256": marked.inputs_sha256,
         "carried": list(marked.carried),
+        "kept": marked.kept,
         "checks": [asdict(check) for check in judgement.checks],
     }

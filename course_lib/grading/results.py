@@ -2,6 +2,7 @@
 
 OUT/homework.json               the homework, the version of its release, its questions
 OUT/results/<file>.json         one a student
+OUT/answers/<file>.safetensors  what his boxes gave (see answers.py)
 OUT/history/<time>/<file>.json  what a result was before that grading changed it
 OUT/regrade.csv                 the marks that the last grading changed
 """
@@ -153,16 +154,19 @@ def changes(out: Path, grading: str) -> Iterator[tuple[str, str, float | None, f
             before, after = marks(old), marks(new)
             for question in dict.fromkeys([*before, *after]):
                 if before.get(question) != after.get(question):
-                    yield new["student"], question, before.get(question), after.get(question), _why(old, new)
+                    why = _why(old, new, question)
+                    yield new["student"], question, before.get(question), after.get(question), why
         except (ValueError, KeyError, TypeError) as error:
             raise HomeworkError(f"{path} or the result it was before is broken: grade that student again") from error
 
 
-def _why(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _why(old: Mapping[str, Any], new: Mapping[str, Any], question: str) -> str:
     sums = [(result.get("submission") or {}).get("sha256") for result in (old, new)]
     found = ["another file"] if sums[0] != sums[1] else []
     what = {"version": "release", "profile": "profile", "sandbox": "box", "environment": "set of packages"}
     found += [f"another {words}" for name, words in what.items() if old.get(name) != new.get(name)]
     if not found:
         found = ["graded again"] if old["key"] == new["key"] else ["other limits"]
+    if any(row["question"] == question and row.get("kept") for row in new["questions"]):
+        found.append("the same answer judged again")
     return ", ".join(found)

@@ -25,9 +25,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from course_lib.files import sha256
+from course_lib.grading import answers, results
 from course_lib.grading import box as boxes
 from course_lib.grading import judge as judging
-from course_lib.grading import results
+from course_lib.grading.answers import Answers
 from course_lib.grading.books import write_changes, write_gradebook
 from course_lib.grading.box import Box, Sandbox
 from course_lib.grading.extract import SubmissionError, read_notebook, read_submission, shown
@@ -65,6 +67,7 @@ class Task:
     questions: tuple[str, ...] = ()  # those of the plan if none
     attempt: int = 1
     deaths: int = 0
+    again: bool = False  # whatever it answered before
 
 
 @dataclass(frozen=True)
@@ -151,26 +154,37 @@ def asked_of(release: Release, plan: Plan, task: Task | None = None) -> list[Que
 
 
 class Marker:
-    """Marks submissions one after another in this process; the release is read and its reference run once."""
+    """Marks submissions one after another in this process; the release is read and its reference run once.
+
+    No box is opened before a submission needs one: to judge kept answers again takes none.
+    """
 
     def __init__(self, plan: Plan, slot: int = 0) -> None:
         from course_lib.grading.mark import box_of
         from course_lib.grading.reference import Reference
 
         self.plan = plan
-        forking = None if plan.sandbox == boxes.NONE else Kernels.start(boxes.environment(1))
+        self.forking = None if plan.sandbox == boxes.NONE else Kernels.start(boxes.environment(1))
         self.release = Release.read(plan.release)
         parameters = {**self.release.manifest.parameters, "profile": plan.profile}
         manifest = replace(self.release.manifest, parameters=parameters)
         self.release = replace(self.release, manifest=manifest)
         self.reference = Reference.of_release(self.release)
         self.box = replace(box_of(self.release, Box(plan.sandbox, slot=slot)), limits=plan.limits)
-        self.kernels = "each imports everything anew"
-        if forking is not None:
-            self._use(forking)
+        self.kernels = ""  # how they are made, once there was one
+        self.new_answers = b""  # of the last submission, packed
+        mounts = {inside: sha256(path) for inside, path in self.box.mounts.items()}
+        self.given = answers.basis_of(environment(), plan.sandbox.name, asdict(plan.limits), parameters, mounts)
+
+    def ready(self) -> Box:
+        """The box with its kernels forked, if one can be forked on this machine that is closed in as the others are."""
+        if not self.kernels:
+            self.kernels = "each imports everything anew"
+            if self.forking is not None:
+                self._use(self.forking)
+        return self.box
 
     def _use(self, forking: Kernels) -> None:
-        """Fork the kernels, if one can be forked on this machine that is closed in as the others are."""
         from course_lib.grading.engine import run_box
 
         try:
@@ -183,6 +197,8 @@ class Marker:
             self.box, self.kernels = replace(self.box, kernels=None), f"not forked: {error}"
 
     def __call__(self, task: Task) -> dict[str, Any]:
+        """The result; `new_answers` is what is to be kept with it."""
+        self.new_answers = b""
         return result_of(self.release, self.plan, task, self._mark(task)) | {"kernels": self.kernels}
 
     def _mark(self, task: Task) -> dict[str, Any]:
@@ -193,8 +209,11 @@ class Marker:
             submission = read_submission(self.plan.submissions, task.student, self.release.manifest)
         except SubmissionError as error:
             return unmarked(self.release, questions, str(error), "submission")
-        found = grade_one(self.release, self.reference, task.student, submission, self.box, questions)
+        anew = task.again or task.attempt > 1
+        kept = Answers(self.release.key, self.given, answers.read(self.plan.out, task.student), anew)
+        found = grade_one(self.release, self.reference, task.student, submission, self.box, questions, self.ready, kept)
         about = {"path": submission.path, "sha256": submission.sha256, "bytes": submission.bytes}
+        self.new_answers = kept.pack() if kept.changed else b""
         return {"submission": about, **found}
 
 
@@ -224,9 +243,9 @@ def _work(plan: Plan, slot: int, pipe: Connection) -> None:
 
 
 def answer(marker: Marker, task: Task) -> tuple[str, Any]:
-    """("done", result) or ("failed", the class of what the grader stopped with)."""
+    """("done", result and the answers to keep) or ("failed", the class of what the grader stopped with)."""
     try:
-        return "done", marker(task)
+        return "done", marker(task) | {"answers": marker.new_answers}
     except Exception as error:  # the class says enough, its text may hold what is hidden
         return "failed", type(error).__name__
 
@@ -357,7 +376,7 @@ def grade(
         tasks: list[Task] = []
         for name in names:
             if not students or name in students:
-                task = _task(release, plan, name)
+                task = replace(_task(release, plan, name), again=again)
                 old = None if again else read_result(plan.out, name)
                 if old is None or old.get("key") != task.key or asked - {row["question"] for row in old["questions"]}:
                     tasks.append(task)
@@ -425,6 +444,8 @@ def _mark_all(
             if isinstance(found, str):
                 blank = unmarked(release, asked_of(release, plan, task), found, "grader")
                 found = result_of(release, plan, task, blank)
+            if packed := found.pop("answers", b""):
+                answers.write(plan.out, task.student, packed)  # first: a result is never without its answers
             found = store(plan.out, task.student, found, grading)
             if stopped := _worth_again(plan, found):
                 late.append(replace(task, attempt=task.attempt + 1, questions=stopped))
@@ -455,7 +476,7 @@ def where_time_goes(out: Path) -> list[str]:
     }
     whole = sum(each["seconds"] for each in times) / count
     rest = whole - mean["start"] - mean["cells"] - mean["questions"]
-    slow = {found["kernels"] for found in times} - {"forked"}
+    slow = {found["kernels"] for found in times} - {"forked", ""}
     return [
         f"{whole:.2f} s a submission: {mean['start']:.2f} kernel and torch ({mean['boxes']:.1f} boxes), "
         f"{mean['cells']:.2f} cells, {mean['questions']:.2f} questions, {rest:.2f} the grader's own",

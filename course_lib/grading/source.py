@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import hashlib
 import hmac
 import json
 import re
@@ -226,13 +225,6 @@ class Hidden:
     judge: Callable[..., Any]  # -> Verdict, or {check: (points, Verdict)}
     call: Callable[..., Any]
     call_source: str
-
-    @property
-    def asks_sha256(self) -> str:
-        """The sum of all but `judge`: while it stays, kept answers may be judged again without running anything."""
-        body = ast.parse(self.source).body
-        asked = [node for node in body if not (isinstance(node, ast.FunctionDef) and node.name == "judge")]
-        return hashlib.sha256(ast.dump(ast.Module(asked, [])).encode()).hexdigest()
 
 
 def load_hidden(question: str, source: str, where: str = "") -> Hidden:
