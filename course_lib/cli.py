@@ -428,7 +428,7 @@ def grade(
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
-    show_first([f"left aside, no folder: {name}" for name in summary.unread], 10)
+    show_first([f"left aside, no submission: {name}" for name in summary.unread], 10)
     typer.secho(
         f"{summary.done} of {summary.students} submissions marked in {summary.seconds:.0f} s, "
         f"{summary.not_graded} questions not graded; {out / 'gradebook.csv'}"

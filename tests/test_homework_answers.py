@@ -22,16 +22,19 @@ NEAR_1 = "def double(x):\n    return 2.002 * x"  # wrong by the checks as they a
 PRINTS = tiny.cell("print('hello')")
 LOOSER = {"q1": tiny.HIDDEN["q1"].replace('"b n", quote', '"b n", 1e-2, quote')}
 ANN = run.Task("ann")
+BOB, BOBS = "bob_7", ("bob_LATE_7_9_tiny.ipynb", "bob_LATE_7_10_tiny-1.ipynb")
 ALL = ["q1", "q2", "q3", "q2 carried"]
 
 
 @pytest.fixture(scope="module")
 def class_of_two(tmp_path_factory) -> Path:
-    """ann and bob, whose q1 is nearly right and whose q2 is right on a right q1, marked once."""
+    """ann and bob, whose q1 is nearly right and whose q2 is right on a right q1, marked once; bob's is a download."""
     folder = tmp_path_factory.mktemp("kept")
     tiny.release(folder / "tiny")
-    for name in ("ann", "bob"):
-        hand_in(folder, name, tiny.notebook(tiny.cell(tiny.SETUP), PRINTS, *tiny.answers(q1=NEAR_1)))
+    content = tiny.notebook(tiny.cell(tiny.SETUP), PRINTS, *tiny.answers(q1=NEAR_1))
+    hand_in(folder, "ann", content)
+    for name in BOBS:
+        (folder / "class" / name).write_bytes(content if name == BOBS[-1] else b"an earlier try")
     run.grade(plan_of(folder))
     assert [row["points"] for row in gradebook(folder)] == ["1", "3", "3"] * 2
     return folder
@@ -77,16 +80,16 @@ def test_another_tolerance_marks_a_class_again_without_a_box_and_what_fell_is_to
     release_again(folder, **LOOSER)
     summary = run.grade(plan_of(folder))
     assert [row["points"] for row in gradebook(folder)] == ["4", "0", "3"] * 2
-    for student in ("ann", "bob"):
+    for student in ("ann", BOB):
         found = result_of(folder, student)
         assert found["times"]["boxes"] == 0 and all(row["kept"] for row in found["questions"])
         assert found["cells"][0]["text"] == "hello\n", "what was printed when it was run"
     why = "another release, the same answer judged again"
     text = (folder / "out" / "regrade.csv").read_bytes().decode()
     assert text.splitlines()[0] == '"student","question","before","after","why"' and text.splitlines()[1:] == [
-        f'"{student}","{row}","{why}"' for student in ("ann", "bob") for row in ('q1","1","4', 'q2","3","0')
+        f'"{student}","{row}","{why}"' for student in ("ann", BOB) for row in ('q1","1","4', 'q2","3","0')
     ]
-    assert summary.changed == 4 and summary.fallen == tuple(f"{name}, q2: 3 -> 0 ({why})" for name in ("ann", "bob"))
+    assert summary.changed == 4 and summary.fallen == tuple(f"{name}, q2: 3 -> 0 ({why})" for name in ("ann", BOB))
     assert len(list((folder / "out" / "history").glob("*/*.json"))) == 2
     again = run.grade(plan_of(folder))
     assert again.done == 0 and again.changed == 0, "and nothing is changed by looking again"
@@ -95,7 +98,6 @@ def test_another_tolerance_marks_a_class_again_without_a_box_and_what_fell_is_to
 def test_what_a_carried_box_prints_is_not_told_though_it_is_the_only_one(folder):
     """q1 was wrong without a box; its right answer stands in the only box that is opened, and says so."""
     content = tiny.notebook(tiny.cell(tiny.SETUP), PRINTS, *tiny.answers(q2="def quadruple(x):\n    return double(x)"))
-    shutil.rmtree(folder / "class" / "bob")
     hand_in(folder, "cy", content)
     marker = run.Marker(plan_of(folder))
     first = marker(run.Task("cy"))
@@ -107,6 +109,12 @@ def test_what_a_carried_box_prints_is_not_told_though_it_is_the_only_one(folder)
     second = marker(run.Task("cy"))
     assert second["times"]["boxes"] == 1 and second["questions"][1]["carried"] == ["q1"]
     assert second["cells"] == first["cells"] and "SECRET" not in json.dumps(second)
+
+
+def test_of_two_files_of_a_download_the_newest_was_graded_and_the_student_is_told(folder):
+    found = result_of(folder, BOB)
+    assert found["messages"] == [f"of several files the newest was graded: {BOBS[1]}, not {BOBS[0]}"]
+    assert found["submission"]["path"] == BOBS[1] and (found["site"], found["id"]) == ("canvas", "7")
 
 
 # Asked again ----------------------------------------------------------------------------------------------------------
@@ -179,7 +187,7 @@ TAMPERED: dict[str, Callable[[Path], object]] = {
     "cut off in its head": lambda folder: damaged(kept_of(folder), lambda content: content[:100]),
     "empty": lambda folder: damaged(kept_of(folder), lambda content: b""),
     "no safetensors file": lambda folder: damaged(kept_of(folder), lambda content: b"\x80\x04\x95" * 100),
-    "another student's": lambda folder: shutil.copy(kept_of(folder, "bob"), kept_of(folder)),
+    "another student's": lambda folder: shutil.copy(kept_of(folder, BOB), kept_of(folder)),
     "a link": lambda folder: kept_of(folder).rename(folder / "x") and kept_of(folder).symlink_to(folder / "x"),
     "sealed without the key": of_another_key,
 }

@@ -10,16 +10,15 @@ import pytest
 from homework_source import CELLS, cell, notebook, write_source
 
 from course_lib.grading.extract import (
-    LARGEST,
     Piece,
     SubmissionError,
     defines,
     extract,
-    read_submission,
     shown,
     up_to,
     with_reference,
 )
+from course_lib.grading.handed import LARGEST, read_notebook, read_submission, students_in
 from course_lib.grading.manifest import Manifest
 from course_lib.grading.release import prepare
 from course_lib.grading.source import read_source
@@ -365,3 +364,86 @@ def test_the_reference_stands_in_for_one_question_and_leaves_the_rest(manifest, 
     helpers = extract(handed_in(stripped), manifest, "a/b.ipynb").pieces
     sources = [piece.source for piece in with_reference(helpers, manifest.question("q1"), {"q1": "right"})]
     assert sources.index("right") == sources.index(RIGHT) + 1  # what else that cell defines is still there
+
+
+# Downloads ------------------------------------------------------------------------------------------------------------
+
+CANVAS = (  # as Canvas names what it packs: name, LATE, number of the student, of the file, his own name of it
+    "leebob_12_678_doubling.ipynb", "leebob_12_679_doubling-1.ipynb", "leebob_12_680_notes.pdf",
+    "o'brien_mary_LATE_13_700_doubling (2).ipynb".replace("'", ""), "rayçy_14_701_My work.ipynb",
+    "twoann_15_702_a.ipynb", "twoann_15_703_b.ipynb", "pdf_16_704_doubling.pdf", "textjo_17_text.html",
+    "LATE_anon_x1Y2z_705_doubling.ipynb", "zed_18_1000_doubling.ipynb", "zed_18_999_doubling-2.ipynb",
+)  # fmt: skip
+MOODLE = (  # a folder a student and kind of submission, or all in one folder
+    "Bob Lee_12_assignsubmission_file_/doubling.ipynb", "Bob Lee_12_assignsubmission_onlinetext_/onlinetext.html",
+    "Bob Lee_13_assignsubmission_file_/only this.ipynb", "Jo Text_14_assignsubmission_onlinetext_/onlinetext.html",
+    "Flat Cy_15_assignsubmission_file_doubling.ipynb", "Participant_16_assignsubmission_file/doubling.ipynb",
+)  # fmt: skip
+
+
+def downloaded(root, names):
+    """Each file holds its own name."""
+    for name in names:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(name)
+    found, others = students_in(root)
+    taken, refusals = {}, {}
+    for student in found:
+        try:
+            notebook = read_notebook(root, student, "doubling")
+            assert notebook.content.decode() == notebook.path
+            taken[student] = (notebook.path, *notebook.notes)
+        except SubmissionError as error:
+            refusals[student] = str(error)
+    return found, others, taken, refusals
+
+
+def test_a_download_of_canvas_is_taken_as_it_is_the_newest_of_two_counts_and_it_is_said(tmp_path):
+    found, others, taken, refusals = downloaded(tmp_path, CANVAS)
+    said = "of several files the newest was graded: {}, not {}"
+    assert taken == {
+        "leebob_12": (CANVAS[1], said.format(CANVAS[1], CANVAS[0])),
+        "obrien_mary_13": (CANVAS[3],),
+        "rayçy_14": (CANVAS[4],),
+        "anon_x1Y2z": (CANVAS[9],),
+        "zed_18": (CANVAS[10], said.format(CANVAS[10], CANVAS[11])),
+    }
+    assert list(refusals) == ["pdf_16", "textjo_17", "twoann_15"] and not others
+    assert "holds no notebook" in refusals["pdf_16"] and "a text or a link" in refusals["textjo_17"]
+    assert "holds 2 notebooks and none is doubling.ipynb (a.ipynb, b.ipynb)" in refusals["twoann_15"]
+    assert {(one.site, one.id) for one in found.values()} == {
+        ("canvas", id) for id in ("12", "13", "14", "15", "16", "17", "18", "anon_x1Y2z")
+    }
+
+
+def test_a_download_of_moodle_is_taken_as_it_is_and_a_text_beside_the_file_is_no_other_student(tmp_path):
+    found, others, taken, refusals = downloaded(tmp_path, MOODLE)
+    assert taken == {
+        "Bob Lee_12": (MOODLE[0],), "Bob Lee_13": (MOODLE[2],), "Flat Cy_15": (MOODLE[4],),
+        "Participant_16": (MOODLE[5],),
+    }  # fmt: skip
+    assert list(refusals) == ["Jo Text_14"] and "a text or a link" in refusals["Jo Text_14"] and not others
+    assert {(one.site, one.id) for one in found.values()} == {("moodle", str(id)) for id in range(12, 17)}
+
+
+def test_who_is_there_twice_is_not_graded_and_a_copy_beside_the_notebook_is_told(tmp_path):
+    names = [
+        "leebob_12_678_doubling.ipynb", "leebob_12/doubling.ipynb", "a_1_assignsubmission_file/x.ipynb",
+        "a_1_assignsubmission_file_/x.ipynb", "cy/doubling.ipynb", "cy/doubling (1).ipynb", "cy/other.ipynb",
+    ]  # fmt: skip
+    _, _, taken, refusals = downloaded(tmp_path, names)
+    assert list(refusals) == ["a_1", "leebob_12"] and all("more than once" in each for each in refusals.values())
+    assert taken == {"cy": ("cy/doubling.ipynb", "doubling.ipynb was graded, not doubling (1).ipynb beside it")}
+
+
+def test_what_is_passed_over_is_named_and_a_link_in_a_download_is_not_followed(tmp_path):
+    names = [".git/a.ipynb", ".DS_Store", "__MACOSX/._x", "doubling.ipynb", "2026_01_plan.ipynb", "notes.txt"]
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "reference.ipynb").write_text("hidden")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "eve_12_3_doubling.ipynb").symlink_to(tmp_path / "secret" / "reference.ipynb")
+    os.link(tmp_path / "secret" / "reference.ipynb", tmp_path / "sub" / "eve_13_4_doubling.ipynb")
+    found, others, taken, refusals = downloaded(tmp_path / "sub", names)
+    assert sorted(others) == sorted({name.split("/")[0] for name in names}) and not taken
+    assert "is a link" in refusals["eve_12"] and "2 names (hard links)" in refusals["eve_13"]
+    assert list(found) == ["eve_12", "eve_13"]

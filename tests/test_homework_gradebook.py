@@ -129,6 +129,17 @@ def test_a_folder_is_found_in_the_roster_by_each_of_its_names(name, graded, tmp_
     assert read_roster(tmp_path / "canvas.csv").find(name) == 1
 
 
+@pytest.mark.parametrize(("site", "points"), [("canvas", "8.5"), ("moodle", "")])
+def test_the_number_of_a_download_finds_its_row_on_its_own_site_only(site, points, graded, tmp_path):
+    (tmp_path / "canvas.csv").write_text(CANVAS)
+    of = renamed(graded, tmp_path / "results", "leebob_12")
+    path = of / "results" / f"{results.file_of('leebob_12')}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"site": site, "id": "12"}))
+    settled = {("leebob_12", name): each for (_, name), each in BOB_DONE.items()}
+    write_books(of, tmp_path / "out", settled, read_roster(tmp_path / "canvas.csv"))
+    assert table(tmp_path / "out" / "canvas.csv")[2]["Tiny (1234)"] == points
+
+
 def test_two_rows_or_two_folders_for_one_student_are_told_and_not_guessed(graded, tmp_path):
     (tmp_path / "twins.csv").write_text(CANVAS.replace("s12", "s11").replace("=<b>ann & co", "ann"))
     roster = read_roster(tmp_path / "twins.csv")

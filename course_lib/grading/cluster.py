@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 from course_lib.grading import answers, run
 from course_lib.grading import box as boxes
 from course_lib.grading.box import NoSafeBox, Sandbox
-from course_lib.grading.extract import SubmissionError, read_notebook
+from course_lib.grading.extract import SubmissionError
+from course_lib.grading.handed import Notebook, read_notebook
 from course_lib.grading.manifest import PRIVATE, Manifest, Release
 from course_lib.grading.results import file_of
 from course_lib.grading.run import Marker, Plan, Task
@@ -98,8 +99,7 @@ class Parcel:
     task: Task
     environment: Mapping[str, str]
     release: Mapping[str, bytes]
-    notebook: str
-    content: bytes
+    notebook: Notebook
     answers: bytes  # what it answered before, packed
 
 
@@ -118,8 +118,9 @@ def mark(parcel: Parcel) -> tuple[str, Any]:
         except (HomeworkError, NoSafeBox) as error:
             return "unable", f"{socket.gethostname()}: {error}"
         with _folder("sub") as folder:
-            (folder / "in" / parcel.task.student).mkdir(parents=True)
-            (folder / "in" / parcel.task.student / parcel.notebook).write_bytes(parcel.content)
+            place = folder / "in" / parcel.notebook.path
+            place.parent.mkdir(parents=True)
+            place.write_bytes(parcel.notebook.content)
             if parcel.answers:
                 answers.write(folder / "out", parcel.task.student, parcel.answers)
             marker.plan = replace(
@@ -241,13 +242,13 @@ def pool(plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, An
                 while waiting and len(given) < max(2, 2 * sum(client.nthreads().values())):
                     task = waiting.pop()
                     try:
-                        name, notebook = read_notebook(plan.submissions, task.student, homework)
+                        notebook = read_notebook(plan.submissions, task.student, homework)
                     except SubmissionError as error:
                         blank = run.unmarked(release, run.asked_of(release, plan, task), str(error), "submission")
                         yield task, run.result_of(release, plan, task, blank)
                         continue
                     before = answers.read(plan.out, task.student)
-                    parcel = Parcel(plan, task, run.environment(), content, name, notebook, before)
+                    parcel = Parcel(plan, task, run.environment(), content, notebook, before)
                     future = client.submit(mark, parcel, key=_key(plan, task), pure=False)
                     given[future] = task
                     done.add(future)

@@ -1,4 +1,4 @@
-"""What of a submission is run: read without following links, taken by nbgrader's ids, never trusting metadata.
+"""What of a submission is run: taken by nbgrader's ids, never trusting metadata.
 
 The teacher's setup goes first. Then come, in the student's order, his answers and whatever else is code. Answers are
 looked up by name in the kernel, so a notebook whose metadata an editor dropped loses nothing. Outputs, attachments,
@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import stat
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from course_lib.grading.manifest import Manifest, Question
 from course_lib.grading.source import HomeworkError
 
-LARGEST = 100 << 20
 MOST_PARTS = 4_000_000  # of JSON: each may take 60 bytes of memory when it is read
 
 
@@ -52,33 +48,6 @@ class Submission:
     messages: tuple[str, ...]  # for the student: what was found odd, and what was done about it
 
 
-def read_submission(root: str | Path, student: str, manifest: Manifest) -> Submission:
-    """The submission in the folder `student` of `root`. SubmissionError if there is none that can be read."""
-    name, content = read_notebook(root, student, manifest.homework)
-    return extract(content, manifest, f"{student}/{name}")
-
-
-def read_notebook(root: str | Path, student: str, homework: str) -> tuple[str, bytes]:
-    """Name and bytes of a student's notebook: <homework>.ipynb, or the only .ipynb there is.
-
-    Nothing below `root` may be a link: it could lead to another's work, or to what is hidden.
-    """
-    if student in ("", ".", "..") or "/" in student or "\0" in student:
-        raise SubmissionError(f"{student!r} is no name of a student's folder")
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        inside = _open(student, os.O_DIRECTORY, folder, f"the folder {shown(student)}")
-    finally:
-        os.close(folder)
-    try:
-        name = _choose(shown(student), os.listdir(inside), homework)
-        return name, _read_whole(name, inside, f"{shown(student)}/{shown(name)}")
-    except PermissionError as error:
-        raise SubmissionError(f"the folder {shown(student)} may not be read: give the grader the right to") from error
-    finally:
-        os.close(inside)
-
-
 def shown(name: str) -> str:
     """A name of a file as text, no two names as the same: bytes that are no UTF-8 and control characters as \\xNN."""
     text = name.replace("\\", "\\\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -90,55 +59,6 @@ def harmless(text: str) -> str:
     # none of these parts may look far ahead for its end: a text of a million beginnings must not take hours
     text = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.", "", text, flags=re.DOTALL)
     return "".join(c for c in text if c in "\t\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-
-
-def _choose(student: str, names: Sequence[str], homework: str) -> str:
-    wanted = f"{homework}.ipynb"
-    if wanted in names:
-        return wanted
-    notebooks = sorted(name for name in names if name.lower().endswith(".ipynb") and not name.startswith("."))
-    if len(notebooks) == 1:
-        return notebooks[0]
-    if notebooks:
-        listed = ", ".join(map(shown, notebooks[:5])) + (" ..." if len(notebooks) > 5 else "")
-        raise SubmissionError(
-            f"{student} holds {len(notebooks)} notebooks and none is {wanted} ({listed}): name the right one so"
-        )
-    raise SubmissionError(f"{student} holds no notebook" if names else f"{student} is an empty folder")
-
-
-def _open(name: str, how: int, folder: int, what: str) -> int:
-    try:
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | how, dir_fd=folder)
-    except PermissionError as error:
-        raise SubmissionError(f"{what} may not be read: give the grader the right to") from error
-    except FileNotFoundError as error:
-        raise SubmissionError(f"{what} is not there") from error
-    except OSError as error:  # ELOOP; for O_DIRECTORY, ENOTDIR
-        linked = stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-        why = "is a link: put the file itself there" if linked else f"could not be opened: {error.strerror}"
-        raise SubmissionError(f"{what} {why}") from error
-
-
-def _read_whole(name: str, folder: int, what: str) -> bytes:
-    descriptor = _open(name, 0, folder, what)
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise SubmissionError(f"{what} is no regular file")
-        if found.st_nlink != 1:
-            raise SubmissionError(f"{what} has {found.st_nlink} names (hard links): put a copy there")
-        if found.st_size > LARGEST:
-            raise SubmissionError(f"{what} has {found.st_size / 2**20:,.0f} MB, 100 at most: clear its outputs")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise SubmissionError(f"{what} could not be read: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-    if len(content) > LARGEST:
-        raise SubmissionError(f"{what} grew while it was read")
-    return content
 
 
 def extract(content: bytes, manifest: Manifest, path: str) -> Submission:

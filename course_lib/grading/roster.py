@@ -39,11 +39,16 @@ class Roster:
     site: Literal["canvas", "moodle"]
     rows: tuple[Row, ...]
 
-    def find(self, student: str) -> int:
-        """The row of a student, by his folder. HomeworkError if there is none, or more than one."""
+    def find(self, student: str, id: str = "") -> int:
+        """The row of a student, by his folder or by his number on this site.
+
+        HomeworkError if there is none, or more than one.
+        """
         found = [at for at, row in enumerate(self.rows) if student in self._names(row)]
-        if not found and (download := DOWNLOADS[self.site].fullmatch(student)):
-            found = [at for at, row in enumerate(self.rows) if download[1] in self._names(row)]
+        if not id and (download := DOWNLOADS[self.site].fullmatch(student)):
+            id = download[1]
+        if not found and id:
+            found = [at for at, row in enumerate(self.rows) if id in self._names(row)]
         if len(found) != 1:
             raise HomeworkError(f"{student}: {len(found) or 'no'} rows of {self.path} fit the name of this folder")
         return found[0]
@@ -83,7 +88,7 @@ def with_marks(roster: Roster, about: About, found: Sequence[Mapping[str, Any]])
     problems: list[str] = []
     for result in found:
         try:
-            at = roster.find(result["student"])
+            at = roster.find(result["student"], result.get("id", "") if result.get("site") == roster.site else "")
             if at in marks:
                 raise HomeworkError(f"{result['student']} and {marks[at]['student']} are one row of {roster.path}")
             marks[at] = result

@@ -32,7 +32,8 @@ from course_lib.grading import judge as judging
 from course_lib.grading.answers import Answers
 from course_lib.grading.books import write_changes, write_gradebook
 from course_lib.grading.box import Box, Sandbox
-from course_lib.grading.extract import SubmissionError, read_notebook, read_submission, shown
+from course_lib.grading.extract import SubmissionError, shown
+from course_lib.grading.handed import Handed, read_notebook, read_submission, students_in
 from course_lib.grading.kernels import Kernels, NotForked
 from course_lib.grading.manifest import Limits, Manifest, Question, Release
 from course_lib.grading.results import SCHEMA, About, file_of, read_result, store
@@ -59,9 +60,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """One submission to mark. `student` is the name of the folder."""
+    """One submission to mark. `site`, `id`: of a download, where it comes from and the number the student has there."""
 
     student: str
+    site: str = ""
+    id: str = ""
+    notes: tuple[str, ...] = ()  # what else he has handed in
     key: str = ""
     problem: str = ""  # why it cannot be read
     questions: tuple[str, ...] = ()  # those of the plan if none
@@ -95,17 +99,6 @@ def key_of(release: Release, plan: Plan, student: str, sha256: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def students_in(submissions: Path) -> tuple[list[str], list[str]]:
-    """The names of folders, and of whatever else lies there."""
-    folders: list[str] = []
-    others: list[str] = []
-    with os.scandir(submissions) as entries:
-        for entry in entries:
-            if not entry.name.startswith("."):
-                (folders if entry.is_dir(follow_symlinks=False) or entry.is_symlink() else others).append(entry.name)
-    return sorted(folders), sorted(others)
-
-
 # One submission
 
 
@@ -115,6 +108,8 @@ def result_of(release: Release, plan: Plan, task: Task, found: Mapping[str, Any]
     return {
         "schema": SCHEMA,
         "student": shown(task.student),
+        "site": task.site,
+        "id": task.id,
         "homework": manifest.homework,
         "key": task.key,
         "version": manifest.version,
@@ -123,6 +118,7 @@ def result_of(release: Release, plan: Plan, task: Task, found: Mapping[str, Any]
         "sandbox": plan.sandbox.name,
         "attempts": task.attempt,
         **found,
+        "messages": [*task.notes, *found["messages"]],
     }
 
 
@@ -363,20 +359,24 @@ def grade(
     try:
         names, others = students_in(plan.submissions)
     except OSError as error:
-        raise HomeworkError(f"{plan.submissions}: {error.strerror}") from error
+        hint = ": unpack it, and name that folder" if plan.submissions.suffix == ".zip" else ""
+        raise HomeworkError(f"{plan.submissions}: {error.strerror}{hint}") from error
     if not names:
-        raise HomeworkError(f"{plan.submissions} holds no folder of a student: each needs one, with his notebook in it")
+        raise HomeworkError(
+            f"{plan.submissions} holds no submission: a folder a student, or a download of Canvas or Moodle"
+        )
     if missing := [name for name in students if name not in names]:
-        raise HomeworkError(f"{plan.submissions} has no folder {missing[0]!r}")
+        there = ", ".join(map(shown, [*names][:5])) + (" ..." if len(names) > 5 else "")
+        raise HomeworkError(f"{plan.submissions} has no student {missing[0]!r}: there are {there}")
     with locked(plan.out):
         boxes.sweep()
         about = About.of(release)
         about.write(plan.out)
         grading = results.begin(plan.out)
         tasks: list[Task] = []
-        for name in names:
+        for name, handed in names.items():
             if not students or name in students:
-                task = replace(_task(release, plan, name), again=again)
+                task = replace(_task(release, plan, handed), again=again)
                 old = None if again else read_result(plan.out, name)
                 if old is None or old.get("key") != task.key or asked - {row["question"] for row in old["questions"]}:
                     tasks.append(task)
@@ -395,13 +395,16 @@ def grade(
     return Summary(len(names), done, not_graded, seconds, tuple(map(shown, others)), changed, fallen)
 
 
-def _task(release: Release, plan: Plan, student: str) -> Task:
+def _task(release: Release, plan: Plan, handed: Handed) -> Task:
     """The key is made from the bytes of the file; of one that cannot be read, from why."""
+    student = handed.student
+    task = Task(student, site=handed.site, id=handed.id)
     try:
-        _, content = read_notebook(plan.submissions, student, release.manifest.homework)
+        notebook = read_notebook(plan.submissions, student, release.manifest.homework)
     except SubmissionError as error:
-        return Task(student, key_of(release, plan, student, str(error)), problem=str(error))
-    return Task(student, key_of(release, plan, student, hashlib.sha256(content).hexdigest()))
+        return replace(task, key=key_of(release, plan, student, str(error)), problem=str(error))
+    sum = hashlib.sha256(notebook.content).hexdigest()
+    return replace(task, key=key_of(release, plan, student, sum), notes=notebook.notes)
 
 
 def _worth_again(plan: Plan, result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from course_lib.files import atomic_write
 from course_lib.grading import page, shapes
-from course_lib.grading.extract import SubmissionError, read_submission, shown
+from course_lib.grading.extract import SubmissionError, shown
+from course_lib.grading.handed import read_submission, students_in
 from course_lib.grading.manifest import Release
-from course_lib.grading.run import students_in
 from course_lib.grading.source import HomeworkError
 
 SECONDS, MEMORY = 20, 1 << 30  # what parsing one submission may take
