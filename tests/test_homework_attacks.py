@@ -10,6 +10,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import tiny_homework as tiny
 
@@ -589,6 +590,151 @@ def test_every_student_has_a_name_of_his_own_in_the_gradebook_and_none_is_a_form
         students = [each["student"] for each in csv.DictReader(file)]
     assert len(set(students)) == len(found) and len(students) == COUNT * len(found)
     assert not [each for each in students if each[0] in "=+-@\t\r" or "\n" in each or "\u202e" in each]
+
+
+# What comes out of a box ----------------------------------------------------------------------------------------------
+
+WAYS_OUT = {  # each spoils the way of all answers, so it has a box of its own
+    "an answer of the grader's form is written and kept": """
+import json, threading, time
+from safetensors.torch import save
+FORGED = save({"0": torch.zeros(2, 3)}, {"tree": json.dumps({"cases": [{"gives": {"tensor": "0"}}] * 3})})
+def forge():
+    until = time.time() + 2
+    while time.time() < until:
+        with open("/answer", "r+b") as file: file.write(FORGED)
+def count(x):
+    threading.Thread(target=forge, daemon=True).start()
+    time.sleep(0.05)
+    return -1""",
+    "json is patched": """
+import json
+json.dumps = lambda *a, **k: '{"cases": [{"gives": "right"}, {"gives": "right"}]}'
+def count(x): return -1""",
+    "safetensors is patched": """
+import safetensors.torch as st
+real = st.save
+st.save = lambda tensors, metadata=None: real({"0": torch.zeros(2, 3)}, metadata)
+def count(x): return -1""",
+    "open is patched, and a pickle is written": """
+import builtins, os, pickle
+class Attack:
+    def __reduce__(self): return (os.mkdir, ("/tmp/homework-attacked",))
+real = builtins.open
+def sly(path, *a, **k):
+    if path == "/answer":
+        with real("/answer", "wb") as file: pickle.dump(Attack(), file)
+        path = "/dev/null"
+    return real(path, *a, **k)
+builtins.open = sly
+def count(x): return -1""",
+    "an archive of pickles is written": """
+import builtins
+real = builtins.open
+def sly(path, *a, **k):
+    if path == "/answer":
+        torch.save({"cases": [{"gives": torch.zeros(2, 3)}] * 2}, "/answer")
+        path = "/dev/null"
+    return real(path, *a, **k)
+builtins.open = sly
+def count(x): return -1""",
+    "exec and compile are patched": """
+import builtins
+real = builtins.exec
+def sly(code, *a):
+    if a and "_user" in a[0]:
+        a[0]["one_case"] = lambda *a, **k: {"gives": "right"}
+    real(code, *a)
+    if a and "_user" in a[0]:
+        a[0]["probe"] = lambda *a: None
+builtins.exec = sly
+def count(x): return -1""",
+    "replies of the kernel are forged": """
+import time
+kernel = get_ipython().kernel
+def count(x):
+    parent, ident = kernel.get_parent("shell"), kernel._parent_ident
+    ident = ident.get("shell") if isinstance(ident, dict) else ident
+    for _ in range(20):
+        for socket, kind, content in ((kernel.shell_stream, "execute_reply", {"status": "ok", "execution_count": 1}),
+                                      (kernel.iopub_socket, "status", {"execution_state": "idle"}),
+                                      (kernel.iopub_socket, "execute_result", {"data": {"text/plain": "SEEN"}}),
+                                      (kernel.iopub_socket, "comm_open", {"comm_id": "a", "target_name": "t"})):
+            try: kernel.session.send(getattr(socket, "socket", socket), kind, content, parent=parent, ident=ident)
+            except Exception: pass
+    time.sleep(1)
+    return -1""",
+}  # fmt: skip
+
+# What ends a box ------------------------------------------------------------------------------------------------------
+
+ENDERS = {
+    "a loop in C that hears no interrupt":
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ndef count(x): return sum(iter(int, 1))",
+    "a pattern that never ends": "import re\ndef count(x): return re.match('(a+)+$', 'a' * 60 + 'b')",
+    "a list that never ends": "class L(list):\n    def __iter__(self):\n        while True: yield 1\n"
+        "def count(x): return L([1])",
+    "forks of forks": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    "threads without end": "import threading, time\ndef count(x):\n    while True:\n        try: threading.Thread("
+        "target=time.sleep, args=(60,)).start()\n        except Exception: pass",
+    "memory of many processes": "import os, time\ndef count(x):\n    for _ in range(5):\n        if not os.fork():\n"
+        "            a = b'x' * (300 << 20); time.sleep(60)\n    time.sleep(60)",
+    "output": "import os, sys\ndef count(x):\n    while True: sys.__stdout__.write('x' * 10_000)",
+    "a message too large": "from IPython.display import display\ndef count(x):\n"
+        "    display({'image/png': 'x' * (20 << 20)}, raw=True)\n    while True: pass",
+    "messages of another cell": "def count(x):\n    k = get_ipython().kernel\n    while True: k.session.send("
+        "k.iopub_socket, 'stream', {'name': 'stdout', 'text': 'x' * 1000}, parent={'header': {'msg_id': 'a'}})",
+    "a text that is long to clean": r"""print('\x1b]' * 100_000)
+print('\x1b[' * 60_000)
+def count(x): return -1""",
+    "its own kernel is killed": "import os\ndef count(x): os.kill(os.getpid(), 9)",
+    "its own kernel is stopped": "import os\ndef count(x): os.kill(os.getpid(), 19)",
+    "its own kernel is another program": "import os\ndef count(x): os.execvp('sleep', ['sleep', '7774'])",
+    "a crash in C": "import ctypes\ndef count(x): return ctypes.string_at(0)",
+    "every descriptor is closed": "import os\ndef count(x):\n    os.closerange(3, 256)\n    return -1",
+    "the kernel shuts down": "def count(x): return get_ipython().kernel.do_shutdown(True) and -1",
+    "a daemon keeps the answer": "import os, time\ndef count(x):\n    if not os.fork():\n        os.setsid()\n"
+        "        if not os.fork():\n            while True: open('/answer', 'r+b').write(b'x' * 100)\n"
+        "        os._exit(0)\n    time.sleep(0.2)\n    return -1",
+}  # fmt: skip
+ENDING = replace(tiny.LIMITS, cell_s=2, question_s=2, submission_s=60, memory_mb=700)
+
+
+@pytest.fixture(scope="module")
+def ended(sandbox, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ending")
+    tiny.release(folder / "tiny", ENDING)
+    tried = {**WAYS_OUT, **ENDERS}
+    for number, source in enumerate(tried.values()):
+        (folder / "class" / f"{number:02}").mkdir(parents=True)
+        (folder / "class" / f"{number:02}" / "tiny.ipynb").write_bytes(tiny.submission(q3=source))
+    plan = run.Plan(folder / "tiny", folder / "class", folder / "out", sandbox, ENDING, questions=("q3",), retries=0)
+    run.grade(plan, workers=2)
+    return {name: results.read_result(folder / "out", f"{number:02}") for number, name in enumerate(tried)}
+
+
+@pytest.mark.parametrize("name", WAYS_OUT)
+def test_no_tampering_with_the_way_out_gains_a_mark(name, ended):
+    (only,) = ended[name]["questions"]
+    assert only["points"] in (0, None) and "SEEN" not in only["reason"], only
+    assert not Path("/tmp/homework-attacked").exists()
+
+
+@pytest.mark.parametrize("name", ENDERS)
+def test_what_ends_a_box_gains_nothing_and_ends_in_time(name, ended):
+    found = ended[name]
+    (only,) = found["questions"]
+    assert only["points"] in (0, None), only
+    assert only["stop"] not in ("grader", "no start"), only
+    assert found["seconds"] < ENDING.submission_s, found["seconds"]
+
+
+def test_no_process_and_no_folder_of_an_ended_box_is_left(ended, graded):
+    commands = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    assert not [each for each in commands if each[:1] == ["sleep"] and each[1:2] in (["7773"], ["7774"])]
+    mine = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    left = [each for each in Path("/tmp").glob("homework-*") if each.name.split("-")[1] in map(str, mine)]
+    assert not left
 
 
 # Single ones ----------------------------------------------------------------------------------------------------------
