@@ -713,6 +713,12 @@ def ended(sandbox, tmp_path_factory):
     return {name: results.read_result(folder / "out", f"{number:02}") for number, name in enumerate(tried)}
 
 
+def test_all_of_this_was_tried_in_kernels_that_are_forked(graded, ended):
+    """test_homework_grade.py tries the same kinds where each kernel is a process of its own."""
+    found = [*graded[1].values(), *ended.values()]
+    assert {each["kernels"] for each in found if each["submission"]} == {"forked"}
+
+
 @pytest.mark.parametrize("name", WAYS_OUT)
 def test_no_tampering_with_the_way_out_gains_a_mark(name, ended):
     (only,) = ended[name]["questions"]

@@ -313,3 +313,9 @@ def test_folders_of_dead_graders_are_swept_and_those_of_living_ones_stay():
         assert [folder.exists() for folder in folders] == [False, True]
     finally:
         folders[1].rmdir()
+
+
+def test_two_graders_may_sweep_at_the_same_time(monkeypatch):
+    gone = Path("/tmp/homework-999999999-gone")
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([gone]))
+    boxes.sweep()

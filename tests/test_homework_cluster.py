@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from course_lib.cli import app
 from course_lib.grading import box as boxes
 from course_lib.grading import cluster, run
+from course_lib.grading.handed import Notebook
 from course_lib.grading.source import HomeworkError
 
 STARTED = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
@@ -104,7 +105,8 @@ def test_a_cluster_gives_the_marks_of_the_local_pool_though_a_worker_is_killed(s
     assert "0 of 4 submissions marked" in again.stdout, again
     shutil.rmtree(tmp_path / "tiny")
     tiny.release(tmp_path / "tiny", q3=tiny.HIDDEN["q3"].replace("same_value(", "same_value( "))
-    subprocess.run(command(tmp_path, "out", "--scheduler", address), check=True, **STARTED)
+    again = subprocess.run(command(tmp_path, "out", "--scheduler", address), capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
     times = [
         one["times"]["boxes"] for path in results.glob("*.json") if "times" in (one := json.loads(path.read_text()))
     ]
@@ -188,14 +190,14 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
 def test_a_parcel_holds_all_that_marks_and_leaves_nothing_hidden_on_disk(tmp_path):
     a_class(tmp_path)
     plan = run.Plan(tmp_path / "tiny", tmp_path / "class", tmp_path / "out", boxes.NONE, tiny.LIMITS)
-    notebook = tiny.submission(q3=WRONG_3)
-    parcel = cluster.Parcel(plan, run.Task("bob", "k"), run.environment(), cluster.packed(plan.release), "b.ipynb",
-                            notebook)  # fmt: skip
+    notebook = Notebook("bob/b.ipynb", tiny.submission(q3=WRONG_3), ())
+    task, packed = run.Task("bob", key="k"), cluster.packed(plan.release)
+    parcel = cluster.Parcel(plan, task, run.environment(), packed, notebook, b"")
     (tmp_path / "tiny").rename(tmp_path / "away")
     (tmp_path / "class").rename(tmp_path / "gone")
     what, found = cluster.mark(pickle.loads(pickle.dumps(parcel)))
     assert what == "done" and [row["points"] for row in found["questions"]] == [4, 3, 0], found
     left = [path for path in Path("/tmp").glob(f"homework-{os.getpid()}-*") for path in path.rglob("*")]
     assert not [path for path in left if path.is_file()]
-    other = cluster.Parcel(plan, run.Task("bob", "k"), {"torch": "0"}, {}, "b.ipynb", notebook)
+    other = cluster.Parcel(plan, task, {"torch": "0"}, {}, notebook, b"")
     assert cluster.mark(other)[0] == "unable" and "torch" in cluster.mark(other)[1]

@@ -282,7 +282,11 @@ def sweep() -> None:
     """Remove the folders of graders that are no more."""
     for work in Path(PREFIX).parent.glob(Path(PREFIX).name + "*"):
         pid = work.name.removeprefix(Path(PREFIX).name).split("-")[0]
-        mine = work.lstat().st_uid == os.geteuid() and work.is_dir() and not work.is_symlink()
+        try:
+            found = work.lstat()
+        except FileNotFoundError:  # another grader sweeps too
+            continue
+        mine = found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode)
         if mine and pid.isdigit() and not psutil.pid_exists(int(pid)):
             remove(work)
 

@@ -165,6 +165,8 @@ def _marker(parcel: Parcel) -> Marker:
     for path in parcel.release:  # what is hidden is in memory now
         if path.startswith(f"{PRIVATE}/"):
             (root / path).unlink()
+    for old in _markers.values():
+        old.end()
     _markers.clear()
     vars(marker)["folder"] = folder  # as long as the marker
     _markers[key] = marker

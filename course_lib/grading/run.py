@@ -63,15 +63,15 @@ class Task:
     """One submission to mark. `site`, `id`: of a download, where it comes from and the number the student has there."""
 
     student: str
-    site: str = ""
-    id: str = ""
-    notes: tuple[str, ...] = ()  # what else he has handed in
     key: str = ""
     problem: str = ""  # why it cannot be read
     questions: tuple[str, ...] = ()  # those of the plan if none
     attempt: int = 1
     deaths: int = 0
     again: bool = False  # whatever it answered before
+    site: str = ""
+    id: str = ""
+    notes: tuple[str, ...] = ()  # what else he has handed in
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,10 @@ class Marker:
             if self.forking is not None:
                 self._use(self.forking)
         return self.box
+
+    def end(self) -> None:
+        if self.forking is not None:
+            self.forking.end()
 
     def _use(self, forking: Kernels) -> None:
         from course_lib.grading.engine import run_box
