@@ -380,6 +380,18 @@ def test_what_cannot_be_trained_ends_in_a_sentence_with_the_way_out(changed, sai
     assert "Traceback" not in ran.output and not (tmp_path / "run" / LAST).exists()
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_from_its_file_again(kinetics_folder, tmp_path, monkeypatch):
+    filled = []
+    monkeypatch.setattr(fitting, "fill", lambda *of: filled.append(of[1:]) or "start: from a file")
+    wanted = plan(kinetics_folder, tmp_path / "run", start="vit.pth", source="timm", stop_after=1)
+    fit(wanted)
+    (tmp_path / "run" / LAST).unlink()  # as a kill in the first steps leaves it
+    fit(wanted)
+    assert filled == [("vit.pth", "timm")] * 2
+    fit(wanted)
+    assert len(filled) == 2, "what has learned keeps what it learned"
+
+
 def test_a_folder_that_holds_something_else_is_not_written_to(kinetics_folder, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ValueError, match="not empty and holds no run"):

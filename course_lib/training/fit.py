@@ -85,9 +85,10 @@ def fit(plan: Plan) -> Path:
         config = chosen.config(epoch, plan.seed)
         net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
         about = _about(plan, chosen, dataset.classes, ranks)
-        goes_on = _require_same(plan.out, about)
+        _require_same(plan.out, about)
+        done = load_checkpoint(plan.out / LAST).step if (plan.out / LAST).is_file() else 0
         ranks.wait()
-        if plan.start is not None and not goes_on:
+        if plan.start is not None and not done:
             told = fill(net, plan.start, plan.source)
             if ranks.first:
                 print(told)
@@ -98,7 +99,6 @@ def fit(plan: Plan) -> Path:
         batches = loader(
             dataset, chosen.batch, plan.seed, plan.workers, prepare, device, ranks=ranks, repeats=chosen.repeats
         )
-        done = load_checkpoint(plan.out / LAST).step if (plan.out / LAST).is_file() else 0
         if ranks.first:
             _introduce(plan, chosen, source, epoch, config.steps, done, about, ranks)
 
@@ -288,13 +288,13 @@ def _about(plan: Plan, chosen: Recipe, classes: tuple[str, ...], ranks: Ranks) -
     )
 
 
-def _require_same(out: Path, about: dict[str, Any]) -> bool:
-    """Whether the folder holds this run already; ValueError if it holds another one, or something else."""
+def _require_same(out: Path, about: dict[str, Any]) -> None:
+    """ValueError if the folder holds another run, or something else."""
     there = read_json(out / ABOUT)
     if there is None:
         if out.is_dir() and any(out.iterdir()):
             raise ValueError(f"--out {out}: the folder is not empty and holds no run: choose another one")
-        return False
+        return
     differ = [
         f"{name}: {there[name]!r} there, {about[name]!r} now"
         for name in about
@@ -311,7 +311,6 @@ def _require_same(out: Path, about: dict[str, Any]) -> bool:
         raise ValueError(
             f"--out {out} holds another run:\n  " + "\n  ".join(differ) + "\nChoose another folder, or its settings"
         )
-    return True
 
 
 def _introduce(
