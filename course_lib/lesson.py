@@ -7,10 +7,12 @@ import hashlib
 import html
 import json
 import math
+import os
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import date
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -23,12 +25,14 @@ from course_lib.analysis.intervals import interval
 from course_lib.datasets.lessons import KINDS
 from course_lib.experiments import Data, by_seed, learn, paired, recipe, to_clips
 from course_lib.experiments.data import LECTURE
-from course_lib.experiments.trained import keep, recall
+from course_lib.experiments.trained import KEEPS, keep, recall
 from course_lib.figures import show, table
 from course_lib.figures.clips import strips
 from course_lib.figures.curves import LiveCurve
+from course_lib.files import read_json, write_json
 from course_lib.grid import Grid
 from course_lib.layers.schemes import Scheme
+from course_lib.machine import machine
 from course_lib.models import build, configure
 from course_lib.modes import evaluating
 from course_lib.paths import DATA
@@ -40,6 +44,7 @@ from course_lib.video.sampling import spread
 from course_lib.widgets import AttentionExplorer
 from course_lib.widgets.explore import explore
 
+KEPT = DATA / "results" / "lessons"  # what lectures read in place of computing it
 Answer = TypeVar("Answer")
 
 
@@ -48,11 +53,18 @@ def opening(notebook: str, profile: Profile) -> None:
     print(forecast(notebook, profile))
     print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
     if profile.replays:
-        print(f"Networks were trained before; scores are of the first {LECTURE} test clips of a set.")
+        print(f"Networks were trained before; clips are the first {LECTURE} of each split of a set.")
+        _load_early()
     for name in ("K", "S"):
         if folder := profile.folder_of(name):
             others = " and ".join(other for other, real in STANDS_FOR.items() if real == name)
             print(f"In place of {others}: {KINDS[name]}, in {folder}.")
+
+
+def _load_early() -> None:
+    """Load what torch loads at its first operation without numbers: a second that the opening has to spare."""
+    with torch.device("meta"), torch.no_grad():
+        nn.BatchNorm1d(1)(torch.empty(2, 1))
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,28 @@ def answered(answer: Answer, verdict: object, library: Answer, what: str) -> Ans
     """
     print(f"{what}: " + ("yours" if verdict else "the library's, until your answer is right"))
     return answer if verdict else library
+
+
+def kept(name: str, compute: Callable[[], Any], profile: Profile) -> Any:
+    """What `compute` gives, as JSON has it: numbers, words, lists, and dicts whose keys are words.
+
+    A lecture does not compute it but reads what the stored run in the profile cpu kept, and a line says of when that
+    is. Where nothing was kept, it says so and computes. TypeError for anything that JSON does not have.
+    """
+    path = KEPT / f"{name}.json"
+    if profile.replays and path.is_file():
+        record = read_json(path)
+        print(f"{name}: kept from the {profile.name} run of {record['date']} ({record['machine']['device']})")
+        return record["value"]
+    if profile.replays:
+        print(f"{name}: not kept yet, so computed now; `course notebooks {name[:2]}` keeps it")
+    try:
+        value = json.loads(json.dumps(compute()))
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}; keep numbers, words, lists and dicts, and make the rest from them") from None
+    if os.environ.get(KEEPS):
+        write_json(path, {"value": value, "date": date.today().isoformat(), "machine": machine()})
+    return value
 
 
 def study(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_lib.analysis.shapes import on_meta
 from course_lib.layers.attention import RecordableAttention
 
 
@@ -29,7 +29,7 @@ def cost(net: nn.Module, shape: Sequence[int]) -> Cost:
     Matrix products and convolutions only, as torch's own counter has them (one multiply-add = two of its FLOPs);
     norms, softmax and additions are left out. `net` itself is not touched.
     """
-    net = copy.deepcopy(net).to("meta").eval().requires_grad_(False)
+    net = on_meta(net)
     for part in net.modules():
         if isinstance(part, RecordableAttention):  # its products written out, without a fused kernel's detours
             part.recorder = lambda weights: None

@@ -6,7 +6,6 @@ asked for its scheme and for the tokens that it gets, and its fold is run on tok
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from course_lib.analysis.arrangement import (
     same_group,
 )
 from course_lib.analysis.relations import NONE, Bits, Reads, Relation, SameGroup
+from course_lib.analysis.shapes import on_meta
 from course_lib.analysis.tokens import Extra, Tokens, itself, pixels, sliding
 from course_lib.analysis.trace import Tracer
 from course_lib.grid import Grid
@@ -60,7 +60,7 @@ def layers(net: nn.Module) -> list[Layer]:
     config: Any = getattr(net, "config", None)
     if config is None:
         raise ValueError(f"{type(net).__name__} has no config that tells its clip: give a network of course_lib.models")
-    net = copy.deepcopy(net).to("meta", torch.float).eval().requires_grad_(False)
+    net = on_meta(net)
     colours = getattr(config, "colours", 3)
     clip = torch.empty(1, colours, *config.clip, device="meta")
     return walked(net, clip).layers

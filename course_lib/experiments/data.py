@@ -14,18 +14,21 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from course_lib.datasets.clips import ClipDataset, preload
 from course_lib.experiments import real
-from course_lib.files import Problem, read_json
+from course_lib.files import Problem, atomic_write
 from course_lib.paths import DATA
 from course_lib.profiles import Profile
+from course_lib.synthetic.render import CLASSES, PARTNER
 from course_lib.synthetic.write import VERSION, make
 from course_lib.training.batches import Batch, in_order, loader, shuffled, unit_range
 from course_lib.video.transforms import KINETICS, normalise, to_clip
 
 LECTURE = 96  # clips of each split that a lecture loads
+DECODED = DATA / "generated" / "lecture"  # where they lie decoded after the first time
 FRAMES = 8  # of 32, spread so that a clip and its reverse show the same pictures
 
 
@@ -119,21 +122,45 @@ def load_set(
             chosen.sha256,
             read.workers,
         )
-    folder = make(
-        DATA / "generated",
-        name,
-        profile.clips,
-        size=profile.size,
-        workers=workers,
-        progress=progress,
-        difficulty=profile.difficulty_of(name),
-    )
-    sets = [ClipDataset(folder / "manifest.csv", frames=frames, split=split) for split in ("train", "test")]
-    most = LECTURE if profile.replays else None
-    (train, train_labels), (test, test_labels) = (preload(each, workers, progress=progress, most=most) for each in sets)
-    pairs = read_json(folder / "manifest.json")["partner"]
-    partner = None if pairs is None else torch.tensor(pairs)
-    return Data(name, train, train_labels, test, test_labels, sets[0].classes, partner)
+
+    def decoded(split: str) -> tuple[Tensor, Tensor]:
+        folder = make(
+            DATA / "generated",
+            name,
+            profile.clips,
+            size=profile.size,
+            workers=workers,
+            progress=progress,
+            difficulty=profile.difficulty_of(name),
+        )
+        clips = ClipDataset(folder / "manifest.csv", frames=frames, split=split)
+        return preload(clips, workers, progress=progress, most=LECTURE if profile.replays else None)
+
+    return generated(name, profile, frames, decoded)
+
+
+def generated(
+    name: str, profile: Profile, frames: int, read: Callable[[str], tuple[Tensor, Tensor]], seen_as: str = "clips"
+) -> Data:
+    """A generated set of the clips and labels that `read` gives of "train" and of "test".
+
+    In a lecture it is read once and kept decoded (`DECODED`): to check and decode it takes seconds each time.
+    """
+    hidden = profile.difficulty_of(name).name
+    size = f"{profile.clips}-{profile.size}px-{frames}f-first{LECTURE}"
+    path = DECODED / ("-".join(filter(None, (f"{name}{VERSION}", hidden, seen_as, size))) + ".safetensors")
+    if profile.replays and path.is_file():
+        held = load_file(path)
+    else:
+        held = {}
+        for split in ("train", "test"):
+            held[split], held[f"{split}_labels"] = read(split)
+        if profile.replays:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, save(held))
+    partner = None if PARTNER[name] is None else torch.tensor(PARTNER[name])
+    train, train_labels, test, test_labels = (held[part] for part in ("train", "train_labels", "test", "test_labels"))
+    return Data(name, train, train_labels, test, test_labels, CLASSES[name], partner)
 
 
 def first_clips(data: Data, share: float) -> Data:

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from course_lib.experiments.data import FRAMES, LECTURE, Data
+from course_lib.experiments.data import FRAMES, LECTURE, Data, generated
 from course_lib.profiles import Profile
 from course_lib.synthetic.plan import Item, plan
-from course_lib.synthetic.render import CLASSES, PARTNER, flow, scene
+from course_lib.synthetic.render import CLASSES, flow, scene
 from course_lib.training.evaluate import accuracy, predict
 from course_lib.video.sampling import spread
 
@@ -57,8 +57,7 @@ def load_flow(name: str, profile: Profile, frames: int = FRAMES) -> Data:
         chosen = [item for item in items if item.split == part][: LECTURE if profile.replays else None]
         return torch.from_numpy(np.stack(list(map(read, chosen)))), torch.tensor([item.label for item in chosen])
 
-    pairs = PARTNER[name]
-    return Data(name, *split("train"), *split("test"), CLASSES[name], None if pairs is None else torch.tensor(pairs))
+    return generated(name, profile, frames, split, seen_as="flow")
 
 
 def logits_of(net: nn.Module, data: Data) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from course_lib.analysis.gradients import used
 from course_lib.analysis.hiding import drops
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Relation
+from course_lib.analysis.shapes import on_meta
 from course_lib.analysis.weights import layer_weights
 from course_lib.grid import Grid
 from course_lib.layers.attention import RecordableAttention, record_attention
@@ -95,7 +95,7 @@ def weights_bytes(net: nn.Module, shape: Sequence[int]) -> int:
     """Of all attention weights of one clip, on the meta device."""
     if not any(isinstance(part, RecordableAttention) for part in net.modules()):
         return 0
-    net = copy.deepcopy(net).to("meta", torch.float).eval()
+    net = on_meta(net)
     with record_attention(net) as recorded, torch.no_grad():
         net(torch.empty(*shape, device="meta"))
     return sum(weights.numel() * 4 for calls in recorded.values() for weights in calls)
