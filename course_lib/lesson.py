@@ -53,7 +53,7 @@ def opening(notebook: str, profile: Profile) -> None:
     print(forecast(notebook, profile))
     print(f"Clips: generated here, {profile.clips} a set, {profile.size} x {profile.size} pixels.")
     if profile.replays:
-        print(f"Networks were trained before; clips are the first {LECTURE} of each split of a set.")
+        print(f"Networks were trained before; scores are of the first {LECTURE} test clips of a set.")
         _load_early()
     for name in ("K", "S"):
         if folder := profile.folder_of(name):
@@ -139,7 +139,7 @@ def answered(answer: Answer, verdict: object, library: Answer, what: str) -> Ans
     return answer if verdict else library
 
 
-def kept(name: str, compute: Callable[[], Any], profile: Profile) -> Any:
+def as_stored(name: str, compute: Callable[[], Any], profile: Profile) -> Any:
     """What `compute` gives, as JSON has it: numbers, words, lists, and dicts whose keys are words.
 
     A lecture does not compute it but reads what the stored run in the profile cpu kept, and a line says of when that

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -54,6 +54,7 @@ def execute(path: Path, profile: Profile) -> None:
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # asked of this kernel alone, not of all that ran before
     with tempfile.NamedTemporaryFile(suffix=".json") as states:
         notebook.cells.append(nbformat.v4.new_code_cell(STATES.format(path=states.name)))
+        began = datetime.now(UTC)
         minutes = _run(notebook, path, profile)
         explorers = shown(notebook, json.load(states))
     said = forecast(path.stem, profile)
@@ -62,7 +63,7 @@ def execute(path: Path, profile: Profile) -> None:
     record = read_json(MINUTES) or {}
     run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
     if profile.replays:
-        run["cell_seconds"] = {cell.id: seconds for cell in notebook.cells if (seconds := took(cell)) > 1}
+        run |= answers(notebook, began)
     record.setdefault(path.stem, {})[profile.title] = run
     write_json(MINUTES, record)
     if profile.replays:
@@ -101,6 +102,14 @@ def shown(notebook: NotebookNode, states: dict[str, dict]) -> dict[str, list[dic
             if model in states:
                 found.setdefault(cell.id, []).append({"output": index, "state": states[model]})
     return found
+
+
+def answers(notebook: NotebookNode, began: datetime) -> dict[str, object]:
+    """How a lecture feels: seconds until the notebook has opened, and the cells after that which took over a second."""
+    first = next(i for i, cell in enumerate(notebook.cells) if "opening(" in cell.source)
+    opened = datetime.fromisoformat(notebook.cells[first].metadata["execution"]["shell.execute_reply"])
+    slow = {cell.id: seconds for cell in notebook.cells[first + 1 :] if (seconds := took(cell)) > 1}
+    return {"opening_seconds": round((opened - began).total_seconds(), 1), "cell_seconds": slow}
 
 
 def took(cell: NotebookNode) -> float:

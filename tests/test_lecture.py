@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +15,14 @@ from course_lib import lesson, profiles
 from course_lib.experiments import Arm, load_set, run, trained
 from course_lib.experiments import data as data_module
 from course_lib.models import build
+from course_lib.notebooks import MINUTES
 from course_lib.profiles import PROFILES
 from course_lib.training.optim import TrainConfig
 
 CPU = replace(PROFILES["smoke"], name="cpu", clips=80, size=32, steps=3, batch=4)
 TALK = replace(CPU, replays=True)
+LESSONS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+NAMES = re.compile(r'as_stored\([^"]*"([^"]+)"')
 LONGER = TrainConfig(steps=9, peak_lr=1e-3, warmup=1)
 
 
@@ -56,12 +62,18 @@ def test_a_lecture_gets_the_network_and_the_curve_of_the_run_that_was_kept(learn
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.01)  # kept in half precision
 
 
-def test_a_lecture_reads_the_first_clips_of_each_split_alone(learned, monkeypatch):
+def test_a_lecture_reads_the_first_clips_of_each_split_alone_and_decodes_them_once(learned, monkeypatch, tmp_path):
     _, whole, _ = learned
     monkeypatch.setattr(data_module, "LECTURE", 8)
-    few = load_set("L", TALK, progress=False)
-    for part in ("train", "train_labels", "test", "test_labels"):
-        assert len(getattr(few, part)) == 8 and torch.equal(getattr(few, part), getattr(whole, part)[:8])
+    monkeypatch.setattr(data_module, "DECODED", tmp_path)
+    first = load_set("L", TALK, progress=False)
+    monkeypatch.setattr(data_module, "preload", None)  # would decode again
+    for few in (first, load_set("L", TALK, progress=False)):
+        assert few.classes == whole.classes and few.partner is None
+        for part in ("train", "train_labels", "test", "test_labels"):
+            assert len(getattr(few, part)) == 8 and torch.equal(getattr(few, part), getattr(whole, part)[:8])
+    with pytest.raises(TypeError):  # other frames are not those that were kept
+        load_set("L", TALK, progress=False, frames=4)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +102,55 @@ def test_a_lecture_follows_the_recipes_of_the_cpu_profile_and_records_nothing(tm
     assert talk.settings() | {"purpose": ""} == PROFILES["cpu"].settings() | {"purpose": ""}
     with pytest.raises(ValueError, match=r"profile lecture trains nothing.*use cpu"):
         run(Arm("i3d_tiny", "L"), talk, 0, tmp_path)
+
+
+@pytest.fixture
+def kept_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(lesson, "KEPT", tmp_path)
+    monkeypatch.delenv(trained.KEEPS, raising=False)
+    return tmp_path
+
+
+def test_a_lecture_shows_what_the_stored_run_counted_and_says_of_when_it_is(kept_in, monkeypatch, capsys):
+    def count():
+        return {"a": (1, 2.5)}
+
+    assert lesson.as_stored("00-x", count, CPU) == {"a": [1, 2.5]} and not any(kept_in.iterdir())
+    monkeypatch.setenv(trained.KEEPS, "yes")
+    assert lesson.as_stored("00-x", count, CPU) == {"a": [1, 2.5]}
+    assert capsys.readouterr().out == ""
+    assert lesson.as_stored("00-x", lambda: 1 / 0, TALK) == {"a": [1, 2.5]}
+    assert re.match(r"00-x: kept from the cpu run of 20\d\d-\d\d-\d\d \(CPU, ", capsys.readouterr().out)
+
+
+def test_what_was_not_kept_is_computed_and_the_command_that_keeps_it_is_named(kept_in, capsys):
+    assert lesson.as_stored("07-x", lambda: 3, TALK) == 3
+    assert capsys.readouterr().out == "07-x: not kept yet, so computed now; `course notebooks 07` keeps it\n"
+
+
+@pytest.mark.parametrize("profile", [CPU, TALK], ids=["cpu", "lecture"])
+def test_what_no_file_could_keep_is_refused_in_every_profile(profile, kept_in):
+    with pytest.raises(TypeError, match=r"00-x: Object of type Tensor .*keep numbers, words, lists and dicts"):
+        lesson.as_stored("00-x", lambda: {"a": torch.zeros(2)}, profile)
+
+
+def test_all_that_lessons_ask_for_was_kept_and_nothing_else():
+    asked = {}
+    for path in LESSONS:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        named = [name for cell in cells for name in NAMES.findall("".join(cell["source"]))]
+        calls = sum(len(re.findall(r"as_stored\(", "".join(cell["source"]))) for cell in cells)
+        assert len(named) == calls and all(name.startswith(f"{path.name[:2]}-") for name in named)
+        asked |= dict.fromkeys(named, path.name)
+    assert len(asked) > 12
+    assert {path.stem for path in lesson.KEPT.iterdir()} == set(asked)
+    assert sum(path.stat().st_size for path in lesson.KEPT.iterdir()) < 2e6
+    for path in lesson.KEPT.iterdir():
+        assert set(json.loads(path.read_text())) == {"value", "date", "machine"}
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lecture_opened_in_20_seconds_and_every_cell_answered_in_one_where_it_was_measured(path):
+    run = json.loads(MINUTES.read_text())[path.stem]["lecture"]
+    assert run["opening_seconds"] < 20
+    assert run["cell_seconds"] == {}  # those that took more than one

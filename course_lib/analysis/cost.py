@@ -29,12 +29,17 @@ def cost(net: nn.Module, shape: Sequence[int]) -> Cost:
     Matrix products and convolutions only, as torch's own counter has them (one multiply-add = two of its FLOPs);
     norms, softmax and additions are left out. `net` itself is not touched.
     """
-    net = on_meta(net)
+    return counted(net, shape)[0]
+
+
+def counted(net: nn.Module, shape: Sequence[int]) -> tuple[Cost, int]:
+    """`cost`, and how many attention weights all layers have together on such a clip."""
+    net, sizes = on_meta(net), [0]
     for part in net.modules():
         if isinstance(part, RecordableAttention):  # its products written out, without a fused kernel's detours
-            part.recorder = lambda weights: None
+            part.recorder = lambda weights: sizes.append(weights.numel())
     with FlopCounterMode(display=False) as counter:
         net(torch.empty(*shape, device="meta"))
     counts = counter.get_flop_counts()["Global"]
     parameters = sum(p.numel() for p in net.parameters())
-    return Cost(parameters, sum(counts.values()) // 2)
+    return Cost(parameters, sum(counts.values()) // 2), sum(sizes)

@@ -14,7 +14,7 @@ def on_meta(net: nn.Module) -> nn.Module:
     net = copy.deepcopy(net).to("meta", torch.float).eval().requires_grad_(False)
     for part in net.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
-            part.forward = _through  # type: ignore[method-assign]
+            part.forward = _through  # type: ignore[method-assign,assignment]
     return net
 
 

@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from course_lib.analysis.cost import cost
+from course_lib.analysis.cost import counted
 from course_lib.analysis.gradients import used
 from course_lib.analysis.hiding import drops
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Relation
-from course_lib.analysis.shapes import on_meta
 from course_lib.analysis.weights import layer_weights
 from course_lib.grid import Grid
-from course_lib.layers.attention import RecordableAttention, record_attention
 from course_lib.widgets.explorer import AttentionExplorer
 
 PLACES = 56  # along a side, at most, in which shares of a gradient are told
@@ -86,16 +83,6 @@ def told(net: nn.Module) -> dict[str, str]:
     """What a network costs on one clip. Memory: of all its attention weights, written out in float32."""
     config: Any = getattr(net, "config", None)
     shape = (1, getattr(config, "colours", 3), *config.clip)
-    counted, words = cost(net, shape), weights_bytes(net, shape)
-    found = {"multiply-adds": f"{counted.macs / 1e9:.2f} G" if counted.macs >= 1e8 else f"{counted.macs / 1e6:.1f} M"}
-    return found | ({"attention weights": f"{words / 2**20:.1f} MiB"} if words else {})
-
-
-def weights_bytes(net: nn.Module, shape: Sequence[int]) -> int:
-    """Of all attention weights of one clip, on the meta device."""
-    if not any(isinstance(part, RecordableAttention) for part in net.modules()):
-        return 0
-    net = on_meta(net)
-    with record_attention(net) as recorded, torch.no_grad():
-        net(torch.empty(*shape, device="meta"))
-    return sum(weights.numel() * 4 for calls in recorded.values() for weights in calls)
+    found, weights = counted(net, shape)
+    facts = {"multiply-adds": f"{found.macs / 1e9:.2f} G" if found.macs >= 1e8 else f"{found.macs / 1e6:.1f} M"}
+    return facts | ({"attention weights": f"{4 * weights / 2**20:.1f} MiB"} if weights else {})
