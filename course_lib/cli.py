@@ -101,7 +101,10 @@ def data_small(
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}; else $COURSE_PROFILE or cpu.")] = "",
     root: Path = DATA / "generated",
 ) -> None:
-    """The sets A, M, D and L as the notebooks read them in a profile: for smoke seconds, for cpu a few minutes."""
+    """The sets A, M, D and L as the notebooks read them in a profile: for smoke seconds, for cpu a few minutes. For a
+    lecture their first clips are decoded, too."""
+    from course_lib.experiments.data import load_set
+    from course_lib.experiments.inputs import load_flow
     from course_lib.synthetic.write import make
 
     try:
@@ -111,6 +114,11 @@ def data_small(
     workers = 0 if chosen.clips < 500 else os.cpu_count() or 1
     for name in ("A", "M", "D", "L"):
         make(root, name, chosen.clips, chosen.size, workers=workers, difficulty=chosen.difficulty_of(name))
+        if chosen.replays:
+            for frames in (8, 16):
+                load_set(name, chosen, workers, frames=frames)
+    if chosen.replays:
+        load_flow("D", chosen)
 
 
 @fetching.command("kinetics")

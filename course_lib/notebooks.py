@@ -35,6 +35,27 @@ if os.path.exists("/proc/self/status"):  # ru_maxrss begins with the peak of the
 else:  # macOS, in bytes
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30)
 """
+WATCH = """
+def _watch():
+    import psutil
+    from IPython import get_ipython
+
+    kernel, seconds, begun = psutil.Process(), [], []
+
+    def used():  # of the kernel, of what it started and of what that was
+        return sum(kernel.cpu_times()[:4]) + sum(sum(one.cpu_times()[:2]) for one in kernel.children(recursive=True))
+
+    def after(result):
+        if begun:
+            seconds.append(round(used() - begun.pop(), 2))
+
+    get_ipython().events.register("pre_run_cell", lambda info: begun.append(used()))
+    get_ipython().events.register("post_run_cell", after)
+    return seconds
+
+
+_processor_seconds = _watch()
+"""
 STATES = """
 from course_lib.widgets.explorer import write_states
 write_states({path!r})
@@ -51,6 +72,9 @@ def execute(path: Path, profile: Profile) -> None:
     go to data/explorers, for `export`; in the profile cpu, what it trained to data/checkpoints/lessons, for lectures.
     """
     notebook = nbformat.read(path, as_version=4)
+    if profile.replays:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(WATCH))
+        notebook.cells.append(nbformat.v4.new_code_cell("print(_processor_seconds)"))
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # asked of this kernel alone, not of all that ran before
     with tempfile.NamedTemporaryFile(suffix=".json") as states:
         notebook.cells.append(nbformat.v4.new_code_cell(STATES.format(path=states.name)))
@@ -63,7 +87,8 @@ def execute(path: Path, profile: Profile) -> None:
     record = read_json(MINUTES) or {}
     run = {"minutes": round(minutes, 2), "memory_gb": round(memory, 2), **machine()}
     if profile.replays:
-        run |= answers(notebook, began)
+        processor = json.loads(notebook.cells.pop().outputs[0].text)
+        run |= answers(notebook.cells[1:], processor, began)
     record.setdefault(path.stem, {})[profile.title] = run
     write_json(MINUTES, record)
     if profile.replays:
@@ -104,12 +129,20 @@ def shown(notebook: NotebookNode, states: dict[str, dict]) -> dict[str, list[dic
     return found
 
 
-def answers(notebook: NotebookNode, began: datetime) -> dict[str, object]:
-    """How a lecture feels: seconds until the notebook has opened, and the cells after that which took over a second."""
-    first = next(i for i, cell in enumerate(notebook.cells) if "opening(" in cell.source)
-    opened = datetime.fromisoformat(notebook.cells[first].metadata["execution"]["shell.execute_reply"])
-    slow = {cell.id: seconds for cell in notebook.cells[first + 1 :] if (seconds := took(cell)) > 1}
-    return {"opening_seconds": round((opened - began).total_seconds(), 1), "cell_seconds": slow}
+def answers(cells: list[NotebookNode], processor: list[float], began: datetime) -> dict[str, object]:
+    """How long a lecture lets a room wait: seconds until it has opened, and the cells after that which took more than
+    one, by the clock and of the processor (which does not depend on what else the machine has to do).
+
+    processor: of every cell of code that is not empty."""
+    cells = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    first = next(i for i, cell in enumerate(cells) if "opening(" in cell.source)
+    opened = datetime.fromisoformat(cells[first].metadata["execution"]["shell.execute_reply"])
+    after = list(zip(cells, processor, strict=True))[first + 1 :]
+    return {
+        "opening_seconds": round((opened - began).total_seconds(), 1),
+        "cell_seconds": {cell.id: seconds for cell, _ in after if (seconds := took(cell)) > 1},
+        "processor_seconds": {cell.id: seconds for cell, seconds in after if seconds > 1},
+    }
 
 
 def took(cell: NotebookNode) -> float:

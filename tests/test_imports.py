@@ -39,7 +39,8 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
     | {"layers", "models", "official", "training", "analysis", "experiments"},
     "lesson": CORE
-    | {"paths", "profiles", "video", "datasets", "synthetic", "layers", "models", "modes", "training", "analysis"}
+    | {"files", "paths", "machine", "profiles", "video", "datasets", "synthetic"}
+    | {"layers", "models", "modes", "training", "analysis"}
     | {"figures", "widgets", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "export": {"files", "widgets"},

@@ -86,3 +86,8 @@ def told(net: nn.Module) -> dict[str, str]:
     found, weights = counted(net, shape)
     facts = {"multiply-adds": f"{found.macs / 1e9:.2f} G" if found.macs >= 1e8 else f"{found.macs / 1e6:.1f} M"}
     return facts | ({"attention weights": f"{4 * weights / 2**20:.1f} MiB"} if weights else {})
+
+
+def weights_bytes(net: nn.Module, shape: Sequence[int]) -> int:
+    """Of all attention weights of one clip, in float32, on the meta device."""
+    return 4 * counted(net, shape)[1]
