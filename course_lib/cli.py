@@ -30,7 +30,7 @@ data.add_typer(fetching, name="fetch")
 export = typer.Typer(no_args_is_help=True, help="Lessons for readers and lecturers without a kernel.")
 app.add_typer(export, name="export")
 
-for command in (training.train, training.evaluate):
+for command in (training.train, training.evaluate, training.watch):
     app.command()(command)
 
 NOTEBOOKS = DATA.parent / "notebooks"

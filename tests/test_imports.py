@@ -28,7 +28,8 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     "official": CORE | {"layers", "models"},
     "modes": set(),
     "training": CORE
-    | {"files", "paths", "machine", "modes", "video", "datasets", "synthetic", "layers", "models", "official"},
+    | {"files", "paths", "machine", "modes", "video", "datasets", "synthetic", "layers", "models", "official"}
+    | {"figures"},
     "analysis": CORE | {"layers", "models", "modes"},
     "figures": CORE,
     "widgets": CORE | {"files", "figures", "video", "layers", "analysis"},

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from stand_ins import write_kinetics
 from torch import nn
+from typer import Exit
 from typer.testing import CliRunner
 
 import course_lib.training.fit as fitting
@@ -23,12 +25,14 @@ from course_lib.models import NETWORKS
 from course_lib.training import mixing
 from course_lib.training.augment import OPERATIONS, TrainAugment, erase, rand_augment
 from course_lib.training.checkpoint import load
-from course_lib.training.distributed import ALONE
+from course_lib.training.distributed import ALONE, PeerLost
 from course_lib.training.fit import LAST, Plan, fit, make_network, ready
 from course_lib.training.loop import train
 from course_lib.training.metrics import read
 from course_lib.training.optim import RecipeConfig, in_full, learning_rate, moving_mean, parameter_groups
 from course_lib.training.recipes import KINDS, PAPERS, RECIPES, Recipe, network_changes, recipe, shortened
+from course_lib.training.run import in_sentences
+from course_lib.training.watch import chart
 from course_lib.video.transforms import KINETICS
 
 TRAINING = Path(fitting.__file__).parent
@@ -318,6 +322,8 @@ def test_a_run_stopped_by_sigterm_goes_on_as_if_never_stopped_and_is_tested(
     assert about["recipe"]["batch"] == 8 and about["now"]["machine"]["commit"] and about["seed"] == 0
     assert "repeats this run" in (stopped / "README.md").read_text()
 
+    ran = CliRunner().invoke(app, ["watch", str(stopped), "--once"])
+    assert ran.exit_code == 0 and "video_swin_tiny on K, 4 steps" in ran.output and "top-1" in ran.output
     ran = CliRunner().invoke(app, ["evaluate", str(stopped), "--views", "4x3", "--workers", "0"])
     assert ran.exit_code == 0, ran.output
     scores = json.loads((stopped / "best-4x3" / "scores.json").read_text())
@@ -392,6 +398,24 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_its_file_again(kin
     assert len(filled) == 2, "what has learned keeps what it learned"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "--set at_once=4"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "use fewer --workers"),
+        (PeerLost("another process of this training ended"), "another process"),
+        (OSError(28, "No space left on device", "last.safetensors"), "make room"),
+    ],
+)
+def test_what_a_machine_lacks_ends_in_a_sentence_and_a_fault_of_ours_does_not(error, said, capsys):
+    with pytest.raises(Exit), in_sentences("; it is kept"):
+        raise error
+    told = capsys.readouterr().err
+    assert said in told and "; it is kept" in told
+    with pytest.raises(RuntimeError, match="sizes differ"), in_sentences():
+        raise RuntimeError("sizes differ")
+
+
 def test_a_folder_that_holds_something_else_is_not_written_to(kinetics_folder, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ValueError, match="not empty and holds no run"):
@@ -419,6 +443,15 @@ FULL = {
     "mvit": "mvit_b_16x4", "mvitv2+ssv2": "mvitv2_s_16x4", "video_swin": "video_swin_t_32x224",
     "video_swin_b": "video_swin_b_32x224", "video_swin+ssv2": "video_swin_b_ssv2_32x224",
 }  # fmt: skip
+
+
+def test_a_curve_in_signs_falls_where_the_loss_falls():
+    lines = chart(np.linspace(3, 1, 400).tolist(), width=20, height=5).splitlines()
+    drawn = [[x for x, sign in enumerate(line[9:]) if sign != chr(0x2800)] for line in lines]
+    assert len(lines) == 5 and lines[0].strip().startswith("2.9") and lines[-1].strip().startswith("1.0")
+    assert (
+        all(above[-1] <= below[0] + 1 for above, below in pairwise(drawn)) and drawn[0][0] == 0 and drawn[-1][-1] == 19
+    )
 
 
 @pytest.mark.slow

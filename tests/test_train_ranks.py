@@ -116,6 +116,14 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_on_other_numbers_of_proc
     assert_alike(plan.out, alone)
 
 
+def test_a_network_parted_by_fsdp2_trains_alike_and_goes_on_whole(folder, alone, tmp_path):
+    plan = planned(folder, tmp_path / "run", shard="yes", at_once="2")
+    on(2, trained, replace(plan, stop_after=3))
+    assert set(weights(plan.out)) == set(weights(alone)), "the file does not tell how it was computed"
+    on(1, trained, replace(plan, changes=plan.changes | {"shard": "no"}))
+    assert_alike(plan.out, alone)
+
+
 def test_every_share_of_a_batch_is_there_once_and_one_that_does_not_divide_is_refused():
     for world in (1, 2, 4):
         shares = [list(range(8))[Ranks(rank, world).share(8)] for rank in range(world)]

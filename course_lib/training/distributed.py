@@ -124,7 +124,8 @@ def parallel(net: nn.Module, ranks: Ranks, shard: bool = False) -> nn.Module:
         return nn.parallel.DistributedDataParallel(net, device_ids=devices if devices[0].type == "cuda" else None)
     from torch.distributed.fsdp import fully_shard
 
-    for parts in net.modules():  # each block is gathered for itself, so that no more than one lies there whole
+    # each block is gathered for itself, so that no more than one lies there whole; the innermost are parted first
+    for parts in reversed(list(net.modules())):
         if isinstance(parts, nn.ModuleList | nn.Sequential):
             for part in parts:
                 if sum(parameter.numel() for parameter in part.parameters()) > SMALL:

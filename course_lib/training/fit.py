@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,7 +33,7 @@ from course_lib.training.metrics import Metrics, read
 from course_lib.training.optim import moving_mean
 from course_lib.training.recipes import Recipe, network_changes, recipe
 from course_lib.training.report import judge
-from course_lib.training.resume import settings, unwrapped
+from course_lib.training.resume import settings, stop_asked, unwrapped
 from course_lib.training.sources import Source, read_source, train_clips
 from course_lib.video.transforms import ToNetwork
 
@@ -83,6 +82,8 @@ def fit(plan: Plan) -> Path:
             )
         epoch = len(dataset) // chosen.batch
         config = chosen.config(epoch, plan.seed)
+        if chosen.ema and chosen.shard:
+            raise ValueError("ema keeps a second network whole, which shard=yes cannot: --set ema=0 or --set shard=no")
         net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
         about = _about(plan, chosen, dataset.classes, ranks)
         _require_same(plan.out, about)
@@ -117,7 +118,7 @@ def fit(plan: Plan) -> Path:
 
         shown = ranks.first
         with (
-            _polite() as asked,
+            stop_asked() as asked,
             Metrics(plan.out, done, config.steps, chosen.batch * chosen.repeats, epoch, shown) as metrics,
         ):
             steps = train(net, batches, config, plan.out / LAST, plan.save_every, ranks, chosen.at_once, mean)
@@ -129,8 +130,6 @@ def fit(plan: Plan) -> Path:
                     ends = (step.number + 1) % (epoch * plan.test_every) == 0
                     if ends or step.number + 1 == config.steps:
                         test(step.number)
-                else:
-                    asked.clear()
         if ranks.first:
             _say_goodbye(plan, config.steps)
         ranks.wait()
@@ -236,24 +235,6 @@ def _tested(
     finally:
         for buffer, before in kept:
             buffer.copy_(before)
-
-
-@contextmanager
-def _polite() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are noted, for the end of the step; a second Ctrl-C breaks in."""
-    asked: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _size(network: str) -> int:

@@ -248,7 +248,7 @@ RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Some
     "slowfast+ssv2": replace(
         SLOWFAST,
         source="PySlowFast configs/SSv2/SLOWFAST_16x8_R50.yaml, which starts from slowfast_r50_8x8 of Kinetics",
-        aims_at="SSv2 63.0, slowfast_r50_16x8_ssv2, 1x3 (model zoo, as cited in the paper of MViT)",
+        aims_at="SSv2 63.0, slowfast_r50_16x8_ssv2, 1x1 (PySlowFast's model zoo; views as in its file)",
         lr=0.03,
         lr_clips=16,
         batch=16,

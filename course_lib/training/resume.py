@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel
 
 from course_lib.training.checkpoint import Checkpoint, as_plain, load, save
@@ -159,12 +161,43 @@ def _parallel(net: nn.Module) -> nn.Module | None:
     return net.module if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel) else None
 
 
+class Asked:
+    """A handler that notes Ctrl-C and SIGTERM, for whoever looks at the end of a step. Another Ctrl-C breaks in, but
+    not within two seconds: torchrun hands on the one that the terminal has sent already."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+
+    def __call__(self, number: int, _: Any) -> None:
+        if self.since is None:
+            self.since = time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self.since > 2:
+            raise KeyboardInterrupt
+
+    def __bool__(self) -> bool:
+        return self.since is not None
+
+
+@contextmanager
+def stop_asked() -> Iterator[Asked]:
+    """Ctrl-C and SIGTERM are noted for as long as the block runs."""
+    asked = Asked()
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def ctrl_c_waits() -> Iterator[None]:
     """Hold one Ctrl-C back until the block ends: no checkpoint shall hold half a step. A second breaks in."""
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is None:
-        yield  # nothing interrupts another thread, and a handler from outside Python could not be put back
+    handler = signal.getsignal(signal.SIGINT)
+    if not in_main or handler is None or isinstance(handler, Asked):
+        # nothing interrupts another thread, a handler from outside Python could not be put back, and one waits already
+        yield
         return
     held = False
 
@@ -186,9 +219,10 @@ def ctrl_c_waits() -> Iterator[None]:
 def settings(net: nn.Module, config: TrainConfig) -> dict[str, Any]:
     """What must stay the same in a run; not only shapes, two attention schemes can have the same weights."""
     network = getattr(net, "config", None)
+    kind = type(net).__bases__[1] if isinstance(net, FSDPModule) else type(net)  # FSDP2 makes a class of its own
     return {
         "training": as_plain(config),
-        "network": {"class": type(net).__name__} | (as_plain(network) if is_dataclass(network) else {}),
+        "network": {"class": kind.__name__} | (as_plain(network) if is_dataclass(network) else {}),
         "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
     }
 

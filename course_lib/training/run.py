@@ -17,6 +17,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 @contextmanager
 def in_sentences(keeps: str = "") -> Iterator[None]:
     """Whatever goes wrong ends in a sentence with the way out; `keeps` says what stays."""
+    import torch
+
     from course_lib.training.distributed import PeerLost
     from course_lib.video.errors import VideoError
 
@@ -27,6 +29,18 @@ def in_sentences(keeps: str = "") -> Iterator[None]:
         raise typer.Exit(130) from None
     except (FloatingPointError, PeerLost) as error:
         typer.secho(f"{error}{keeps}", fg="red", err=True)
+        raise typer.Exit(1) from None
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError):
+            way = "give --set at_once=4 (or fewer), --set recompute=yes, or on several GPUs --set shard=yes"
+        elif "DataLoader worker" in first and "Terminated" in first:
+            way = "torchrun ended it, after another process of this training"
+        elif "DataLoader worker" in first:
+            way = "most often memory ran out: use fewer --workers or a smaller batch"
+        else:
+            raise
+        typer.secho(f"{first}: {way}{keeps}", fg="red", err=True)
         raise typer.Exit(1) from None
     except (ValueError, VideoError) as error:
         typer.secho(str(error), fg="red", err=True)
@@ -94,6 +108,23 @@ def evaluate(
         from course_lib.training.tested import evaluate_run
 
         evaluate_run(run, views, out, root, network, source, data, workers)
+
+
+@app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="A folder of `course train`.")],
+    once: Annotated[bool, typer.Option("--once", help="Draw it once.")] = False,
+) -> None:
+    """Draw the loss of a run while it trains, until it stops or Ctrl-C; in a notebook `training.watch.watch` does."""
+    from course_lib.training.watch import watch_terminal
+
+    try:
+        watch_terminal(run, once=once)
+    except ValueError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        pass
 
 
 def pairs(texts: list[str]) -> dict[str, str]:
