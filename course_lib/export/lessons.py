@@ -13,6 +13,7 @@ from course_lib.export.explorers import live, read_states
 
 # the words with which every still of an explorer begins (AttentionExplorer)
 EXPLORER = re.compile(r'<img alt="\d+ frames of a clip in \d+ steps of')
+EMPTY_HEADER = re.compile(r"<th\b[^>]*>(?:<p></p>)?</th>")
 NO_STATE = "A still of an explorer: to click it, run the notebook."
 
 
@@ -55,3 +56,8 @@ def exported(root: Path, path: Path, link: Callable[[str], str]) -> tuple[Notebo
                 stills.append(f"{path.stem}, cell {cell.id}: {NO_STATE}")
                 data["text/html"] += f"<p><em>{NO_STATE}</em></p>"
     return notebook, stills
+
+
+def without_empty_headers(page: str) -> str:
+    """The corner of a table above its names heads nothing, so that it is no header to a screen reader either."""
+    return EMPTY_HEADER.sub("<td></td>", page)

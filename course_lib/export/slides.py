@@ -28,7 +28,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from course_lib.export.explorers import PLAYER, STYLE, live, mathml, read_states
-from course_lib.export.lessons import EXPLORER, NO_STATE, ExportError
+from course_lib.export.lessons import EXPLORER, NO_STATE, ExportError, without_empty_headers
 from course_lib.export.plans import QUESTION, QUIZ_MINUTES, read_plans
 from course_lib.files import atomic_path, atomic_write
 
@@ -225,9 +225,10 @@ def _outputs(cell: NotebookNode, states: dict[int, Any], stills: list[str]) -> I
             if EXPLORER.search(content):
                 stills.append(cell.id)
         elif content:
-            yield f'<div class="page">{content}</div>'
+            yield f'<div class="page">{without_empty_headers(content)}</div>'
         elif "text/markdown" in data:
-            table = INTERVAL.sub(r'<span class="interval">\1</span>', MARKDOWN.render(data["text/markdown"]))
+            table = without_empty_headers(MARKDOWN.render(data["text/markdown"]))
+            table = INTERVAL.sub(r'<span class="interval">\1</span>', table)
             tables.append(f'<div class="table">{table}</div>')
         elif text := output.get("text", data.get("text/plain", "")).strip():
             words.append(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from course_lib.export.explorers import mathml
+from course_lib.export.lessons import without_empty_headers
 
 NAME = r"(?:\\\*)*[a-z](?:\\_|\w)*"
 ARGUMENT = re.compile(rf"({NAME}(?:, {NAME})*): (.+)")
@@ -19,17 +21,35 @@ SPECIAL = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|_\b|\b_)", re.DOTALL)
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("autodoc-process-docstring", process)
+    app.connect("html-page-context", mend_tables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def inline_math(writer: Any, node: nodes.math) -> None:
-    writer.body.append(mathml(node.astext(), display=False))
+    equation = mathml(node.astext(), display=False)
+    if _in_header(node):  # a header needs a name as text
+        equation = equation.replace("<math", f'<math aria-label="{html.escape(node.astext())}"', 1)
+    writer.body.append(equation)
     raise nodes.SkipNode
 
 
 def display_math(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="equation">{mathml(node.astext(), display=True)}</div>')
+    equation = mathml(node.astext(), display=True)
+    writer.body.append(
+        f'<div class="equation" tabindex="0">{equation}</div>'
+    )  # wider than a phone it is scrolled by keys
     raise nodes.SkipNode
+
+
+def _in_header(node: nodes.Node | None) -> bool:
+    while node is not None and not isinstance(node, nodes.thead):
+        node = node.parent
+    return node is not None
+
+
+def mend_tables(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    if "body" in context:
+        context["body"] = without_empty_headers(context["body"])
 
 
 def process(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:

@@ -1,6 +1,7 @@
 // Drawing: grey frames under colours. Every token is a pixel (or a few, for stripes) of a small texture that is
 // stretched over its panel; single pixels of the clip are drawn as rectangles.
 
+const NARROW = 44; // pixels that "t = 15" takes
 const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
@@ -59,13 +60,14 @@ export function sheet(layout, clip, picture, colours, scale, width) {
   plain.pen.imageSmoothingEnabled = picture.width >= wide * scale;
   const cell = Math.min(wide / W, high / H);
   const caption = (pen, text, x, y, ink = "#b6c2cf", weight = 400) => {
-    pen.fillStyle = colours.background;
-    pen.fillRect(x, y - 20, Math.max(wide, 40), 18);
-    pen.fillStyle = ink;
     pen.font = `${weight} 13px system-ui, sans-serif`;
+    pen.fillStyle = colours.background;
+    pen.fillRect(x, y - 20, Math.max(wide, pen.measureText(text).width), 18);
+    pen.fillStyle = ink;
     pen.fillText(text, x, y - 6, Math.max(wide, TEXT));
   };
-  const label = (pen, step, ink, weight) => caption(pen, `t = ${frameOf(step, T, clip[0])}`, ...corners[step], ink, weight);
+  const told = wide < NARROW ? "" : "t = "; // beside each other in small panels, numbers alone have room
+  const label = (pen, step, ink, weight) => caption(pen, `${told}${frameOf(step, T, clip[0])}`, ...corners[step], ink, weight);
   corners.forEach(([x, y], step) => {
     const frame = frameOf(step, T, clip[0]);
     plain.pen.drawImage(picture, 0, frame * each, picture.width, each, x, y, wide, high);
