@@ -155,12 +155,56 @@ def test_an_explorer_answers_without_a_kernel(tab, made, size):
         assert page.locator("math").count() > 10
 
 
-@pytest.mark.parametrize("path", [*PAGES, "README.html", "notebooks/GLOSSARY.html", "notebooks/homework/README.html"])
-def test_a_narrow_page_never_scrolls_sideways(tab, path):
-    page = tab(path, "narrow")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    scrolled = page.evaluate("scrollTo(200, 0), scrollX")
-    assert scrolled == 0
+OUTSIDE_BOXES = """() => [...document.querySelectorAll("table, pre, math, .live-explorer canvas")].filter(one => {
+  let box = one;
+  while (box && getComputedStyle(box).overflowX === "visible") box = box.parentElement;
+  return one.checkVisibility() && (box ?? document.documentElement) === document.documentElement
+    && one.getBoundingClientRect().right > innerWidth;
+}).map(one => one.outerHTML.slice(0, 100))"""
+
+
+def test_on_a_phone_no_page_scrolls_sideways_and_what_is_wide_scrolls_in_its_own_box(tab, made):
+    page = tab("index.html", "narrow")
+    wrong = []
+    for path in every_page(made):
+        page.goto(path.as_uri())
+        width, scrolled = page.evaluate("[document.documentElement.scrollWidth, (scrollTo(200, 0), scrollX)]")
+        outside = page.evaluate(OUTSIDE_BOXES)
+        if width > 390 or scrolled or outside:
+            wrong.append((path.relative_to(made.site), width, scrolled, outside))
+    assert not wrong
+
+
+def test_the_keyboard_alone_chooses_patch_frame_and_source_and_opens_an_option(tab, made):
+    page = tab(made.page)
+
+    def press_until(condition: str, key: str = "Tab", times: int = 400) -> None:
+        for _ in range(times):
+            page.keyboard.press(key)
+            if page.evaluate(f"(one => {condition})(document.activeElement)"):
+                return
+        raise AssertionError(f"{times} times {key}, and never {condition}")
+
+    press_until("one.ariaLabel === 'Scheme or network'")
+    first = page.locator(".live-explorer canvas").first
+    before = first.get_attribute("data-source")
+    page.keyboard.press("ArrowDown")
+    first.and_(page.locator(f'canvas:not([data-source="{before}"])')).wait_for()
+    press_until("one.tagName === 'CANVAS'", times=20)
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    for key, name in (
+        ("ArrowRight", "data-query"),
+        ("PageDown", "data-query"),
+        ("s", "data-source"),
+        ("l", "data-layer"),
+    ):
+        before = first.get_attribute(name)
+        page.keyboard.press(key)
+        first.and_(page.locator(f'canvas:not([{name}="{before}"])')).wait_for()
+    press_until("!one.closest('.attention-explorer')", times=5)
+    press_until("one.tagName === 'SUMMARY' && one.parentElement.name === '10-1'")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.parentElement.open")
 
 
 def test_a_page_is_light_or_dark_as_the_reader_likes(tab):
@@ -178,18 +222,47 @@ def test_a_page_is_light_or_dark_as_the_reader_likes(tab):
     assert brightness(page) > 700
 
 
-@pytest.mark.parametrize(
-    ("path", "scheme"), [*((path, scheme) for path in PAGES for scheme in ("light", "dark")), ("page", "dark")]
-)
-def test_axe_finds_nothing_that_keeps_anyone_out(tab, made, path, scheme):
-    page = tab(made.page if path == "page" else path, scheme=scheme)
-    if path in (LESSON, "page"):
-        page.locator(".live-explorer").first.scroll_into_view_if_needed()
-        page.locator('.live-explorer canvas[data-painted="1"]').first.wait_for()
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, { preload: false, resultTypes: ['violations'] })")
-    told = [
-        f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes'][:3]]}" for one in found["violations"]
-    ]
+# Thousands of words of code in a few colours, and long lists, are looked at once of each kind.
+THIN = """() => {
+  const seen = new Set(), style = document.createElement("style");
+  style.textContent = "* { transition: none !important }"; // colours on their way from light to dark
+  document.head.append(style);
+  const again = [...document.querySelectorAll(".highlight span, dt.sig span, code span")].filter(one => {
+    const { color, fontSize, fontWeight } = getComputedStyle(one), box = one.closest(".highlight, .sig, code");
+    const kind = [one.className, color, fontSize, fontWeight, getComputedStyle(box).backgroundColor].join();
+    return seen.size === seen.add(kind).size;
+  });
+  again.forEach(one => one.replaceWith(...one.childNodes));
+  for (const list of document.querySelectorAll("tbody, ul, dl, .cell_output pre"))
+    [...list.children].slice(30).forEach(one => one.remove());
+  document.querySelectorAll("details").forEach(one => (one.open = true));
+}"""
+IN_LIGHT = "axe.run(document, { preload: false, resultTypes: ['violations'] })"
+IN_DARK = "axe.run(document, { preload: false, resultTypes: ['violations'], runOnly: ['color-contrast'] })"
+
+
+def every_page(made: Made) -> list[Path]:
+    return [*sorted(made.site.rglob("*.html")), made.page]
+
+
+def test_axe_finds_nothing_that_keeps_anyone_out_in_light_and_nothing_too_faint_in_dark(tab, made):
+    """Every page of the site, and the lesson as one file. Dark differs from light in its colours alone."""
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    page = tab("index.html")
+    told = []
+    for path in every_page(made):
+        page.goto(path.as_uri())
+        for canvas in page.locator(".live-explorer").all():
+            canvas.scroll_into_view_if_needed()
+            canvas.locator('canvas[data-painted="1"]').wait_for()
+        page.evaluate(THIN)
+        page.evaluate(axe)
+        looks = {"light": IN_LIGHT, "dark": IN_DARK}
+        if path.parent.name == "api" and path.name != "layers.html":  # they have the colours of each other
+            del looks["dark"]
+        for theme, look in looks.items():
+            page.evaluate("theme => (document.documentElement.dataset.theme = theme)", theme)
+            for one in page.evaluate(look)["violations"]:
+                where = [node["target"] for node in one["nodes"][:3]]
+                told.append(f"{path.name}, {theme}: {one['id']}: {one['help']}: {where}")
     assert not told, "\n".join(told)

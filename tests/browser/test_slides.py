@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab import chromium_path, watch
 
-from course_lib.export.slides import write_handout, write_slides
+from course_lib.export.slides import write_handout, write_plan, write_slides
 from course_lib.lesson import explore_variants
 
 pytestmark = pytest.mark.browser
@@ -52,7 +52,8 @@ MEASURE = """() => {
 @pytest.fixture(scope="module")
 def decks(tmp_path_factory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("slides")
-    return {path.stem: write_slides(ROOT, path, out).path for path in LESSONS}
+    (hour,) = write_plan(ROOT, "hour", out)
+    return {path.stem: write_slides(ROOT, path, out).path for path in LESSONS} | {"hour": hour.path}
 
 
 def opened(browser, deck: Path, query: str = ""):
@@ -84,7 +85,7 @@ def unfolded(page) -> list[dict]:
     return found
 
 
-@pytest.mark.parametrize("stem", [path.stem for path in LESSONS])
+@pytest.mark.parametrize("stem", [*(path.stem for path in LESSONS), "hour"])
 def test_every_slide_can_be_read_from_the_last_row_and_none_overflows(stem, browser, decks):
     page, seen = opened(browser, decks[stem])
     wrong = []
@@ -204,15 +205,53 @@ def test_the_handout_has_every_slide_with_its_notes(browser, lively, monkeypatch
     assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") >= 2
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_to_stumble_over(theme, browser, decks):
-    """On the sheets of the handout, where all slides and notes are there at once, and on a slide as it is shown."""
-    axe = Axe()
-    for query in ("?print-pdf", ""):
-        page, _ = opened(browser, decks["06_timesformer"], query)
-        page.evaluate("theme => (document.documentElement.dataset.theme = theme)", theme)
+def test_axe_finds_nothing_to_stumble_over_in_light_and_nothing_too_faint_in_dark(browser, decks):
+    """On the sheets of the handouts, where all slides and notes are there at once, and on a slide as it is shown."""
+    axe, found = Axe(), []
+    faint = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
+    quiz = "Reveal.getSlides().findIndex(slide => slide.className.includes('quiz'))"
+    for stem, query in [*((stem, "?print-pdf") for stem in decks), ("06_timesformer", "")]:
+        page, _ = opened(browser, decks[stem], query)
         if not query:
-            at(page, page.evaluate("Reveal.getSlides().findIndex(slide => slide.className.includes('quiz'))"))
-        found = axe.run(page).response["violations"]
-        assert not [(one["id"], one["nodes"][0]["html"][:200], len(one["nodes"])) for one in found]
+            at(page, page.evaluate(quiz))
+        for theme, options in (("light", {"resultTypes": ["violations"]}), ("dark", faint)):
+            page.evaluate("theme => (document.documentElement.dataset.theme = theme)", theme)
+            for one in axe.run(page, options=options).response["violations"]:
+                found.append((stem, theme, one["id"], one["nodes"][0]["html"][:200], len(one["nodes"])))
         page.close()
+    assert not found
+
+
+def test_keys_alone_go_on_back_and_over_all_slides_into_an_explorer_and_out_of_it(browser, lively):
+    page, seen = opened(browser, lively)
+    slide = "Reveal.getIndices().h"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(slide) == 1
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(slide) == 0
+    page.keyboard.press("o")
+    assert page.evaluate("Reveal.isOverview()")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("o")
+    assert not page.evaluate("Reveal.isOverview()") and page.evaluate(slide) == 1
+    page.wait_for_selector("section.present canvas[data-painted='1']")
+    canvas = page.locator("section.present canvas")
+    inside = "document.activeElement.closest('.attention-explorer') !== null"
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.tagName") == "CANVAS":
+            break
+    before = canvas.get_attribute("data-query")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(
+        "([canvas, before]) => canvas.dataset.query !== before", arg=[canvas.element_handle(), before]
+    )
+    assert page.evaluate(slide) == 1
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if not page.evaluate(inside):
+            break
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(slide) == 0
+    assert not seen.errors and not seen.outside
+    page.close()
