@@ -373,7 +373,7 @@ def release(
 @app.command()
 def grade(
     release: Annotated[Path, typer.Argument(help="A folder that `course release` wrote.")],
-    submissions: Annotated[Path, typer.Argument(help="One folder a student, each with <homework>.ipynb.")],
+    submissions: Annotated[Path, typer.Argument(help="A folder a student, or what Canvas or Moodle packs, unpacked.")],
     out: Annotated[Path, typer.Option(help="The folder of results; goes on with what is there.")],
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "smoke",
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with one box.")] = max(

@@ -187,6 +187,55 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl, to make a certificate")
+def test_over_tls_a_scheduler_that_is_killed_loses_no_mark_and_another_goes_on(sandbox, tmp_path):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    a_class(tmp_path)
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, **STARTED)
+    tls = {"CA_FILE": certificate, **{f"{who}__{what}": path for who in ("SCHEDULER", "WORKER", "CLIENT")
+                                      for what, path in (("KEY", key), ("CERT", certificate))}}  # fmt: skip
+    environment = os.environ | {f"DASK_DISTRIBUTED__COMM__TLS__{name}": str(path) for name, path in tls.items()}
+    results = tmp_path / "out" / "results"
+
+    def grade_by(scheduler: str, kill: bool) -> subprocess.CompletedProcess:
+        told, options = tmp_path / scheduler, {**STARTED, "env": environment, "start_new_session": True}
+        start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "tls://127.0.0.1", "--port", "0"]
+        of_both = ["--no-dashboard", "--scheduler-file", str(told)]
+        work = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "1", "--nthreads", "1"]
+        with (
+            subprocess.Popen([*start, *of_both], **options) as boss,
+            subprocess.Popen([*work, *of_both, "--local-directory", str(tmp_path)], **options) as nanny,
+        ):
+            try:
+                address = wait_for(lambda: told.exists() and json.loads(told.read_text()))["address"]
+                assert address.startswith("tls://127.0.0.1:")
+                line = command(tmp_path, "out", "--scheduler", address)
+                with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as grader:
+                    if kill:
+                        wait_for(lambda: results.is_dir() and len(list(results.glob("*.json"))) > 1)
+                        boss.kill()
+                    said = grader.communicate(timeout=240)[1]
+                return subprocess.CompletedProcess(line, grader.returncode, "", said)
+            finally:
+                family = psutil.Process(nanny.pid).children(recursive=True)
+                boss.kill()
+                nanny.terminate()
+                nanny.wait(30)
+                for process in psutil.wait_procs(family, timeout=10)[1]:
+                    process.kill()
+
+    first = grade_by("first.json", kill=True)
+    assert first.returncode == 1 and "is gone; the same command goes on" in first.stderr, first
+    kept = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    assert 1 < len(kept) < 4
+    second = grade_by("second.json", kill=False)
+    assert second.returncode == 0, second.stderr
+    assert {name: (results / name).stat().st_mtime_ns for name in kept} == kept, "what was done is not touched"
+    assert [row["points"] for row in gradebook(tmp_path)] == ["4", "3", "3", "4", "3", "0", "1", "3", "3", "", "", ""]
+
+
 def test_a_parcel_holds_all_that_marks_and_leaves_nothing_hidden_on_disk(tmp_path):
     a_class(tmp_path)
     plan = run.Plan(tmp_path / "tiny", tmp_path / "class", tmp_path / "out", boxes.NONE, tiny.LIMITS)
