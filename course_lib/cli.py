@@ -264,6 +264,14 @@ def advance(bar: tqdm, step: Step) -> None:
     bar.update()
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def bench(context: typer.Context) -> None:
+    """Time networks, their peers and reading on this device into a record (--help says how)."""
+    from course_lib.bench.__main__ import main
+
+    raise typer.Exit(main(context.args))
+
+
 @app.command()
 def experiment(
     name: Annotated[str, typer.Argument(help="A claim, such as C1, or tiny: what every tiny network learns.")],

@@ -6,7 +6,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-import psutil
 import torch
 
 
@@ -41,6 +40,8 @@ def free_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
     Files that a container has read count as its memory, but are given up when it is asked for.
     """
+    import psutil
+
     free = psutil.virtual_memory().available
     try:
         most, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))

@@ -31,6 +31,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"files", "paths", "machine", "modes", "video", "datasets", "synthetic", "layers", "models", "official"}
     | {"figures"},
     "analysis": CORE | {"layers", "models", "modes"},
+    "bench": {"analysis", "datasets", "files", "machine", "models", "paths", "video"},
     "figures": CORE,
     "widgets": CORE | {"files", "figures", "video", "layers", "analysis"},
     "experiments": CORE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from errno import EACCES, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, ESTALE
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class PacketIndex:
     jumps: bool
 
 
-class Film(NamedTuple):
+@dataclass(frozen=True)
+class Film:
     """A file that was read and closed: its packets with their decoder, if groups of pictures can be decoded alone and
     the packets are small enough to keep (`HELD`)."""
 

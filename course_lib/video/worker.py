@@ -78,9 +78,10 @@ def check(path: str | Path, seconds: float = 60.0) -> str | None:
         return str(crash)
 
 
-def transcode(path: str | Path, target: Path, short_side: int, seconds: float) -> bool:
+def transcode(path: str | Path, target: Path, short_side: int, seconds: float, keys: int = 250, crf: int = 18) -> bool:
     """Write a smaller copy of a video, see `course_lib.video.transcode`; False if it is that small already."""
-    return _ask("transcode", path, seconds, target=os.path.abspath(target), short_side=short_side)[0]["written"]
+    arguments = {"target": os.path.abspath(target), "short_side": short_side, "keys": keys, "crf": crf}
+    return _ask("transcode", path, seconds, **arguments)[0]["written"]
 
 
 # This side
