@@ -246,6 +246,63 @@ def data_check(
         raise typer.Exit(1)
 
 
+@data.command("pack")
+def data_pack(
+    source: Annotated[Path, typer.Argument(help="A manifest.csv, or a folder of Kinetics or Something-Something v2.")],
+    out: Annotated[Path, typer.Option(help="The folder of the copy; goes on with what is there.")],
+    short_side: Annotated[int, typer.Option(help="Pixels of the shorter side: 256 or 320.")] = 256,
+    keys: Annotated[int, typer.Option(help="At most so many frames from one key frame to the next.")] = 250,
+    crf: Annotated[int, typer.Option(help="x264's quality: 18 can hardly be told from the original.")] = 23,
+    version: Annotated[str, typer.Option(help="Kinetics: 400, 600 or 700.")] = "400",
+    split: Annotated[
+        list[str] | None, typer.Option(help="train, val or test, several times; all that are there.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Kinetics: only the classes of the subset NAME.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode and encode.")] = os.cpu_count() or 1,
+    measured: Annotated[int, typer.Option(help="So many videos tell the loss in pixels and the speed.")] = 8,
+) -> None:
+    """Write a smaller copy of videos with a manifest, resumable, and say what it costs in pixels and saves in decoding.
+    Exit status 1 if a video could not be packed."""
+    from dataclasses import replace
+
+    from course_lib.bench import packing
+    from course_lib.datasets import kinetics, pack, ssv2
+    from course_lib.datasets.manifest import read_manifest
+    from course_lib.files import write_json
+    from course_lib.video import VideoError
+
+    try:
+        if source.is_file():
+            videos = read_manifest(source)
+        else:
+            official = ssv2.splits(source)
+            names = split or official or kinetics.splits(source, version)
+            if not names:
+                raise fail(f"{source}: neither a manifest nor a folder of Kinetics or Something-Something v2")
+            lists = [ssv2.read(source, name) if official else kinetics.read(source, version, name) for name in names]
+            if len({(one.root, one.classes) for one in lists}) > 1:
+                raise fail(f"{source}: its splits have other classes or folders; pack one at a time (--split)")
+            videos = replace(lists[0], videos=tuple(video for one in lists for video in one.videos))
+            videos = videos.keep(kinetics.subset(subset)) if subset else videos
+        rows = pack.pack(videos, out, short_side, keys, crf, workers)
+        typer.echo(", ".join(f"{count:,} {status}" for status, count in pack.count(rows).items()) + f"; {out}")
+        smaller = [row for row in rows.values() if row.status == "smaller"]
+        chosen = smaller[:: max(1, len(smaller) // max(1, measured))][:measured]
+        if chosen:
+            pairs = [(videos.root / row.path, out / row.packed) for row in chosen]
+            told = packing.compare([old for old, _ in pairs], [new for _, new in pairs])
+            write_json(out / "loss.json", told)
+            typer.echo(packing.sentence(told))
+    except (ValueError, OSError, VideoError) as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        raise fail("stopped; the same command goes on from here") from None
+    failed = [row for row in rows.values() if row.status == "failed"]
+    show_first([f"{row.path}: {row.reason}" for row in failed], 20, f" in {out / 'packed.csv'}")
+    if failed:
+        raise typer.Exit(1)
+
+
 def show_audit(videos: VideoList, report: Path, workers: int, seconds: float) -> tuple[VideoList, int]:
     """Say what of a list is there and whole; the list with the sums of its files, and how much is not."""
     from course_lib.datasets import audit

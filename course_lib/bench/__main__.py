@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from course_lib.bench.record import RECORDS, records, run
-from course_lib.bench.table import table, write_table
+from course_lib.bench.record import RECORDS, run
+from course_lib.bench.table import write_tables
 from course_lib.paths import DATA
 
 
@@ -20,14 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help=f"the record, such as {RECORDS / 'h200.json'}")
     parser.add_argument("--only", default="", help="parts whose names this regular expression finds: training/eager")
     parser.add_argument("--minutes", type=float, default=9.0, help="no part begins later than this; else 9")
-    parser.add_argument("--table", action="store_true", help="write the tables of README.md from the records")
+    parser.add_argument(
+        "--table", action="store_true", help="write the tables of README.md and data/README.md from the records"
+    )
     options = parser.parse_args(arguments)
     if options.out is None and not options.table:
         parser.error("name the record with --out, or give --table")
     try:
         done = run(options.out, options.only, options.minutes) if options.out else True
         if options.table:
-            write_table(DATA.parent / "README.md", table(records()))
+            write_tables(DATA.parent)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

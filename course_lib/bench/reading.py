@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    import psutil
+
     from course_lib.datasets.clips import ClipDataset
     from course_lib.datasets.manifest import VideoList
 
@@ -84,25 +87,19 @@ def forget() -> None:
 def seconds_a_clip(paths: Sequence[Path], frames: int, stride: int, rounds: int = 2) -> dict[str, float]:
     """Median processor seconds a clip: "bare" decoding, "read" in the same process (RGB frames), and all of a "dataset"
     with its second process and the transform for training. They take turns."""
-    import psutil
-
     from course_lib.datasets.clips import ClipDataset
-    from course_lib.video import worker
     from course_lib.video.decode import probe
     from course_lib.video.sampling import dense
     from course_lib.video.transforms import TrainTransform
 
     videos = _as_list(paths)
-    data = ClipDataset(videos, frames, partial(dense, stride=stride), TrainTransform(colours=None))
-    data[0]  # the second process starts
-    other = psutil.Process(worker._kept.worker.process.pid)
+    sample = partial(dense, stride=stride)
     times: dict[str, list[float]] = {"bare": [], "read": [], "dataset": []}
 
-    def spent(run: Callable[[], object], with_other: bool = False) -> float:
-        before = sum(other.cpu_times()[:2]), time.process_time()
+    def spent(run: Callable[[], object], other: psutil.Process | None = None) -> float:
+        before = sum(other.cpu_times()[:2]) if other else 0.0, time.process_time()
         run()
-        own = time.process_time() - before[1]
-        return own + (sum(other.cpu_times()[:2]) - before[0] if with_other else 0.0)
+        return time.process_time() - before[1] + (sum(other.cpu_times()[:2]) - before[0] if other else 0.0)
 
     for epoch in range(1, rounds + 1):
         for number, path in enumerate(paths):
@@ -113,11 +110,25 @@ def seconds_a_clip(paths: Sequence[Path], frames: int, stride: int, rounds: int 
             turns = [("bare", partial(decode_alone, path, max(indices))), ("read", partial(read_here, path, indices))]
             for name, run in turns[:: 1 if number % 2 else -1]:
                 times[name].append(spent(run))
-        # the system counts another process's time in hundredths of a second: all files together
-        data._probed.clear()
-        total = spent(partial(_read_all, data, epoch), with_other=True)
+        data = ClipDataset(videos, frames, sample, TrainTransform(colours=None))
+        # The system counts another process's time in hundredths of a second: all files together.
+        total = spent(partial(_read_all, data, epoch), _fresh_process())
         times["dataset"].append(total / len(data))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _fresh_process() -> psutil.Process:
+    """A new process that decodes, which has met none of the files yet and has loaded all that it needs."""
+    import psutil
+
+    from course_lib.video import worker
+
+    with tempfile.TemporaryDirectory() as folder:
+        other = write_videos(Path(folder), 1, 64, 64, 4)[0]
+        if getattr(worker._kept, "worker", None) is not None:
+            worker._kept.worker.close()
+        worker.read_frames(other, [0])
+    return psutil.Process(worker._kept.worker.process.pid)
 
 
 def _read_all(data: ClipDataset, epoch: int) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from course_lib.bench import reading
-from course_lib.bench.measure import PHASES, SUBJECTS, Peak, compare, peak
+from course_lib.bench import packing, reading
+from course_lib.bench.measure import PHASES, SUBJECTS, Peak, compare, peak, share_of_peak
 from course_lib.files import read_json, write_json
 from course_lib.machine import machine
 from course_lib.paths import DATA
@@ -25,7 +25,7 @@ PACKINGS = ((256, 250), (256, 25), (320, 250))  # shorter side in pixels, frames
 SAME = ("device", "torch", "python")  # in all parts of a record
 
 
-def parts(device: torch.device, top: Peak, videos: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+def parts(device: torch.device, videos: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Name and measurement of every part; on a CPU those of the short form.
 
     Eager ones come first: compiling takes a minute or so a network.
@@ -35,18 +35,12 @@ def parts(device: torch.device, top: Peak, videos: Path) -> Iterator[tuple[str, 
         for frames, stride in reading.SAMPLINGS:
             yield f"reading/{frames}x{stride}", partial(reading.measure, videos, frames, stride)
         for short_side, keys in PACKINGS:
-            yield f"packing/{short_side}/{keys}", partial(_pack, videos, short_side, keys)
+            yield f"packing/{short_side}/{keys}", partial(packing.measure, videos, short_side, keys)
     for compiled in (False, True) if gpu else (False,):
         for subject in (one for one in SUBJECTS if gpu or one.short):
             for phase in PHASES:
                 name = f"{subject.name}/{phase}/{'compiled' if compiled else 'eager'}"
-                yield name, partial(compare, subject, phase, compiled, device, top, 10 if gpu else 3, not gpu)
-
-
-def _pack(folder: Path, short_side: int, keys: int) -> dict[str, Any]:
-    from course_lib.bench.packing import measure  # needs PyAV
-
-    return measure(folder, short_side, keys)
+                yield name, partial(compare, subject, phase, compiled, device, 10 if gpu else 3, not gpu)
 
 
 def run(out: Path, only: str = "", minutes: float = 9.0, say: Callable[[str], None] = print) -> bool:
@@ -58,15 +52,16 @@ def run(out: Path, only: str = "", minutes: float = 9.0, say: Callable[[str], No
     """
     until, device = time.monotonic() + 60 * minutes, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     here = machine() | {"threads": str(torch.get_num_threads()), "processor": _processor()}
-    record = read_json(out) or {"machine": here, "peak": peak(device)._asdict(), "parts": {}}
+    record = read_json(out) or {"machine": here, "peak": Peak(0.0, "")._asdict(), "parts": {}}
     for key in SAME:
         if record["machine"][key] != here[key]:
             raise ValueError(
                 f"{out}: made with {key} {record['machine'][key]}, this is {here[key]}; choose another --out"
             )
-    top, found, left = Peak(**record["peak"]), False, 0
+    top = max(Peak(**record["peak"]), peak(device))  # the best that was seen: a busy machine shows less
+    record["peak"], found, left = top._asdict(), False, 0
     with tempfile.TemporaryDirectory() as folder:
-        for name, measure in parts(device, top, Path(folder)):
+        for name, measure in parts(device, Path(folder)):
             if not re.search(only, name):
                 continue
             found = True
@@ -83,10 +78,11 @@ def run(out: Path, only: str = "", minutes: float = 9.0, say: Callable[[str], No
             took = {"took": time.perf_counter() - start, "load": os.getloadavg()[0], "commit": here["commit"]}
             record["parts"][name] = part | took
             write_json(out, record)
-            torch.compiler.reset()
+            if name.endswith("compiled"):
+                torch.compiler.reset()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            say(f"{name}: {part.get('error') or _short(part)} ({took['took']:.0f} s)")
+            say(f"{name}: {part.get('error') or _short(part, top)} ({took['took']:.0f} s)")
     if not found:
         raise ValueError(f"--only {only!r} fits no part; parts are called like timesformer_b_8x224/training/eager")
     if left:
@@ -94,7 +90,7 @@ def run(out: Path, only: str = "", minutes: float = 9.0, say: Callable[[str], No
     return not left
 
 
-def _short(part: dict[str, Any]) -> str:
+def _short(part: dict[str, Any], top: Peak) -> str:
     if "psnr" in part:
         before, after = (part["seconds"][side]["read"] for side in ("before", "after"))
         return f"{part['psnr']:.1f} dB, {1000 * before:.0f} ms a clip before, {1000 * after:.0f} after"
@@ -103,7 +99,7 @@ def _short(part: dict[str, Any]) -> str:
         return f"{1000 * bare:.0f} ms a clip bare, {1000 * read:.0f} read, {1000 * data:.0f} with the transform"
     ours, theirs = part["ours"]["clips_per_second"], part.get("theirs", {}).get("clips_per_second")
     beside = f", {theirs:.2f} by {part['peer']}" if theirs else ""
-    return f"{ours:.2f} clips/s{beside}, {part['ours']['share_of_peak']:.0%} of peak"
+    return f"{ours:.2f} clips/s{beside}, {share_of_peak(part, top.flops):.0%} of peak"
 
 
 def _processor() -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from course_lib.bench import scale
+from course_lib.bench.measure import share_of_peak
+from course_lib.bench.packing import sentence
+from course_lib.bench.record import records
 from course_lib.files import atomic_write, read_text
 
 BEGIN, END = "<!-- made by `course bench --table` -->", "<!-- end of what `course bench --table` makes -->"
@@ -42,21 +46,17 @@ def _device(record: dict[str, Any]) -> str:
         clips = f"{shape[0]} of {shape[2]} x {shape[3]} x {shape[4]}"
         cells = [
             f"`{part['network']}`", clips, f"{part['phase']}, {part['mode']}", f"{ours['clips_per_second']:.3g}",
-            f"{ours['share_of_peak']:.0%}", _gigabytes(ours), part["peer"] if theirs else "-",
+            f"{share_of_peak(part, top['flops']):.0%}", _gigabytes(ours), part["peer"] if theirs else "-",
             f"{theirs['clips_per_second']:.3g}" if theirs else "-", _gigabytes(theirs),
             f"{ours['clips_per_second'] / theirs['clips_per_second']:.2f}" if theirs else "-",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     for part in parts:
         if "psnr" in part:
-            before, after = (1000 * part["seconds"][side]["read"] for side in ("before", "after"))
-            share = part["bytes"]["after"] / part["bytes"]["before"]
             lines += [
                 "",
-                f"Packing {part['height']} x {part['width']} to a shorter side of {part['short_side']} with a key "
-                f"frame every {part['keys']} frames (crf {part['crf']}): {share:.2f} of the bytes, a clip of "
-                f"{part['clip'].replace('x', ' x ')} in {after:.0f} ms of a core for {before:.0f}, pixels "
-                f"{part['mean_absolute_difference']:.1f} of 255 levels apart in the mean ({part['psnr']:.1f} dB).",
+                f"Packing {part['height']} x {part['width']} to a shorter side of {part['short_side']}, a key frame "
+                f"every {part['keys']} frames, crf {part['crf']}: {sentence(part)}.",
             ]
         elif "clip" in part:
             bare, read, data = (part["seconds"][key] for key in ("bare", "read", "dataset"))
@@ -79,15 +79,25 @@ def _gigabytes(side: dict[str, Any] | None) -> str:
     return f"{side['bytes'] / 1e9:.1f}" if side and side["bytes"] is not None else "-"
 
 
-def replace_between(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
-    """A page with the text between its two marks changed; ValueError if it lacks one of them."""
-    head, first, rest = page.partition(begin)
-    _, last, tail = rest.partition(end)
+def between(page: str, begin: str, end: str) -> str:
+    """What a page has between two marks; ValueError if it lacks one of them."""
+    _, first, rest = page.partition(begin)
+    inside, last, _ = rest.partition(end)
     if not first or not last:
         raise ValueError(f"the page lacks the marks {begin} and {end}: put them where the text should be")
-    return f"{head}{begin}\n\n{text}\n\n{end}{tail}"
+    return inside.strip()
 
 
-def write_table(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Put the text between the marks of a file."""
-    atomic_write(page, replace_between(read_text(page), text, begin, end).encode())
+def made() -> dict[str, tuple[str, str, str]]:
+    """For each page: its two marks, and the text that belongs between them."""
+    found = records()
+    return {"README.md": (BEGIN, END, table(found)), "data/README.md": (scale.BEGIN, scale.END, scale.scale(found))}
+
+
+def write_tables(root: Path) -> None:
+    """Put the tables where they belong in a checkout."""
+    for name, (begin, end, text) in made().items():
+        page = read_text(root / name)
+        between(page, begin, end)
+        head, _, rest = page.partition(begin)
+        atomic_write(root / name, f"{head}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}".encode())

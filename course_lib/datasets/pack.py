@@ -74,13 +74,16 @@ def pack(
     known = {row["path"]: Row(*(row[name] for name in COLUMNS)) for _, row in _rows(rows)}
     todo = [path for path, name in names.items() if not _is_made(known.get(path), out / name)]
     bar = tqdm(desc=out.name, total=len(names), initial=len(names) - len(todo), unit="file", disable=not progress)
-    with bar, ThreadPool(workers) as pool:
-        one = partial(_pack_one, videos.root, out, names, (short_side, seconds, keys, crf))
-        for number, row in enumerate(pool.imap_unordered(one, todo), 1):
-            known[row.path] = row
-            bar.update()
-            if number % 50 == 0 or number == len(todo):
-                write_csv(rows, COLUMNS, known.values())
+    try:
+        with bar, ThreadPool(workers) as pool:
+            one = partial(_pack_one, videos.root, out, names, (short_side, seconds, keys, crf))
+            for number, row in enumerate(pool.imap_unordered(one, todo), 1):
+                known[row.path] = row
+                bar.update()
+                if number % 50 == 0:  # so many a kill makes again at most
+                    write_csv(rows, COLUMNS, known.values())
+    finally:
+        write_csv(rows, COLUMNS, known.values())
     found = {path: known[path] for path in names}
     _write_manifest(videos, found, out)
     return found

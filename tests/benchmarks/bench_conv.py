@@ -1,28 +1,30 @@
-"""Convolutional networks against the released ones, as ratios in one run (above 1: ours is faster).
+"""SlowFast against its released layers, and our depthwise convolution against a grouped one, as ratios in one run.
 
-`make bench` prints them; nothing is asserted about speed, since it depends on the machine. That both networks compute
-the same is asserted. Forward passes on a CPU; training steps (forward, backward, AdamW) on a GPU, in bfloat16 autocast
-and channels_last_3d, eager and compiled. torchvision and pytorchvideo are compared with where they are installed;
-the released layers of SlowFast are always here, laid out from its golden record.
+Above 1 ours is faster. `make bench` prints them; nothing is asserted about speed, since it depends on the machine. That
+both networks compute the same is asserted. A forward pass on a CPU; training steps (forward, backward, AdamW) on a GPU,
+in bfloat16 autocast and channels_last_3d, eager and compiled. The released layers are laid out from the golden record;
+`course bench` compares with other libraries.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from pairs import GPU, ratio, stepper
 from reference import recipe
 from torch import Tensor, nn
 
+from course_lib.bench.measure import interleaved, training_step
 from course_lib.layers.conv import DepthwiseConv
 from course_lib.models import build
 from course_lib.models.slowfast import slow_frames
 from course_lib.official import load
 
+GPU = torch.cuda.is_available()
 RECORD = Path(__file__).parents[1] / "reference" / "SLOWFAST_8x8_R50.json"
 
 
@@ -86,59 +88,31 @@ def slowfast_pair() -> tuple[nn.Module, nn.Module]:
     return ours, theirs
 
 
-class TwoInputs(nn.Module):
-    """A network that wants the slow frames and the fast ones, given one clip."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, clip: Tensor) -> Tensor:
-        return self.net([clip.index_select(2, slow_frames(32, 4).to(clip.device)), clip])
+def ratio(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+    """Median seconds of each, and theirs / ours."""
+    a, b = map(statistics.median, interleaved({"ours": ours, "theirs": theirs}, repeats).values())
+    return a, b, b / a
 
 
-def ours_and_theirs(name: str) -> tuple[nn.Module, nn.Module, tuple[int, ...]]:
-    """Two networks with the same weights, and the shape of one clip. Skips where the other is not installed."""
-    if name == "slowfast_r50_8x8, released layers":
-        return *slowfast_pair(), (3, 32, 224, 224)
-    if name == "slowfast_r50_8x8, pytorchvideo":
-        released = pytest.importorskip("pytorchvideo.models.slowfast", exc_type=Exception)
-        other = released.create_slowfast(head_activation=None)  # its defaults are the 8x8 R50 of the hub
-        ours = build("slowfast_r50_8x8")
-        load(ours, other.state_dict(), "pytorchvideo")
-        return ours, TwoInputs(other), (3, 32, 224, 224)
-    video = pytest.importorskip("torchvision.models.video", exc_type=Exception)
-    ours, other = build(name), getattr(video, name)(num_classes=400)
-    load(ours, other.state_dict(), "torchvision")
-    return ours, other, (3, 16, 112, 112)
-
-
-NAMES = ["slowfast_r50_8x8, released layers", "slowfast_r50_8x8, pytorchvideo", "r3d_18", "r2plus1d_18"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_forward_on_a_cpu_at_batch_1(name, capsys, all_cores):
-    ours, theirs, shape = ours_and_theirs(name)
-    ours, theirs, clip = ours.eval(), theirs.eval(), torch.randn(1, *shape)
+def test_forward_on_a_cpu_at_batch_1(capsys, all_cores):
+    ours, theirs = (net.eval() for net in slowfast_pair())
+    clip = torch.randn(1, 3, 32, 224, 224)
     with torch.inference_mode():
         torch.testing.assert_close(ours(clip), theirs(clip), rtol=1e-4, atol=1e-4)
         a, b, r = ratio(lambda: ours(clip), lambda: theirs(clip), 9)
     with capsys.disabled():
         threads = torch.get_num_threads()
-        print(f"\n  {name}, CPU forward, {threads} threads: ours {a:.3f} s, theirs {b:.3f} s, ratio {r:.3f}")
+        print(f"\n  SlowFast, CPU forward, {threads} threads: ours {a:.3f} s, theirs {b:.3f} s, ratio {r:.3f}")
 
 
 @pytest.mark.skipif(not GPU, reason="training steps are compared on a GPU")
 @pytest.mark.parametrize("mode", ["eager", "compiled"])
-@pytest.mark.parametrize("name", NAMES)
-def test_training_step_on_a_gpu(name, mode, capsys):
-    ours, theirs, shape = ours_and_theirs(name)
-    batch = 16
-    clip = torch.randn(batch, *shape, device="cuda").contiguous(memory_format=torch.channels_last_3d)
-    nets = [net.cuda().to(memory_format=torch.channels_last_3d) for net in (ours, theirs)]
-    a, b, r = ratio(*(stepper(net, clip, compiled=mode == "compiled") for net in nets), 15)
+def test_training_step_on_a_gpu(mode, capsys):
+    clip = torch.randn(16, 3, 32, 224, 224, device="cuda").contiguous(memory_format=torch.channels_last_3d)
+    nets = [net.cuda().to(memory_format=torch.channels_last_3d) for net in slowfast_pair()]
+    a, b, r = ratio(*(training_step(net, clip, compiled=mode == "compiled", bf16=True) for net in nets), 15)
     with capsys.disabled():
-        print(f"\n  {name}, training step at batch {batch}, {mode}, {torch.cuda.get_device_name()}, torch "
+        print(f"\n  SlowFast, training step at batch 16, {mode}, {torch.cuda.get_device_name()}, torch "
               f"{torch.__version__}: ours {1000 * a:.1f} ms, theirs {1000 * b:.1f} ms, ratio {r:.3f}")  # fmt: skip
 
 

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from course_lib.bench.reading import HEIGHT, LENGTH, WIDTH, decode_alone, write_videos
 from course_lib.datasets import ClipDataset
 from course_lib.datasets.manifest import Video, VideoList
 from course_lib.training.batches import loader
@@ -32,7 +33,7 @@ from course_lib.video.sampling import dense
 from course_lib.video.transforms import KINETICS, TrainTransform
 
 CORES = os.cpu_count() or 1
-FILES, FRAMES, STRIDE, HEIGHT, WIDTH, LENGTH = 16, 8, 32, 256, 340, 250
+FILES, FRAMES, STRIDE = 16, 8, 32
 BATCH, BATCHES, ROUNDS = 8, 5, 3
 LAST = (FRAMES - 1) * STRIDE + (LENGTH - (FRAMES - 1) * STRIDE) // 2  # the last frame of a clip, on average
 
@@ -40,18 +41,8 @@ LAST = (FRAMES - 1) * STRIDE + (LENGTH - (FRAMES - 1) * STRIDE) // 2  # the last
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> VideoList:
     """Textured pictures that pan and shake a little, about 0.3 Mbit a second: as hard to decode as Kinetics."""
-    folder, rng = tmp_path_factory.mktemp("ten seconds"), np.random.default_rng(0)
-    for number in range(FILES):
-        large = F.interpolate(torch.rand(1, 3, 48, 80), scale_factor=10, mode="bicubic")[0]
-        large = (large + 0.25 * torch.rand_like(large)).clamp(0, 1).mul(255).byte().permute(1, 2, 0).numpy()
-        with av.open(str(folder / f"{number}.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"crf": "23"})
-            stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-            for i in range(LENGTH):
-                top, left = 40 + int(20 * np.sin(i / 9)) + int(rng.integers(3)), i
-                view = np.ascontiguousarray(large[top : top + HEIGHT, left : left + WIDTH])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="rgb24")))
-            container.mux(stream.encode())
+    folder = tmp_path_factory.mktemp("ten seconds")
+    write_videos(folder, FILES, HEIGHT, WIDTH, LENGTH)
     rows = tuple(Video(f"{number}.mp4", 0, "train") for number in range(FILES))
     return VideoList("ten seconds", folder, ("one",), rows)
 
@@ -93,9 +84,7 @@ class Bare(Dataset):
         i, epoch = item
         draw = torch.Generator().manual_seed(1000 * epoch + i)
         last = int(dense(LENGTH, FRAMES, STRIDE, generator=draw)[-1])
-        with av.open(str(self.paths[i])) as container:
-            container.streams.video[0].thread_count = 1
-            assert sum(1 for _ in islice(container.decode(video=0), last + 1)) == last + 1
+        decode_alone(self.paths[i], last)
         return torch.zeros(3, 1, 1, 1), 0
 
 
