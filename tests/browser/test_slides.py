@@ -205,6 +205,21 @@ def test_the_handout_has_every_slide_with_its_notes(browser, lively, monkeypatch
     assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") >= 2
 
 
+def test_on_paper_sheets_keep_their_form_and_figures_their_size(browser, decks):
+    page, _ = opened(browser, decks["hour"], "?print-pdf")
+    figures = "[...document.querySelectorAll('.figure img')].map(one => one.getBoundingClientRect().height)"
+    on_screen = page.evaluate(figures)
+    page.emulate_media(media="print")
+    forms = page.evaluate(
+        "[...document.querySelectorAll('.sheet')].map(one => one.getBoundingClientRect()).map(b => b.width / b.height)"
+    )
+    assert forms == pytest.approx([16 / 9] * 16, rel=0.01)
+    assert len(on_screen) >= 6 and page.evaluate(figures) == pytest.approx(
+        [high * 0.54 for high in on_screen], rel=0.02
+    )
+    page.close()
+
+
 def test_axe_finds_nothing_to_stumble_over_in_light_and_nothing_too_faint_in_dark(browser, decks):
     """On the sheets of the handouts, where all slides and notes are there at once, and on a slide as it is shown."""
     axe, found = Axe(), []

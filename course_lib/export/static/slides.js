@@ -26,7 +26,7 @@
   document.querySelectorAll("section").forEach(fit);
   if (/print-pdf/.test(location.search)) return;
 
-  page.classList.remove("handout");
+  page.classList.remove("handout", "print-pdf"); // the second keeps the sheets from the style that reveal.js has for paper
   // Keys belong to an explorer or a quiz that was reached by Tab. After a click they go on to drive the slides, so that
   // a presenter's remote control is never caught.
   let clicked = false;
