@@ -17,6 +17,10 @@ def test_the_teachers_page_tells_what_was_measured():
     said = re.search(r"marks ([\d,]+) submissions an hour a core, nbgrader ([\d.]+) ([\d,]+)", PAGE)
     assert said and said[2] == RECORD["nbgrader"]
     assert [int(said[at].replace(",", "")) for at in (1, 3)] == rates
+    clock = re.search(r"by the clock, .*? ([\d,]+) and ([\d,]+)\.", PAGE, re.DOTALL)
+    assert clock and [int(each.replace(",", "")) for each in clock.groups()] == [
+        round(3600 / each["seconds"], -1) for each in (ours, theirs)
+    ]
     assert theirs["processor_seconds"] / ours["processor_seconds"] >= 2 and theirs["seconds"] / ours["seconds"] >= 2
 
 
