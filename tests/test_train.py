@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from stand_ins import write_kinetics
+from stand_ins import appearance, write_kinetics
+from test_real_sets import by_its_released_names
 from torch import nn
 from typer import Exit
 from typer.testing import CliRunner
@@ -21,7 +22,8 @@ from typer.testing import CliRunner
 import course_lib.training.fit as fitting
 from course_lib.cli import app
 from course_lib.layers.blocks import Recomputable
-from course_lib.models import NETWORKS
+from course_lib.models import NETWORKS, build
+from course_lib.synthetic.write import encode
 from course_lib.training import mixing
 from course_lib.training.augment import OPERATIONS, TrainAugment, erase, rand_augment
 from course_lib.training.checkpoint import load
@@ -32,8 +34,10 @@ from course_lib.training.metrics import read
 from course_lib.training.optim import RecipeConfig, in_full, learning_rate, moving_mean, parameter_groups
 from course_lib.training.recipes import KINDS, PAPERS, RECIPES, Recipe, network_changes, recipe, shortened
 from course_lib.training.run import in_sentences
+from course_lib.training.sources import read_source
+from course_lib.training.sources import test_clips as clips_to_test
 from course_lib.training.watch import chart
-from course_lib.video.transforms import KINETICS
+from course_lib.video.transforms import KINETICS, ToNetwork
 
 TRAINING = Path(fitting.__file__).parent
 
@@ -68,6 +72,7 @@ def test_every_network_has_a_recipe_with_a_source_and_an_aim(kind, data):
     assert recipe("mvitv2_s_16x4", "S").optimizer == "sgd" and recipe("mvit_b_16x4", "S").optimizer == "adamw"
     assert recipe("video_swin_b_32x224", "K").weight_decay == 0.05 != recipe("video_swin_s_32x224", "K").weight_decay
     assert not any(recipe(network, "S").flip for network in NETWORKS), "left and right belong to its classes"
+    assert {recipe(network, "S").views[0] for network in NETWORKS} == {1}, "which is sampled over the whole video"
 
 
 def test_no_recipe_lists_a_dial_that_nothing_reads():
@@ -359,6 +364,34 @@ def test_a_disk_that_is_full_and_a_loss_that_is_no_number_leave_the_last_whole_c
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 1 and "step 1: loss nan" in ran.output and "lower peak_lr" in ran.output
     assert (out / LAST).read_bytes() == held
+
+
+def test_a_released_file_is_tested_with_the_views_of_its_paper(tmp_path):
+    rows = ["path,label,name,split"]
+    for label in range(8):
+        (tmp_path / f"{label}.mp4").write_bytes(encode(appearance(label, "val", 0)))
+        rows.append(f"{label}.mp4,{label},kind {label},val")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    torch.manual_seed(1)
+    net = build("timesformer_tiny").eval()
+    chosen = recipe("timesformer_tiny")
+    clips = clips_to_test(read_source(str(tmp_path / "manifest.csv"), test_only=True), chosen, 8, 64, 1, 3)
+    views = [ToNetwork(chosen.colours)(clips[i][0]) for i in range(8)]
+    nn.init.normal_(net.head.weight)
+    with torch.inference_mode():
+        common = torch.stack([net(view) for view in views]).mean((0, 1))
+    net.head.bias.data -= common.clone()  # what all clips share tells none of them apart
+    torch.save({"model_state": by_its_released_names(net)}, tmp_path / "released.pyth")
+    command = ["evaluate", str(tmp_path / "released.pyth"), "--network", "timesformer_tiny", "--workers", "0"]
+    ran = CliRunner().invoke(app, [*command, "--source", "timesformer", "--data", str(tmp_path / "manifest.csv")])
+    assert ran.exit_code == 0 and "1x3 views" in ran.output, ran.output
+
+    with torch.inference_mode():
+        taken = [int(net(view).softmax(1).mean(0).argmax()) for view in views]
+    lines = (tmp_path / "released-1x3" / "confusion.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1:].index("1") for line in lines] == taken and len(set(taken)) > 1
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 1 and "say --network, --source" in ran.output
 
 
 @pytest.mark.parametrize(

@@ -85,14 +85,19 @@ def select(set_name: str, root: str | Path, clips: int | None = None) -> Selecti
     return Selection(train, test, partner, f"{KINDS[set_name]}, {which}", left_out)
 
 
-def read_splits(set_name: str, root: str | Path) -> tuple[list[VideoList], tuple[Problem, ...]]:
-    """Train and val of a folder as set "K" or "S", all classes, and what had to be left out of them (see `Selection`).
+def read_splits(
+    set_name: str, root: str | Path, test_only: bool = False
+) -> tuple[list[VideoList], tuple[Problem, ...]]:
+    """Train and val of a folder as set "K" or "S", all classes, and what had to be left out of them (see `Selection`);
+    with `test_only` the list of train is empty, and the folder need not have any.
 
     ValueError for a folder that cannot be read as that data set, or of which nothing is left.
     """
     root = Path(root).expanduser()
-    there, left_out = _sift(root, _read(set_name, root))
-    empty = [name for name, videos in zip(("train", "val"), there, strict=True) if not videos.videos]
+    splits = ("val",) if test_only else ("train", "val")
+    lists = _read(set_name, root, splits)
+    there, left_out = _sift(root, [replace(lists[0], videos=()), *lists] if test_only else lists)
+    empty = [name for name, videos in zip(("train", "val"), there, strict=True) if name in splits and not videos.videos]
     if empty:
         first = f", first {left_out[0].path} ({left_out[0].reason})" if left_out else ""
         raise ValueError(
@@ -102,14 +107,14 @@ def read_splits(set_name: str, root: str | Path) -> tuple[list[VideoList], tuple
     return there, left_out
 
 
-def _read(set_name: str, root: Path) -> list[VideoList]:
-    """The splits train and val; of a Kinetics of the first version that it can be."""
+def _read(set_name: str, root: Path, splits: Sequence[str] = ("train", "val")) -> list[VideoList]:
+    """The splits; of a Kinetics of the first version that it can be."""
     if set_name == "S":
-        return [ssv2.read(root, split) for split in ("train", "val")]
+        return [ssv2.read(root, split) for split in splits]
     problems = []
     for version in kinetics.VERSIONS:
         try:
-            return [kinetics.read(root, version, split) for split in ("train", "val")]
+            return [kinetics.read(root, version, split) for split in splits]
         except ValueError as error:
             problems.append(error)
     raise problems[0]

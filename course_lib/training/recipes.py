@@ -388,6 +388,8 @@ def recipe(network: str, data: str = "K", kind: str = "paper", changes: dict[str
     found = RECIPES[max(fitting, key=lambda name: (name.endswith("+ssv2"), len(name)))]
     if data == "S":
         found = replace(found, flip=False)
+    if data != "K" and not data.endswith(".csv"):  # sampled over the whole video: there is one clip in time
+        found = replace(found, views=(1, found.views[1]), test_frames=None)
     if kind == "short":
         found = shortened(found)
     return changed(found, changes or {})

@@ -42,7 +42,11 @@ def in_sentences(keeps: str = "") -> Iterator[None]:
             raise
         typer.secho(f"{first}: {way}{keeps}", fg="red", err=True)
         raise typer.Exit(1) from None
-    except (ValueError, VideoError) as error:
+    except VideoError as error:
+        way = "`course data check FOLDER` finds all such files once, and then they are left out"
+        typer.secho(f"{error}; {way}{keeps}", fg="red", err=True)
+        raise typer.Exit(1) from None
+    except ValueError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from None
     except OSError as error:

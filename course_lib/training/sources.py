@@ -4,6 +4,7 @@ manifest, and how recipes sample, crop and colour it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,8 @@ GENERATED_CLIPS, GENERATED_SIZE = 2400, 64
 
 
 class Source(NamedTuple):
-    """The lists of both splits. `kind` is K, S, "generated" or "manifest"; `left_out` are files that cannot be used."""
+    """The lists of both splits, that of train empty where it was not asked for. `kind` is K, S, "generated" or
+    "manifest"; `left_out` are files that cannot be used."""
 
     train: VideoList
     test: VideoList
@@ -42,7 +44,12 @@ class Source(NamedTuple):
 
 
 def read_source(
-    data: str, root: str | Path | None = None, subset: str = "all", size: int = 0, workers: int = 0
+    data: str,
+    root: str | Path | None = None,
+    subset: str = "all",
+    size: int = 0,
+    workers: int = 0,
+    test_only: bool = False,
 ) -> Source:
     """The videos of K, S, a generated set (made below `root`, if need be, for networks of `size` pixels) or a manifest.
 
@@ -62,7 +69,7 @@ def read_source(
             raise ValueError(f"--root {root}: no such folder")
         if subset not in SUBSETS:
             raise ValueError(f"--subset {subset}: use {', '.join(SUBSETS)}")
-        (train, test), left_out = read_splits(data, root)
+        (train, test), left_out = read_splits(data, root, test_only)
         if subset != "all":
             train, test = (videos.keep(kinetics.subset(subset)) for videos in (train, test))
         return Source(train, test, data, left_out)
@@ -79,7 +86,8 @@ def read_source(
     held = {video.split for video in videos.videos}
     test_split = next((name for name in ("val", "test") if name in held), "val")
     kind = "generated" if data in GENERATED else "manifest"
-    return Source(videos.of("train"), videos.of(test_split), kind)
+    train = replace(videos, videos=()) if test_only else videos.of("train")
+    return Source(train, videos.of(test_split), kind)
 
 
 def train_clips(source: Source, recipe: Recipe, frames: int, size: int, seed: int) -> ClipDataset:

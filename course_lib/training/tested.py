@@ -49,11 +49,16 @@ def evaluate_run(
     config: Any = found.net.config
     size = config.size if isinstance(config.size, int) else config.size[0]
     with started() as (ranks, device):
-        videos = read_source(found.data, found.root, found.subset, size, workers)
+        videos = read_source(found.data, found.root, found.subset, size, workers, test_only=True)
         if found.classes is not None and videos.test.classes != found.classes:
             raise ValueError(
                 f"{videos.test.source}: {len(videos.test.classes)} classes, but {found.file} was trained on "
                 f"{len(found.classes)}, or on others: test it on the data that it was trained on"
+            )
+        if config.classes != len(videos.test.classes):
+            raise ValueError(
+                f"{videos.test.source}: {len(videos.test.classes)} classes, but {found.file} tells {config.classes} "
+                f"apart: give the data that it was trained on"
             )
         net = found.net.to(device)
         judged = judge(
