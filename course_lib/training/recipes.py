@@ -186,9 +186,22 @@ VIDEO_SWIN = Recipe(
     views=(4, 3),
     test_short_side=224,
 )
+TIMESFORMER = Recipe(
+    source="facebookresearch/TimeSformer configs/Kinetics/TimeSformer_divST_8x32_224.yaml, the same on SSv2",
+    aims_at="K400 78.0, timesformer_b_8x224, 1x3 (paper, table 5)",
+    lr=0.005,
+    lr_clips=8,
+    batch=8,
+    epochs=15,
+    schedule="steps",
+    milestones=(11, 14),
+    strides={8: 32, 16: 16, 96: 4},
+    views=(1, 3),
+    test_short_side=224,
+)
 VIVIT = Recipe(
     source="google-research/scenic vivit/configs/kinetics400/vivit_base_k400.py; momentum without Nesterov's form",
-    aims_at="K400 80.0, vivit_b_16x2_model1, 4x3 (paper, table 2)",
+    aims_at="K400 80.0, vivit_b_16x2_model1, 4 clips (paper, table 2); 79.9, 4x3 (its README)",
     lr=0.1,
     nesterov=False,
     weight_decay=0,
@@ -207,8 +220,8 @@ VIVIT = Recipe(
 )
 RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Something v2: the longest that fits is taken
     "i3d": Recipe(
-        source="paper, section 4.1 (momentum 0.9, 64 frames at 25 a second, side 256, 110 000 steps) and piergiaj/"
-        "pytorch-i3d train_i3d.py (decay); the paper has no rate: this one and the course of it are SlowFast's ways",
+        source="paper, implementation details (momentum 0.9, 64 frames at 25 a second, side 256, 110 000 steps) and "
+        "piergiaj/pytorch-i3d train_i3d.py (decay); the paper has no rate: this and its course are SlowFast's ways",
         aims_at="K400 71.1 on the test set, i3d_inception, whole video (paper, table 3)",
         nesterov=False,
         weight_decay=1e-7,
@@ -238,7 +251,7 @@ RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Some
         batch=256,
         epochs=188,  # 45 million of 240 000 clips
         schedule="steps",
-        milestones=(84, 125, 167),
+        milestones=(83, 125, 167),
         warmup=42,
         strides={8: 1, 16: 1, 32: 1},
         short_side=(256, 320),  # 128 to 160 where the network sees 112
@@ -275,24 +288,18 @@ RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Some
         views=(1, 1),
         test_frames=250,
     ),
-    "timesformer": Recipe(
-        source="facebookresearch/TimeSformer configs/Kinetics/TimeSformer_divST_8x32_224.yaml, the same on SSv2",
-        aims_at="K400 78.0, timesformer_b_8x224, 1x3 (paper, table 5)",
-        lr=0.005,
-        lr_clips=8,
-        batch=8,
-        epochs=15,
-        schedule="steps",
-        milestones=(11, 14),
-        strides={8: 32, 16: 16, 96: 4},
-        views=(1, 3),
-        test_short_side=224,
+    "timesformer": TIMESFORMER,
+    "timesformer_hr": replace(
+        TIMESFORMER,
+        source="facebookresearch/TimeSformer configs/Kinetics/TimeSformer_divST_16x16_448.yaml, the same on SSv2",
+        aims_at="K400 79.7, timesformer_hr_16x448, 1x3 (paper, table 5)",
+        short_side=(224, 256),  # 448 to 512 where the network sees 448
     ),
     "vivit": VIVIT,
     "vivit_b_16x2_model2": replace(
         VIVIT,
         source="google-research/scenic vivit/configs/kinetics400/vivit_base_factorised_encoder.py",
-        aims_at="K400 78.8, vivit_b_16x2_model2, 4x3 (paper, table 2)",
+        aims_at="K400 78.8, vivit_b_16x2_model2, 4 clips (paper, table 2); 78.4, 4x3 (its README)",
         lr=0.05,
     ),
     "vidtr": Recipe(
@@ -309,6 +316,7 @@ RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Some
         schedule="steps",
         milestones=(25, 40),
         strides={8: 8, 16: 4, 32: 2},
+        fps=None,  # kinetics_datasets.py counts the file's frames
         colours=IMAGENET,
         test_short_side=224,
     ),
@@ -327,6 +335,7 @@ RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Some
         first_lr=1e-4,
         drop_path=0.4,
         repeats=1,
+        area=None,  # the file has no TRAIN_JITTER_SCALES_RELATIVE, so the short side is what is drawn
         views=(1, 3),
         test_short_side=224,
     ),
@@ -345,6 +354,7 @@ RECIPES = {  # paper, network or family of the paper, "+ssv2" for Something-Some
         lr=3e-4,
         weight_decay=0.05,
         epochs=60,
+        first_lr=3e-5,  # a tenth of this rate
         drop_path=0.4,
         label_smoothing=0.1,
         randaugment=7,
