@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help=f"the record, such as {RECORDS / 'h200.json'}")
     parser.add_argument("--only", default="", help="parts whose names this regular expression finds: training/eager")
-    parser.add_argument("--minutes", type=float, default=9.0, help="no part begins later than this; else 9")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no part begins later than this; else 8")
     parser.add_argument(
         "--table", action="store_true", help="write the tables of README.md and data/README.md from the records"
     )
