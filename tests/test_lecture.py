@@ -17,7 +17,7 @@ from course_lib import lesson, profiles
 from course_lib.experiments import Arm, load_set, run, trained
 from course_lib.experiments import data as data_module
 from course_lib.models import build
-from course_lib.notebooks import answers
+from course_lib.notebooks import MINUTES, answers
 from course_lib.profiles import PROFILES
 from course_lib.training.optim import TrainConfig
 
@@ -149,6 +149,15 @@ def test_all_that_lessons_ask_for_was_kept_and_nothing_else():
     assert sum(path.stat().st_size for path in lesson.KEPT.iterdir()) < 2e6
     for path in lesson.KEPT.iterdir():
         assert set(json.loads(path.read_text())) == {"value", "date", "machine"}
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lecture_opened_in_20_seconds_and_hardly_a_cell_took_more_than_one_where_it_was_measured(path):
+    run = json.loads(MINUTES.read_text())[path.stem]["lecture"]
+    assert run["opening_seconds"] < 20
+    slow = run["processor_seconds"]  # of cells that took more than one
+    # Other programs had the two cores too, which by itself makes a second of work up to two.
+    assert len(slow) <= 3 and all(seconds < 1.5 for seconds in slow.values())
 
 
 def test_what_is_said_of_a_lecture_is_what_its_cells_took():
