@@ -82,7 +82,7 @@ def test_another_tolerance_marks_a_class_again_without_a_box_and_what_fell_is_to
     assert [row["points"] for row in gradebook(folder)] == ["4", "0", "3"] * 2
     for student in ("ann", BOB):
         found = result_of(folder, student)
-        assert found["times"]["boxes"] == 0 and all(row["kept"] for row in found["questions"])
+        assert set(found["times"].values()) == {0} and all(row["kept"] for row in found["questions"])
         assert found["cells"][0]["text"] == "hello\n", "what was printed when it was run"
     why = "another release, the same answer judged again"
     text = (folder / "out" / "regrade.csv").read_bytes().decode()

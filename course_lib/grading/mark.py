@@ -343,7 +343,7 @@ def grade_one(
         "boxes": len(marking.runs),
         "start": round(sum(run.start_seconds for run in marking.runs), 3),
         "cells": round(sum(cell.seconds for run in marking.runs for cell in run.cells), 3),
-        "questions": round(sum(each.seconds for each in marked.values()), 3),
+        "questions": round(sum(each.seconds for each in marked.values() if not each.kept), 3),
     }
     return {
         "seconds": round(time.monotonic() - start - marking.waited, 3),
