@@ -31,8 +31,11 @@ def strips(
     axes = figure.subplots(len(clips), frames, squeeze=False)
     for row, clip in enumerate(clips):
         for column, axis in enumerate(axes[row]):
-            axis.set_xticks([])
-            axis.set_yticks([])
+            axis.xaxis.set_visible(False)  # quicker to lay out than ticks that are taken away
+            if column == 0:
+                axis.set_yticks([])
+            else:
+                axis.yaxis.set_visible(False)
             if column >= len(clip):
                 axis.axis("off")
                 continue
