@@ -196,7 +196,6 @@ def test_the_keyboard_alone_chooses_patch_frame_and_source_and_opens_an_option(t
         ("ArrowRight", "data-query"),
         ("PageDown", "data-query"),
         ("s", "data-source"),
-        ("l", "data-layer"),
     ):
         before = first.get_attribute(name)
         page.keyboard.press(key)
