@@ -106,6 +106,13 @@ def test_every_frame_is_the_one_asked_for(name, video):
         assert numbers(read_frames(path, asked)) == asked
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux alone tells")
+def test_an_encoder_does_not_leave_the_tests_with_a_priority_above_all_others(tmp_path):
+    before = os.sched_getscheduler(0)
+    write(tmp_path / "film.mp4", **OTHERS["av1.mp4"])
+    assert os.sched_getscheduler(0) == before
+
+
 @pytest.mark.parametrize("name", [*PLAIN, *TRICKY, *OTHERS])
 def test_probe_says_what_was_written(name, video):
     info = probe(video(name))
