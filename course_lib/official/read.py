@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import IO, Any, ClassVar, cast
 from zipfile import ZipFile, is_zipfile
 
-import msgpack
 import numpy as np
 import safetensors.torch
 import torch
@@ -199,6 +198,7 @@ def _flax(content: bytes) -> Mapping[str, Any]:
 
     https://flax.readthedocs.io/en/latest/api_reference/flax.serialization.html
     """
+    import msgpack  # here, so that networks train where it is not installed
 
     def array(code: int, data: bytes) -> Tensor | None:
         if code != 1:  # complex numbers and counters, none of which are weights

@@ -23,9 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-from filelock import FileLock
 from jaxtyping import UInt8
 from tqdm.auto import tqdm
 
@@ -42,6 +40,8 @@ COLUMNS = ("path", "label", "name", "split", "pair", "sha256")  # in X also "loo
 
 def encode(frames: UInt8[np.ndarray, "T H W 3"]) -> bytes:
     """H.264 in MP4.  Every frame is a key frame at one fixed quantiser: no frame knows of another."""
+    import av  # here, so that networks train where no video can be written
+
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FPS)
@@ -114,6 +114,8 @@ def make(
     if read_json(folder / "manifest.json") == about and not verify(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
     with FileLock(folder / ".lock"):  # a second maker waits, then finds the work done; a killed one lets go
         fill(folder, about, items, workers, progress)
     return folder
