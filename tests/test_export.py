@@ -120,7 +120,7 @@ def test_a_folder_that_is_no_site_is_left_alone(tmp_path):
 
 
 def test_a_part_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ExportError, match="course_lib has no part attention: it has analysis, cli, datasets"):
+    with pytest.raises(ExportError, match="course_lib has no part attention: it has analysis, bench, cli, datasets"):
         build_site(ROOT, tmp_path / "site", ["attention"])
 
 

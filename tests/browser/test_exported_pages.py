@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     course = tmp_path_factory.mktemp("course")
     shutil.copy(ROOT / "README.md", course)
     shutil.copytree(ROOT / "notebooks", course / "notebooks", ignore=shutil.ignore_patterns(".*", "mutants"))
-    for path in ROOT.glob("data/results/**/README.md"):
+    for path in (ROOT / "data/README.md", *ROOT.glob("data/results/**/README.md")):
         to = course / path.relative_to(ROOT)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, to)
