@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from course_lib.training.batches import shuffled
-from course_lib.training.checkpoint import FORMAT, GROUPS, Checkpoint, as_plain, load, save
+from course_lib.training.checkpoint import FORMAT, GROUPS, Checkpoint, as_plain, load, save, steps_done
 from course_lib.training.loop import train
 from course_lib.training.optim import TrainConfig
 from course_lib.training.resume import differences, history
@@ -288,3 +288,14 @@ def test_settings_are_plain_values_whatever_the_config_holds():
     inner = {"width": 16, "scheme": "joint", "patch": [2, 2]}
     assert plain == {"inner": inner, "activation": "GELU", "dtype": "torch.bfloat16"}
     assert json.loads(json.dumps(plain)) == plain
+
+
+def test_how_far_a_run_got_is_told_without_its_tensors(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    assert steps_done(path) == 0
+    save(path, Checkpoint(7, {}, {"w": torch.ones(3)}))
+    monkeypatch.setattr(torch.Tensor, "clone", lambda tensor: pytest.fail("a tensor was read"))
+    assert steps_done(path) == 7
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"run\.safetensors is not a whole checkpoint: .* Delete it"):
+        steps_done(path)

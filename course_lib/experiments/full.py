@@ -48,7 +48,7 @@ def start(
     else:
         name, source, fill = found
         report = fill(net, folder / name, source, adapt=True)
-        print(f"start: {name}, {len(report.loaded)} tensors; fresh: {', '.join(report.fresh) or 'none'}")
+        print(report.line(name))
     paper = PAPERS[type(net).__name__]
     if paper in FROM_IMAGES and found is None:
         return ours

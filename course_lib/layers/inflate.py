@@ -54,6 +54,10 @@ class LoadReport:
     stripped: str = ""
     resized: tuple[str, ...] = ()
 
+    def line(self, file: object) -> str:
+        """In short, of a network that starts from `file`."""
+        return f"start: {file}, {len(self.loaded)} tensors; fresh: {', '.join(self.fresh) or 'none'}"
+
     def __str__(self) -> str:
         def some(names: tuple[str, ...]) -> str:
             return ", ".join(names[:4]) + (f", ... {len(names) - 4} more" if len(names) > 4 else "")

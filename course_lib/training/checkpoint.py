@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,7 @@ from torch import Tensor
 from course_lib.files import atomic_write
 
 FORMAT = "course_lib checkpoint 1"
-GROUPS = (
-    "weights",
-    "optimizer",
-    "generators",
-    "history",
-    "mean",
-)  # a Checkpoint's tensors; their prefixes in the file
+GROUPS = ("weights", "optimizer", "generators", "history", "mean")  # a Checkpoint's tensors; their prefixes in the file
 
 
 @dataclass(frozen=True)
@@ -80,17 +76,32 @@ def load(path: str | Path) -> Checkpoint:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no checkpoint there")
     groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
+    with _opened(path) as (file, about):
+        step, settings = int(about["step"]), json.loads(about["settings"])
+        for key in file.keys():  # noqa: SIM118 (the file is no dict)
+            group, name = key.split("/", 1)
+            groups[group][name] = file.get_tensor(key).clone()  # else a view into the file
+    return Checkpoint(step, settings, **groups)
+
+
+def steps_done(path: Path) -> int:
+    """Of the checkpoint at `path`, without its tensors; 0 if there is none. ValueError as for `load`."""
+    if not path.exists():
+        return 0
+    with _opened(path) as (_, about):
+        return int(about["step"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The file and what its header says; ValueError, with path and reason, if it is no checkpoint."""
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
-            step, settings = int(about["step"]), json.loads(about["settings"])
-            for key in file.keys():  # noqa: SIM118 (the file is no dict)
-                group, name = key.split("/", 1)
-                groups[group][name] = file.get_tensor(key).clone()  # else a view into the file
+            yield file, about
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"{path} is not a whole checkpoint: {error}. Delete it to start again, or put a copy in its place"
         ) from error
-    return Checkpoint(step, settings, **groups)

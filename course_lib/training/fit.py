@@ -24,8 +24,7 @@ from course_lib.models import build, configure
 from course_lib.official import SOURCES, load
 from course_lib.official.images import start_from_images
 from course_lib.training.batches import loader
-from course_lib.training.checkpoint import Checkpoint, save
-from course_lib.training.checkpoint import load as load_checkpoint
+from course_lib.training.checkpoint import Checkpoint, save, steps_done
 from course_lib.training.distributed import Ranks, parallel, started, whole
 from course_lib.training.evaluate import accuracy, top_k
 from course_lib.training.loop import train
@@ -87,7 +86,7 @@ def fit(plan: Plan) -> Path:
         net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
         about = _about(plan, chosen, dataset.classes, ranks)
         _require_same(plan.out, about)
-        done = load_checkpoint(plan.out / LAST).step if (plan.out / LAST).is_file() else 0
+        done = steps_done(plan.out / LAST)
         ranks.wait()
         if plan.start is not None and not done:
             told = fill(net, plan.start, plan.source)
@@ -156,8 +155,7 @@ def fill(net: nn.Module, file: str, source: str | None) -> str:
     problems = []
     for way in ways:
         try:
-            report = way(net, file, source, adapt=True)
-            return f"start: {file}, {len(report.loaded)} tensors; fresh: {', '.join(report.fresh) or 'none'}"
+            return way(net, file, source, adapt=True).line(file)
         except ValueError as error:
             problems.append(str(error))
     raise ValueError(f"--start {file} does not fit {type(net).__name__}: " + "\nor, as images: ".join(problems))
@@ -319,7 +317,7 @@ def _introduce(
 
 
 def _say_goodbye(plan: Plan, steps: int) -> None:
-    done = load_checkpoint(plan.out / LAST).step if (plan.out / LAST).is_file() else 0
+    done = steps_done(plan.out / LAST)
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on")
     else:

@@ -123,7 +123,7 @@ def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]
         if parameter.requires_grad:
             vector, table = parameter.ndim < 2, not name.endswith("weight") and parameter.ndim >= 2
             spared = {
-                "vectors and tables": not (name.endswith("weight") and parameter.ndim >= 2),
+                "vectors and tables": vector or table,
                 "vectors": vector,
                 "tables": table,
                 "batch norms": id(parameter) in norms,
