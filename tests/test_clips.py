@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import pickle
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from video_files import FRAMES, HEIGHT, WIDTH, copy_packets, numbered, numbers, 
 from course_lib.datasets import ClipDataset, clips
 from course_lib.datasets.clips import preload
 from course_lib.datasets.manifest import Video, VideoList, find_leaks, read_manifest
-from course_lib.video import MachineError, VideoError, read_frames
+from course_lib.video import MachineError, VideoError, read_frames, worker
 from course_lib.video.sampling import dense, segments, views
 from course_lib.video.transforms import EvalTransform, TrainTransform, whole_frames
 
@@ -295,14 +297,18 @@ def test_what_was_probed_is_pickled_with_the_data_set(source, probed):
     assert np.array_equal(again.read(0), shown) and len(probed) == 1
 
 
-def test_seconds_limit_the_reading_of_an_item(source):
-    with pytest.raises(MachineError, match=r"0_up\.mp4: no answer within 0 s.*raise `seconds`"):
-        ClipDataset(source, seconds=0.0)[0]
+@pytest.mark.parametrize("probed_before", [False, True])
+def test_seconds_limit_the_reading_of_an_item(probed_before, source):
     dataset = ClipDataset(source)
-    dataset.explain(0)  # probed in time
-    dataset.seconds = 0.0
-    with pytest.raises(MachineError, match="no answer within 0 s"):
+    if probed_before:
+        dataset.explain(0)
+    dataset.seconds = 0.3
+    worker.probe(source.parent / "train" / "1_up.mp4")  # there is a process to stop
+    os.kill(worker._kept.worker.process.pid, signal.SIGSTOP)
+    with pytest.raises(MachineError, match=r"0_up\.mp4: no answer within 0\.3 s.*raise `seconds`"):
         dataset[0]
+    dataset.seconds = 60.0
+    assert len(dataset[0]) == 2
 
 
 def test_a_video_too_short_for_the_sampler_is_named(source):
