@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
@@ -26,16 +27,19 @@ from course_lib.models import NETWORKS, build
 from course_lib.synthetic.write import encode
 from course_lib.training import mixing
 from course_lib.training.augment import OPERATIONS, TrainAugment, erase, rand_augment
-from course_lib.training.checkpoint import load
+from course_lib.training.checkpoint import Checkpoint, load, save
 from course_lib.training.distributed import ALONE, PeerLost
-from course_lib.training.fit import LAST, Plan, fit, make_network, ready
+from course_lib.training.fit import Plan, fit, make_network, ready
+from course_lib.training.folder import BEST, LAST
 from course_lib.training.loop import train
 from course_lib.training.metrics import read
 from course_lib.training.optim import RecipeConfig, in_full, learning_rate, moving_mean, parameter_groups
 from course_lib.training.recipes import KINDS, PAPERS, RECIPES, Recipe, network_changes, recipe, shortened
+from course_lib.training.resume import settings
 from course_lib.training.run import in_sentences
 from course_lib.training.sources import read_source
 from course_lib.training.sources import test_clips as clips_to_test
+from course_lib.training.start import Start, start_from
 from course_lib.training.watch import chart
 from course_lib.video.transforms import KINETICS, ToNetwork
 
@@ -317,11 +321,14 @@ def test_frozen_norms_keep_statistics_and_weights_and_recomputed_blocks_the_resu
 # ------------------------------------------------------------------------------------------------ runs
 
 
-def test_a_run_stopped_by_sigterm_goes_on_as_if_never_stopped_and_is_tested(
-    kinetics_folder, tmp_path, monkeypatch, capsys
-):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    fit(plan(kinetics_folder, whole))
+@pytest.fixture(scope="session")
+def whole_run(kinetics_folder, tmp_path_factory):
+    """The data, and a run that nothing stopped."""
+    return kinetics_folder, fit(plan(kinetics_folder, tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def test_a_run_stopped_by_sigterm_goes_on_as_if_never_stopped_and_is_tested(whole_run, tmp_path, monkeypatch, capsys):
+    (kinetics_folder, whole), stopped = whole_run, tmp_path / "stopped"
     count = len(losses(whole))
     assert count == 4
 
@@ -441,7 +448,8 @@ def test_what_cannot_be_trained_ends_in_a_sentence_with_the_way_out(changed, sai
 
 def test_a_run_killed_before_its_first_checkpoint_starts_from_its_file_again(kinetics_folder, tmp_path, monkeypatch):
     filled = []
-    monkeypatch.setattr(fitting, "fill", lambda *of: filled.append(of[1:]) or "start: from a file")
+    started = Start("start: from a file", {})
+    monkeypatch.setattr(fitting, "start_from", lambda *of: filled.append(of[1:3]) or started)
     wanted = plan(kinetics_folder, tmp_path / "run", start="vit.pth", source="timm", stop_after=1)
     fit(wanted)
     (tmp_path / "run" / LAST).unlink()  # as a kill in the first steps leaves it
@@ -449,6 +457,110 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_its_file_again(kin
     assert filled == [("vit.pth", "timm")] * 2
     fit(wanted)
     assert len(filled) == 2, "what has learned keeps what it learned"
+
+
+# ------------------------------------------------------------------------------------------------ starts
+
+
+TEN = tuple("abcdefghij")
+
+
+@pytest.fixture(scope="session")
+def held(tmp_path_factory):
+    """A checkpoint of a network of ten classes that keeps a moving mean, such as a run writes, and that network."""
+    path = tmp_path_factory.mktemp("held") / "last.safetensors"
+    torch.manual_seed(5)
+    net = build("timesformer_tiny", classes=10, drop_path=0.2)
+    mean = moving_mean(net, 0.9)
+    torch.manual_seed(6)
+    for parameter in mean.module.parameters():
+        nn.init.normal_(parameter)
+    told = settings(net, recipe("timesformer_tiny").config(10))
+    save(path, Checkpoint(7, told, net.state_dict(), mean=mean.state_dict()))
+    (path.parent / "run.json").write_text(json.dumps({"network": "timesformer_tiny", "classes": TEN, "data": "K"}))
+    return path, mean.module
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(TEN, True), (TEN[::-1], False), (TEN[:8], False)])
+def test_a_start_from_our_own_has_the_weights_it_was_tested_with_and_a_new_head_for_other_classes(classes, kept, held):
+    path, theirs = held
+    net = build("timesformer_tiny", classes=len(classes))
+    head = net.head.weight.clone()
+    started = start_from(net, str(path.parent), None, classes)
+    for name, x in net.state_dict().items():
+        assert name.startswith("head.") or torch.equal(x, theirs.state_dict()[name]), name
+    assert torch.equal(net.head.weight, theirs.head.weight if kept else head)
+    assert ("fresh: none" if kept else "fresh: head.weight, head.bias") in started.line
+    assert started.origin["step"] == 7 and started.origin["data"] == "K"
+    assert started.origin["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_start_from_our_own_resizes_what_lies_on_a_grid(held):
+    path, theirs = held
+    net = build("timesformer_tiny", frames=16, size=96, classes=10)
+    started = start_from(net, str(path), None, TEN)
+    assert torch.equal(net.time_embed.weight, theirs.time_embed.weight.repeat_interleave(2, 0))
+    square = theirs.pos_embed.weight.movedim(2, 0)[None]
+    wanted = F.interpolate(square, size=(6, 6), mode="nearest")[0].movedim(0, 2)
+    assert torch.equal(net.pos_embed.weight, wanted) and torch.equal(net.head.weight, theirs.head.weight)
+    assert "resized: pos_embed.weight 4x4x64 -> 6x6x64" in started.line and len(started.origin["resized"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "source", "said"),
+    [
+        ("vivit_tiny", {}, None, "holds a TimeSformer, this is a ViViT"),
+        ("timesformer_tiny", {"attention": "joint"}, None, "attention='divided' there, 'joint' here"),
+        ("timesformer_tiny", {"dim": 32}, None, "dim=64 there, 32 here"),
+        ("timesformer_tiny", {}, "timm", "is a checkpoint of this library, so leave --source out"),
+    ],
+)
+def test_a_start_from_another_network_is_refused(network, changes, source, said, held):
+    net = build(network, **changes)
+    before = {name: x.clone() for name, x in net.state_dict().items()}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        start_from(net, str(held[0]), source, TEN)
+    assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
+
+
+def test_a_start_that_nobody_can_read_says_what_is_missing(held, tmp_path):
+    net = build("timesformer_tiny")
+    saved = load(held[0])
+    del saved.weights["norm.weight"]
+    save(tmp_path / "lacks.safetensors", replace(saved, mean={}))
+    save(tmp_path / "bare.safetensors", replace(saved, settings={}))
+    (tmp_path / "cut.safetensors").write_bytes(held[0].read_bytes()[:-9])
+    for name, said in (
+        (".", "a folder without run.json"),
+        ("lacks.safetensors", "1 of its weights are not those of the TimeSformer that it describes, norm.weight first"),
+        ("bare.safetensors", "does not tell its network"),
+        ("cut.safetensors", "--source None: say whose names"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            start_from(net, str(tmp_path / name), None, TEN)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="train until the first checkpoint is there"):
+        start_from(net, str(tmp_path), None, TEN)
+
+
+def test_a_run_started_from_another_begins_where_that_one_was_best_and_says_so(whole_run, tmp_path, capsys):
+    folder, first = whole_run
+    out = tmp_path / "second"
+    started = plan(folder, out, start=str(first))
+    started = replace(started, changes=started.changes | {"lr": "1e-30", "first_lr": "0"})
+    fit(replace(started, stop_after=1))
+    ours, theirs = load(out / LAST).weights, load(first / BEST).weights
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    assert f"start: {first / BEST}, {len(theirs)} tensors; fresh: none" in capsys.readouterr().out
+    about = json.loads((out / "run.json").read_text())
+    assert about["start"] == first.name and about["started_from"]["step"] == load(first / BEST).step
+    assert about["started_from"]["network"] == "video_swin_tiny" and about["started_from"]["fresh"] == []
+    (first / BEST).rename(first / "elsewhere")  # a run that goes on does not need it any more
+    try:
+        fit(started)
+    finally:
+        (first / "elsewhere").rename(first / BEST)
+    assert json.loads((out / "run.json").read_text())["started_from"] == about["started_from"]
 
 
 @pytest.mark.parametrize(

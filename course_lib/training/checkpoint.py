@@ -92,6 +92,15 @@ def steps_done(path: Path) -> int:
         return int(about["step"])
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file says so of itself; it may yet be another training's."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """The file and what its header says; ValueError, with path and reason, if it is no checkpoint."""

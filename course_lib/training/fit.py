@@ -21,12 +21,11 @@ from course_lib.files import atomic_write, read_json, write_json
 from course_lib.layers.blocks import recompute
 from course_lib.machine import machine
 from course_lib.models import build, configure
-from course_lib.official import SOURCES, load
-from course_lib.official.images import start_from_images
 from course_lib.training.batches import loader
 from course_lib.training.checkpoint import Checkpoint, save, steps_done
 from course_lib.training.distributed import Ranks, parallel, started, whole
 from course_lib.training.evaluate import accuracy, top_k
+from course_lib.training.folder import ABOUT, BEST, LAST
 from course_lib.training.loop import train
 from course_lib.training.metrics import Metrics, read
 from course_lib.training.optim import moving_mean
@@ -34,11 +33,10 @@ from course_lib.training.recipes import Recipe, network_changes, recipe
 from course_lib.training.report import judge
 from course_lib.training.resume import settings, stop_asked, unwrapped
 from course_lib.training.sources import Source, read_source, train_clips
+from course_lib.training.start import start_from
 from course_lib.video.transforms import ToNetwork
 
-LAST, BEST, ABOUT = "last.safetensors", "best.safetensors", "run.json"
 COMPUTED = ("bf16", "at_once", "channels_last", "recompute", "compile", "shard")  # settings that may change on the way
-IMAGE_SOURCES = ("timm", "official", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def fit(plan: Plan) -> Path:
     """
     chosen = recipe(plan.network, plan.data, plan.kind, plan.changes)
     with started() as (ranks, device):
-        size, frames = _size(plan.network), configure(plan.network).frames
+        frames, size = configure(plan.network).clip[:2]
         source = read_source(plan.data, plan.root, plan.subset, size, plan.workers)
         dataset = train_clips(source, chosen, frames, size, plan.seed)
         if chosen.batch > len(dataset):
@@ -89,9 +87,10 @@ def fit(plan: Plan) -> Path:
         done = steps_done(plan.out / LAST)
         ranks.wait()
         if plan.start is not None and not done:
-            told = fill(net, plan.start, plan.source)
+            start = start_from(net, plan.start, plan.source, dataset.classes)
+            about["started_from"] = start.origin
             if ranks.first:
-                print(told)
+                print(start.line)
         net = ready(net, chosen, ranks, device)
         settled = settings(unwrapped(net), config)
         mean = moving_mean(unwrapped(net), chosen.ema) if chosen.ema else None
@@ -140,25 +139,6 @@ def make_network(name: str, classes: int, chosen: Recipe, seed: int) -> nn.Modul
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return build(name, classes=classes, **network_changes(name, chosen))
-
-
-def fill(net: nn.Module, file: str, source: str | None) -> str:
-    """Start a network from a released file, of images or of video; a line about it. ValueError if it does not fit."""
-    if source is None or not (source in IMAGE_SOURCES or source in SOURCES):
-        known = ", ".join((*IMAGE_SOURCES, *(name for name in SOURCES if name not in IMAGE_SOURCES)))
-        raise ValueError(f"--source {source}: say whose names the file of --start has: {known}")
-    if not Path(file).is_file():
-        raise ValueError(f"--start {file}: no such file")
-    ways: list[Callable[..., Any]] = []
-    ways += [load] if source in SOURCES else []
-    ways += [start_from_images] if source in IMAGE_SOURCES else []
-    problems = []
-    for way in ways:
-        try:
-            return way(net, file, source, adapt=True).line(file)
-        except ValueError as error:
-            problems.append(str(error))
-    raise ValueError(f"--start {file} does not fit {type(net).__name__}: " + "\nor, as images: ".join(problems))
 
 
 def ready(net: nn.Module, chosen: Recipe, ranks: Ranks, device: torch.device) -> nn.Module:
@@ -235,11 +215,6 @@ def _tested(
             buffer.copy_(before)
 
 
-def _size(network: str) -> int:
-    size = configure(network).size
-    return size if isinstance(size, int) else size[0]
-
-
 def _about(plan: Plan, chosen: Recipe, classes: tuple[str, ...], ranks: Ranks) -> dict[str, Any]:
     """All that the run depends on: what has to stay, and beside it what may change."""
     stays = {name: value for name, value in asdict(chosen).items() if name not in COMPUTED}
@@ -303,7 +278,7 @@ def _introduce(
         f"{steps} steps, highest rate {chosen.lr * chosen.batch / chosen.lr_clips:.3g}"
         + (f"; goes on after step {done}" if done else "")
     )
-    if read_json(plan.out / ABOUT) is None:
+    if not done or read_json(plan.out / ABOUT) is None:
         write_json(plan.out / ABOUT, about)
     now = about["now"]
     atomic_write(

@@ -64,8 +64,12 @@ def train(
     root: Annotated[str | None, typer.Option(help="Where the videos are.")] = None,
     subset: Annotated[str, typer.Option(help="Of Kinetics: mini10, mini50, mini200 or all.")] = "all",
     recipe: Annotated[str, typer.Option(help="paper, or short: fewer epochs, for one GPU.")] = "paper",
-    start: Annotated[str | None, typer.Option(help="A released file to start from.")] = None,
-    source: Annotated[str | None, typer.Option(help="Whose names that file has: timm, pyslowfast, ...")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="What to start from: another run, a checkpoint of one, a released file.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Of a released file: whose names it has, such as timm or pyslowfast.")
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the recipe, several times: batch=32.")
     ] = None,

@@ -14,7 +14,8 @@ from course_lib.models import build, configure
 from course_lib.official import SOURCES, load
 from course_lib.training.checkpoint import load as load_checkpoint
 from course_lib.training.distributed import started
-from course_lib.training.fit import ABOUT, BEST, LAST, to_network
+from course_lib.training.fit import to_network
+from course_lib.training.folder import ABOUT, checkpoint_in, tested_weights
 from course_lib.training.recipes import Recipe, changed, recipe
 from course_lib.training.report import judge, write_report
 from course_lib.training.sources import read_source
@@ -47,7 +48,7 @@ def evaluate_run(
     found = candidate(run, network, source, data, root)
     chosen = changed(found.recipe, {"views": views}) if views else found.recipe
     config: Any = found.net.config
-    size = config.size if isinstance(config.size, int) else config.size[0]
+    frames, size = config.clip[:2]
     with started() as (ranks, device):
         videos = read_source(found.data, found.root, found.subset, size, workers, test_only=True)
         if found.classes is not None and videos.test.classes != found.classes:
@@ -65,7 +66,7 @@ def evaluate_run(
             net,
             videos,
             chosen,
-            config.frames,
+            frames,
             size,
             chosen.views,
             to_network(chosen, device),
@@ -95,14 +96,10 @@ def candidate(
     about = read_json(folder / ABOUT)
     if about is None or network is not None:
         return _released(run, network, source, data, root)
-    file = run if run.is_file() else next((folder / n for n in (BEST, LAST) if (folder / n).is_file()), None)
-    if file is None:
-        raise ValueError(f"{folder}: no {BEST} nor {LAST}: train until the first checkpoint is there")
+    file = run if run.is_file() else checkpoint_in(folder)
     classes = tuple(about["classes"])
     net = build(about["network"], classes=len(classes), **about["changes"])
-    saved = load_checkpoint(file)
-    mean = {name.removeprefix("module."): value for name, value in saved.mean.items() if name.startswith("module.")}
-    net.load_state_dict(mean or saved.weights)
+    net.load_state_dict(tested_weights(load_checkpoint(file)))
     place = root or about["now"]["root"]
     return Candidate(net, _recipe(about["recipe"]), about["data"], place, about["subset"], classes, file)
 
