@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -78,6 +79,17 @@ def test_a_page_that_would_load_what_is_not_in_it_is_refused(tmp_path):
         page.write_text(f"<head></head>{loads}")
         with pytest.raises(ExportError, match="which is no file of it"):
             whole(page)
+
+
+def test_of_the_fonts_the_one_with_the_icons_is_in_the_page(tmp_path):
+    for name in ("fa-solid-900", "fa-brands-400"):
+        (tmp_path / f"{name}.woff2").write_bytes(name.encode())
+    faces = "".join(f"@font-face{{font-family:x;src:url({file.name})}}" for file in sorted(tmp_path.iterdir()))
+    (tmp_path / "x.css").write_text(faces)
+    page = tmp_path / "page.html"
+    page.write_text('<head><link rel="stylesheet" href="x.css"></head>')
+    held = "data:font/woff2;base64," + base64.b64encode(b"fa-solid-900").decode()
+    assert f"<style>@font-face{{font-family:x;src:url({held})}}</style>" in whole(page)
 
 
 def test_nothing_is_lost_of_a_script_that_holds_its_own_end(tmp_path):

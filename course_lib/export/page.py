@@ -16,11 +16,13 @@ from course_lib.files import atomic_write
 
 POLICY = (  # the browser itself refuses whatever would leave the file
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data: blob:; '
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:\">"
+    "style-src 'unsafe-inline'; font-src data:; script-src 'unsafe-inline' blob:\">"
 )
-SEARCH = ("searchtools", "language_data", "searchindex")  # there are no other pages to search
+# There are no other pages to search, and all icons are letters of a font.
+UNUSED = ("searchtools", "language_data", "searchindex", "fontawesome")
 LINKED = re.compile(r'<link\b[^>]*?\brel="(?P<rel>[^"]+)"[^>]*>')
 SCRIPT = re.compile(r'<script\b[^>]*?\bsrc="(?P<src>[^"]+)"[^>]*></script>')
+FONT = re.compile(r"@font-face\s*{[^}]*?url\([\"']?([^\"')]+)[\"']?\)[^}]*}")
 IMPORT = re.compile(r"""@import\s+(?:url\()?["']?([^"')\s]+)["']?\)?;""")
 PICTURE = re.compile(r'(?P<before><img\b[^>]*?\bsrc=")(?P<src>(?!data:)[^"]+)')
 
@@ -65,11 +67,16 @@ def whole(path: Path) -> str:
         return f"<style>{style(content(href[1]))}</style>"
 
     def style(file: Path) -> str:
-        text = re.sub(r"@font-face\s*{[^}]*}", "", file.read_text(encoding="utf-8"))  # icons are drawn by a script
+        text = FONT.sub(lambda found: font(found, file.parent), file.read_text(encoding="utf-8"))
         return IMPORT.sub(lambda found: style(file.parent / found[1]), text)
 
+    def font(found: re.Match[str], folder: Path) -> str:
+        if not found[1].endswith("solid-900.woff2"):  # of the theme's three fonts of icons, the one that pages use
+            return ""
+        return found[0].replace(found[1], as_data(folder / found[1], "font/woff2"))
+
     def script(found: re.Match[str]) -> str:
-        if any(name in found["src"] for name in SEARCH):
+        if any(name in found["src"] for name in UNUSED):
             return ""
         text = content(found["src"]).read_text(encoding="utf-8").replace("</script", "<\\/script")
         late = ' type="module"' if "defer" in found[0] else ""  # inline scripts wait for the page as modules alone
@@ -77,8 +84,10 @@ def whole(path: Path) -> str:
 
     def picture(found: re.Match[str]) -> str:
         file = content(found["src"])
-        kind = mimetypes.guess_type(file.name)[0]
-        return f"{found['before']}data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+        return found["before"] + as_data(file, mimetypes.guess_type(file.name)[0])
+
+    def as_data(file: Path, kind: str | None) -> str:
+        return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
     text = path.read_text(encoding="utf-8")
     for pattern, replace in ((LINKED, linked), (PICTURE, picture), (SCRIPT, script)):

@@ -221,6 +221,16 @@ def test_a_page_is_light_or_dark_as_the_reader_likes(tab):
     assert brightness(page) > 700
 
 
+def test_icons_are_drawn_in_the_site_and_in_a_page_that_is_one_file(tab, made):
+    for path in ("index.html", made.page):
+        page = tab(path)
+        icon = page.locator("i.fa-solid:visible").first
+        font = icon.evaluate(
+            "one => { const s = getComputedStyle(one, '::before'); return `${s.fontWeight} 16px ${s.fontFamily}`; }"
+        )
+        assert page.evaluate("font => document.fonts.load(font).then(found => found.length)", font) == 1
+
+
 # Thousands of words of code in a few colours, and long lists, are looked at once of each kind.
 THIN = """() => {
   const seen = new Set(), style = document.createElement("style");
