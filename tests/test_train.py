@@ -555,11 +555,11 @@ def test_a_run_started_from_another_begins_where_that_one_was_best_and_says_so(w
     about = json.loads((out / "run.json").read_text())
     assert about["start"] == first.name and about["started_from"]["step"] == load(first / BEST).step
     assert about["started_from"]["network"] == "video_swin_tiny" and about["started_from"]["fresh"] == []
-    (first / BEST).rename(first / "elsewhere")  # a run that goes on does not need it any more
+    away = first.rename(first.with_name("elsewhere"))  # a run that goes on does not need it any more
     try:
         fit(started)
     finally:
-        (first / "elsewhere").rename(first / BEST)
+        away.rename(first)
     assert json.loads((out / "run.json").read_text())["started_from"] == about["started_from"]
 
 
