@@ -101,6 +101,9 @@ def fit(plan: Plan) -> Path:
         if ranks.first:
             _introduce(plan, chosen, source, epoch, config.steps, done, about, ranks)
 
+        def ends(epochs: int, steps: int) -> bool:  # every so many epochs
+            return bool(epochs) and steps % (epochs * epoch) == 0
+
         def test(step: int) -> None:
             with _tested(net, mean, batches, chosen.precise_bn, ranks) as tested:
                 scored = judge(tested, source, chosen, frames, size, (1, 1), prepare, device, ranks, plan.workers)
@@ -110,8 +113,8 @@ def fit(plan: Plan) -> Path:
             kept = Checkpoint(step + 1, settled, weights)
             if ranks.first and scores["top1"] > before:
                 save(plan.out / BEST, kept)
-            if ranks.first and plan.keep_every and round((step + 1) / epoch) % plan.keep_every == 0:
-                save(plan.out / f"epoch-{round((step + 1) / epoch):04d}.safetensors", kept)
+            if ranks.first and ends(plan.keep_every, step + 1):
+                save(plan.out / f"epoch-{(step + 1) // epoch:04d}.safetensors", kept)
             metrics.test(step, scores)
 
         shown = ranks.first
@@ -125,8 +128,8 @@ def fit(plan: Plan) -> Path:
                     metrics.step(step)
                     if ranks.any(bool(asked), device):
                         break
-                    ends = (step.number + 1) % (epoch * plan.test_every) == 0
-                    if ends or step.number + 1 == config.steps:
+                    done = step.number + 1
+                    if done == config.steps or ends(plan.test_every, done) or ends(plan.keep_every, done):
                         test(step.number)
         if ranks.first:
             _say_goodbye(plan, config.steps)
@@ -196,21 +199,18 @@ def _tested(
     parts = [part for part in norms(tested) if part.training and part.track_running_stats]
     kept = [(buffer, buffer.clone()) for part in parts for buffer in part.buffers()]
     momenta = [part.momentum for part in parts]
-    if precise and parts:
-        device = next(tested.parameters()).device
-        with closing(batches(0)) as some:  # type: ignore[type-var]
-            update_bn(((clips,) for clips, _ in islice(some, precise)), tested, device)
+    try:
+        if precise and parts:
+            with closing(batches(0)) as some:  # type: ignore[type-var]
+                update_bn(((clips,) for clips, _ in islice(some, precise)), tested, next(tested.parameters()).device)
+        if ranks.world > 1:  # each has seen other clips, and all have to test the same network
+            for buffer in (getattr(part, name) for part in parts for name in ("running_mean", "running_var")):
+                torch.distributed.all_reduce(buffer)
+                buffer /= ranks.world
+        yield tested
+    finally:  # also after Ctrl-C, since the run is saved then
         for part, momentum in zip(parts, momenta, strict=True):
             part.momentum = momentum
-        for part in parts:
-            for name in ("running_mean", "running_var"):
-                buffer = getattr(part, name)
-                if ranks.world > 1:
-                    torch.distributed.all_reduce(buffer)
-                    buffer /= ranks.world
-    try:
-        yield tested
-    finally:
         for buffer, before in kept:
             buffer.copy_(before)
 

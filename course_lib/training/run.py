@@ -90,6 +90,7 @@ def train(
         for name, number, least in (
             ("workers", workers, 0),
             ("save-every", save_every, 1),
+            ("keep-every", keep_every, 0),
             ("test-every", test_every, 1),
         ):
             if number < least:

@@ -83,17 +83,19 @@ def watch(run: str | Path, seconds: float = 5.0, once: bool = False) -> None:
     """The same in a notebook cell, until the run is quiet or the stop button."""
     from IPython.display import display
 
+    from course_lib.figures import picture, png
     from course_lib.figures.curves import curves
 
     shown: Any = None
     while True:
         now = progress(run)
         window = max(1, len(now.losses) // 50)
-        figure = curves({now.line: now.losses}, "loss", window=window)
+        # a bare Figure would be a line of text until somebody has called %matplotlib
+        drawn = picture(png(curves({now.line: now.losses}, "loss", window=window)), now.line)
         if shown is None:
-            shown = display(figure, display_id=True)
+            shown = display(drawn, raw=True, display_id=True)
         else:
-            shown.update(figure)
+            shown.update(drawn, raw=True)
         if once or now.quiet > QUIET:
             return
         try:
