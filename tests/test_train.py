@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from stand_ins import appearance, write_kinetics
 from test_real_sets import by_its_released_names
 from torch import nn
@@ -26,7 +28,7 @@ from course_lib.layers.blocks import Recomputable
 from course_lib.models import NETWORKS, build
 from course_lib.synthetic.write import encode
 from course_lib.training import mixing
-from course_lib.training.augment import OPERATIONS, TrainAugment, erase, rand_augment
+from course_lib.training.augment import OPERATIONS, TrainAugment, colour_change, erase, rand_augment
 from course_lib.training.checkpoint import Checkpoint, load, save
 from course_lib.training.distributed import ALONE, PeerLost
 from course_lib.training.fit import Plan, fit, make_network, ready
@@ -216,6 +218,60 @@ def test_erasing_fills_one_box_in_all_frames_with_noise():
     assert not torch.equal(inside[:, 0], inside[:, 1]) and 60 < inside.float().mean() < 170
 
 
+def halves(left: tuple[int, ...], right: tuple[int, ...]) -> np.ndarray:
+    """Four frames of 16 x 16, of one colour to the left and another to the right."""
+    frames = np.empty((4, 16, 16, 3), np.uint8)
+    frames[:, :, :8], frames[:, :, 8:] = left, right
+    return frames
+
+
+def shown(frames: np.ndarray, seed: int = 0, **settings: float) -> np.ndarray:
+    """The clip, T H W 3, that is neither scaled, cropped nor mirrored."""
+    augment = TrainAugment(16, (16, 16), flip=False, **settings)
+    return augment(frames, torch.Generator().manual_seed(seed)).movedim(0, -1).numpy()
+
+
+class Drawn(np.random.Generator):
+    """A generator whose draws are known."""
+
+    def __init__(self, brighter: float = 0, hue: float = 0, contrast: float = 1, saturation: float = 1):
+        super().__init__(np.random.PCG64(0))
+        self.values = iter([brighter, hue, np.array([contrast, saturation])])
+
+    def uniform(self, *_: object) -> object:
+        return next(self.values)
+
+
+def test_colours_change_by_the_drawn_brightness_contrast_saturation_and_hue():
+    def change(left: tuple[int, ...], right: tuple[int, ...], **drawn: float) -> list[list[int]]:
+        picture = Image.fromarray(halves(left, right)[0])
+        found = np.asarray(colour_change(Drawn(**drawn))(picture)).astype(int)
+        assert (found[:, :8] == found[0, 0]).all() and (found[:, 8:] == found[0, 8]).all()
+        return [found[0, 0].tolist(), found[0, 8].tolist()]
+
+    dark, light = (40,) * 3, (240,) * 3
+    assert change(dark, light, brighter=20) == [[60] * 3, [255] * 3]
+    assert change(dark, light, contrast=0.5) == [[90] * 3, [190] * 3], "towards the mean, 140"
+    (grey, _), red = change((200, 40, 40), (200, 40, 40), saturation=0), change((250, 0, 0), (250, 0, 0), hue=1 / 6)
+    luma = 0.299 * 200 + 0.587 * 40 + 0.114 * 40
+    assert grey == pytest.approx([luma] * 3, abs=1)
+    wanted = [250 * part for part in colorsys.hsv_to_rgb(1 / 6, 1, 1)]
+    assert red[0] == pytest.approx(wanted, abs=6), "Pillow's hue has 256 steps"
+
+
+def test_colour_and_grey_come_as_often_as_they_are_asked_for_and_to_all_frames():
+    frames = halves((200, 40, 90), (10, 120, 60))
+    assert (shown(frames) == frames).all(), "at chance 0 every pixel stays"
+    grey = shown(frames, grey=1.0).astype(int)
+    luma = frames @ np.array([0.299, 0.587, 0.114])
+    assert (grey == grey[..., :1]).all() and np.abs(grey[..., 0] - luma).max() <= 1
+    coloured = [shown(frames, seed, colour=0.5) for seed in range(60)]
+    assert all((clip == clip[:1]).all() for clip in coloured), "a still clip stays still"
+    changed = [(clip != frames).any() for clip in coloured]
+    assert 18 < sum(changed) < 42 and len({clip.tobytes() for clip in coloured}) == sum(changed) + 1
+    assert 18 < sum((shown(frames, seed, grey=0.5) != frames).any() for seed in range(60)) < 42
+
+
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0), (0, 1.0), (0.8, 1.0)])
 def test_mixed_clips_are_what_their_labels_say_and_the_same_however_the_batch_is_parted(mixup, cutmix):
     clips, labels = torch.zeros(8, 3, 2, 16, 16), torch.arange(8)
@@ -316,6 +372,46 @@ def test_frozen_norms_keep_statistics_and_weights_and_recomputed_blocks_the_resu
     for net in nets:
         net(clip).sum().backward()
     assert torch.allclose(nets[0].patch_embed.project.weight.grad, nets[1].patch_embed.project.weight.grad, atol=1e-5)
+
+
+class OneNorm(nn.Module):
+    """A batch norm, and what cannot be left out of a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm3d(3, momentum=0.3), nn.Linear(3, 2)
+
+    def forward(self, clips):
+        return self.head(self.norm(clips).mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_statistics_taken_anew_are_those_of_the_batches_and_training_keeps_its_own(ema):
+    torch.manual_seed(0)
+    batches = [(torch.randn(5, 3, 2, 4, 4) * (1 + k) + k, torch.zeros(5)) for k in range(5)]
+    net = OneNorm().train()
+    net.norm(batches[4][0])  # statistics of training, which come from elsewhere
+    mean = moving_mean(net, 0.9) if ema else None
+    learns = net if mean is None else mean.module
+    before = {name: value.clone() for name, value in learns.state_dict().items()}
+    with fitting._tested(net, mean, lambda step: (pair for pair in batches[step:]), 3, ALONE) as tested:
+        assert tested is learns
+        three = torch.stack([clips.movedim(1, 0).flatten(1) for clips, _ in batches[:3]])  # batch channel value
+        assert torch.allclose(tested.norm.running_mean, three.mean(2).mean(0), atol=1e-6)
+        assert torch.allclose(tested.norm.running_var, three.var(2, unbiased=True).mean(0), rtol=1e-5)
+        assert tested.norm.momentum == 0.3
+    assert all(torch.equal(value, before[name]) for name, value in learns.state_dict().items())
+    with fitting._tested(net, mean, lambda step: iter(()), 0, ALONE) as tested:
+        assert all(torch.equal(value, before[name]) for name, value in tested.state_dict().items()), "0: as trained"
+
+    def broken_off(step):
+        yield batches[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), fitting._tested(net, mean, broken_off, 3, ALONE):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in learns.state_dict().items())
+    assert learns.norm.momentum == 0.3
 
 
 # ------------------------------------------------------------------------------------------------ runs

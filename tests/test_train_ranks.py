@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,10 +14,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from stand_ins import write_kinetics
+from torch import nn
 
 import course_lib.training.fit as fitting
 from course_lib.training.checkpoint import load
-from course_lib.training.distributed import PeerLost, Ranks
+from course_lib.training.distributed import PeerLost, Ranks, started
 from course_lib.training.fit import Plan, fit
 from course_lib.training.folder import LAST
 from course_lib.training.metrics import read
@@ -123,6 +125,24 @@ def test_a_network_parted_by_fsdp2_trains_alike_and_goes_on_whole(folder, alone,
     assert set(weights(plan.out)) == set(weights(alone)), "the file does not tell how it was computed"
     on(1, trained, replace(plan, changes=plan.changes | {"shard": "no"}))
     assert_alike(plan.out, alone)
+
+
+def judged(rank: int, out: Path) -> None:
+    """Each process has seen other clips, and has other statistics."""
+    net = nn.Sequential(nn.BatchNorm3d(2), nn.Flatten(), nn.Linear(2, 2))
+    with started() as (ranks, _), torch.no_grad():
+        net[0].running_mean.copy_(torch.tensor([rank, 3.0 * rank]))
+        before = net[0].running_mean.clone()
+        with fitting._tested(net, None, lambda step: iter(()), 0, ranks) as tested:
+            found = ranks.gather(tested[0].running_mean.tolist())
+        assert net[0].running_mean.equal(before)
+        if ranks.first:
+            (out / "found.json").write_text(json.dumps(found))
+
+
+def test_all_processes_test_the_same_network_though_each_has_seen_other_clips(tmp_path):
+    on(2, judged, tmp_path)
+    assert json.loads((tmp_path / "found.json").read_text()) == [[0.5, 1.5]] * 2
 
 
 def test_every_share_of_a_batch_is_there_once_and_one_that_does_not_divide_is_refused():
