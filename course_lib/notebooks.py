@@ -77,10 +77,11 @@ def execute(path: Path, profile: Profile) -> None:
         notebook.cells.append(nbformat.v4.new_code_cell("print(_processor_seconds)"))
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # asked of this kernel alone, not of all that ran before
     with tempfile.NamedTemporaryFile(suffix=".json") as states:
-        notebook.cells.append(nbformat.v4.new_code_cell(STATES.format(path=states.name)))
+        keep = STATES.format(path=states.name) if not profile.replays else ""  # a lecture stores nothing
+        notebook.cells.append(nbformat.v4.new_code_cell(keep))
         began = datetime.now(UTC)
-        minutes = _run(notebook, path, profile)
-        explorers = shown(notebook, json.load(states))
+        minutes = _run(notebook, path, profile) - took(notebook.cells[-1]) / 60
+        explorers = shown(notebook, json.load(states)) if keep else {}
     said = forecast(path.stem, profile)
     notebook.cells.pop()
     memory = float(notebook.cells.pop().outputs[0].text)

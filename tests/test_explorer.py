@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import zlib
 from types import SimpleNamespace
 
 import nbformat
@@ -26,7 +27,7 @@ from course_lib.models import build, names
 from course_lib.widgets import AttentionExplorer, stills
 from course_lib.widgets.explore import explore, places
 from course_lib.widgets.explorer import SCRIPT
-from course_lib.widgets.rows import packed, quantise
+from course_lib.widgets.rows import packed, quantise, runs_of
 from course_lib.widgets.sources import BLOCK, NETWORK, ONE, chain, described, pairs, views
 
 GRID = Grid(3, 4, 5)  # three different lengths, so that no two axes can be mistaken for each other
@@ -103,11 +104,13 @@ def unpacked(data: bytes, parts: int) -> list[tuple[np.ndarray, np.ndarray, np.n
     """Keys, weights head by head, sums: by numpy, where the page has JavaScript."""
     found, at = [], 0
     for _ in range(parts):
-        many, heads = np.frombuffer(data, "<i4", 2, at)
-        keys = np.frombuffer(data, "<i4", many, at + 8)
-        scales = np.frombuffer(data, "<f4", heads, at + 8 + 4 * many)
-        sums = np.frombuffer(data, "<f4", heads, at + 8 + 4 * (many + heads))
-        first = at + 8 + 4 * (many + 2 * heads)
+        many, heads, runs = np.frombuffer(data, "<i4", 3, at)
+        pairs = np.frombuffer(data, "<i4", 2 * runs, at + 12).reshape(runs, 2).tolist()
+        keys = np.array([key for start, length in pairs for key in range(start, start + length)], int)
+        assert len(keys) == many
+        scales = np.frombuffer(data, "<f4", heads, at + 12 + 8 * runs)
+        sums = np.frombuffer(data, "<f4", heads, at + 12 + 8 * runs + 4 * heads)
+        first = at + 12 + 8 * (runs + heads)
         levels = np.frombuffer(data, np.uint8, heads * many, first).reshape(heads, many)
         found.append((keys, levels * scales[:, None], sums))
         at = first + heads * many + -(first + heads * many) % 4
@@ -132,6 +135,14 @@ def test_a_packed_row_holds_every_part_and_head():
         assert keys.tolist() == [1, 2, 4, 5, 7, 8]
         np.testing.assert_allclose(weights, row[:, keys], atol=row.max() / 509)
         np.testing.assert_allclose(sums, row.sum(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "runs"),
+    [([], []), ([0], [[0, 1]]), ([3, 4, 5], [[3, 3]]), ([0, 1, 3, 7, 8, 9], [[0, 2], [3, 1], [7, 3]])],
+)
+def test_keys_that_follow_each_other_are_one_run(numbers, runs):
+    assert runs_of(np.array(numbers, np.int64)).tolist() == runs
 
 
 # ---- what layers have
@@ -395,8 +406,51 @@ def test_weights_lie_in_the_page_beside_gradients_that_stay_in_the_kernel():
     widget = explore({"net": net}, torch.randn(1, 3, *net.config.clip))
     assert [source["name"] for source in widget.sources] == ["net, learned", "net", "net, used"]
     assert {key.split("/")[0] for key in widget.rows} == {"0"}
-    with pytest.raises(ValueError, match="pass fewer layers"):
-        widget.save_html("never.html")
+    order = widget._by_need()  # for a page: what is shown, then attention, then gradients, those of few units first
+    found = [widget._relation(*key) for key in order]
+    assert {order[0]} == widget._on_show() and widget.layer == found[0].name
+    assert [key[0] for key in order] == sorted(key[0] for key in order)
+    units = [relation.queries.size for relation in found if relation.kind == "gradient"]
+    assert units == sorted(units) and len(set(units)) > 3
+    widget.source, widget.layer = "net, used", "stem"
+    assert widget._relation(*widget._by_need()[0]).name == "stem"
+
+
+def test_a_page_holds_what_finds_room_and_says_what_does_not():
+    widget = explore({"net": Planted()}, torch.rand(1, 1, 4, 8, 8), source="net, used", layer="second")
+    whole = widget.page_state()
+    assert list(whole["rows"]) == ["1/0/one layer", "1/1/one layer"] and whole["lacks"] == ""
+    assert absent(whole) == {"first": [], "second": []}
+    shown = len(zlib.compress(base64.b64decode(whole["rows"]["1/1/one layer"]["rows"]["base64"])))
+    part = widget.page_state(shown)
+    assert part["rows"] == {"1/1/one layer": whole["rows"]["1/1/one layer"]}
+    assert absent(part) == {"first": [ONE], "second": []}
+    assert part["lacks"] == (
+        "Of the views of layers with weights this page has room for 1 of 2 in 'net, used'; the notebook has them all."
+    )
+    assert absent(widget.get_state()) == {"first": [], "second": []}  # the notebook's own has them
+    with pytest.raises(ValueError, match=r"weights of 'second', one layer, are about [\d,]+ bytes: show a smaller"):
+        widget.page_state(shown - 1)
+    widget.source = "net"  # masks alone
+    assert widget.page_state(0)["rows"] == {} and "0 of 2 in 'net, used'" in widget.page_state(0)["lacks"]
+    widget.compared = ["net", "net, used"]
+    with pytest.raises(ValueError, match="weights of 'second'"):
+        widget.page_state(0)
+
+
+def test_rows_that_would_take_long_are_not_worked_out_for_a_page(monkeypatch):
+    net = Planted()
+    widget = explore({"net": net}, torch.rand(1, 1, 4, 8, 8))
+    monkeypatch.setattr("course_lib.widgets.explorer.MOST_WORKED_OUT", 256 * 256 * 5 - 1)
+    passes = []
+    net.register_forward_hook(lambda part, args, out: passes.append(1))
+    assert widget.page_state()["lacks"].count("0 of 2 in 'net, used'") == 1 and not passes
+    monkeypatch.setattr("course_lib.widgets.explorer.MOST_WORKED_OUT", 256 * 256 * 5)
+    assert widget.page_state()["lacks"] == ""
+
+
+def absent(state: dict) -> dict[str, list[str]]:
+    return {layer["name"]: layer["absent"] for layer in state["sources"][1]["layers"]}
 
 
 def test_layers_to_record_are_named_for_convolutions_too(tmp_path):
@@ -489,10 +543,12 @@ def test_the_lecture_page_holds_everything_and_asks_the_network_for_nothing(tmp_
     assert [found.name for found in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_a_page_is_not_written_when_its_rows_would_not_fit(tmp_path):
-    with pytest.raises(ValueError, match=r"weights of 1 layers with their blocks are about [\d,]+ bytes: pass fewer"):
-        explorer().save_html(tmp_path / "page.html", most_bytes=100)
+def test_a_page_is_not_written_when_the_rows_that_it_shows_would_not_fit(tmp_path):
+    with pytest.raises(ValueError, match=r"weights of 'block 1 space', one layer, are about [\d,]+ bytes: show"):
+        explorer(source="learned").save_html(tmp_path / "page.html", most_bytes=100)
     assert not list(tmp_path.iterdir())
+    page = explorer().save_html(tmp_path / "page.html", most_bytes=100).read_text(encoding="utf-8")
+    assert "this page has room for 0 of 3 in 'learned'" in page
 
 
 # ---- what is refused

@@ -7,12 +7,14 @@ import gzip
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from course_lib.export.lessons import NO_STATE, ExportError, exported, find_lessons
+from course_lib.export.explorers import read_states
+from course_lib.export.lessons import EXPLORER, NO_STATE, ExportError, exported, find_lessons
 from course_lib.export.page import whole
 from course_lib.export.site import Linker, build_site
 from course_lib.export.sphinx_parts import as_rst
@@ -63,6 +65,31 @@ def test_an_explorer_lives_where_its_state_was_kept_and_else_the_page_says_that_
     assert second.startswith(still) and NO_STATE in second
     assert third.startswith('<div class="live-explorer">') and still in third and NO_STATE not in third
     assert stills == [f"99_small, cell c1: {NO_STATE}"]
+
+
+@pytest.mark.parametrize("path", find_lessons(ROOT / "notebooks"), ids=lambda path: path.stem)
+def test_every_explorer_of_every_lesson_lives_in_its_page(path):
+    states = read_states(ROOT, path.stem)
+    for cell in nbformat.read(path, as_version=4).cells:
+        for number, output in enumerate(cell.get("outputs", [])):
+            still = output.get("data", {}).get("text/html", "")
+            if not EXPLORER.search(still):
+                continue
+            state = states[cell.id].pop(number)
+            assert f"{state['source']}, {state['layer']}, {state['view']}: what" in unescape(still)
+            where = "the patch at frame {}, row {}, column {}" if len(state["pinned"]) == 3 else "{} {}"
+            assert where.format(*state["pinned"]) in still
+            for s, source in enumerate(state["sources"]):  # of what it offers it has the rows
+                for i, layer in enumerate(source["layers"]):
+                    views = set(layer["views"]) - set(layer["absent"])
+                    assert set(layer["absent"]) <= set(layer["views"])
+                    assert {f"{s}/{i}/{view}" for view in views} <= set(state["rows"]) or not layer["weights"]
+    assert not any(states.values()), "states of explorers that the notebook does not show"
+
+
+def test_the_explorers_of_all_lessons_are_not_too_many_bytes():
+    files = list((ROOT / "data" / "explorers").glob("*.json.gz"))
+    assert sum(path.stat().st_size for path in files) < 20e6 and max(path.stat().st_size for path in files) < 4e6
 
 
 def test_a_page_that_would_load_what_is_not_in_it_is_refused(tmp_path):

@@ -11,6 +11,7 @@ import gc
 import html
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -20,6 +21,7 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
+from tqdm import tqdm
 
 from course_lib.analysis.relations import Reads, Relation, reach_of
 from course_lib.analysis.rollout import rollout
@@ -36,7 +38,8 @@ SCRIPT = "\n".join(
     (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("space", "relations", "words", "paint", "explorer")
 )
 MOST_ROWS = 9  # a patch and those around it
-MOST_IN_A_PAGE = 8_000_000  # bytes of weights
+MOST_IN_A_PAGE = 2_000_000  # bytes of weights, compressed
+MOST_WORKED_OUT = 40_000_000  # bytes of weights of a layer: a row may cost a pass through the network
 Hiding = Callable[[Relation, np.ndarray], str]
 
 
@@ -74,6 +77,7 @@ class AttentionExplorer(anywidget.AnyWidget):
     tables: Any = traitlets.List().tag(sync=True)
     rows: Any = traitlets.Dict().tag(sync=True)  # "source number/layer number/view" -> rows of all queries, or empty
     hides = traitlets.Bool().tag(sync=True)
+    lacks = traitlets.Unicode().tag(sync=True)  # what a page without a kernel has no room for
     # what is shown
     source = traitlets.Unicode().tag(sync=True)
     layer = traitlets.Unicode().tag(sync=True)
@@ -232,7 +236,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         return self._composed[key]
 
     def _entries(self, source: int, layer: int, view: str) -> int:
-        """About how many bytes all rows take; what is worked out row by row is never sent whole."""
+        """About how many bytes all rows take; of what is worked out row by row, at most."""
         relation = self._relation(source, layer, view)
         if stays(relation):
             return relation.queries.size * relation.keys.size * 5
@@ -345,30 +349,72 @@ class AttentionExplorer(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return data | picture(*self._still()), metadata
 
-    def page_state(self, most_bytes: int = 40_000_000) -> dict[str, Any]:
-        """The explorer as it stands, for a page that has no kernel to ask: every row of weights is in it, bytes as
+    def page_state(self, most_bytes: int = 10_000_000) -> dict[str, Any]:
+        """The explorer as it stands, for a page that has no kernel to ask: rows of weights are in it, bytes as
         {"base64": ...}.
 
-        ValueError if the rows of weights, those of whole blocks and networks among them, would not fit into a page.
+        most_bytes: of weights, compressed. What is shown comes first, then attention, then gradients, and of these
+        whatever has fewer rows. The page does not offer what finds no room, and says how much that is. ValueError if
+        what is shown finds none.
         """
-        keys = self._keys
-        size = sum(self._entries(*key) for key in keys)
-        if size > most_bytes:
-            raise Refused(
-                f"a page cannot ask the kernel, and the weights of {len({key[:2] for key in keys})} layers with their "
-                f"blocks are about {size:,} bytes: pass fewer layers, or a larger most_bytes"
-            )
+        rows, room = {}, most_bytes
+        for key in tqdm(self._by_need(), "weights of a page", unit="layer", leave=False, delay=3):
+            found = self._all_rows(*key) if self._entries(*key) <= MOST_WORKED_OUT else None
+            size = len(zlib.compress(found["rows"])) if found else self._entries(*key)
+            if found and size <= room:
+                rows[key] = found
+                room -= size
+            elif key in self._on_show():
+                source, layer, view = key
+                name = self.sources[source]["layers"][layer]["name"]
+                raise Refused(
+                    f"a page cannot ask the kernel, and the weights of '{name}', {view}, are about "
+                    f"{size:,} bytes: show a smaller layer, or pass a larger most_bytes"
+                )
         state = {name: _as_json(getattr(self, name)) for name in AttentionExplorer.class_own_traits(sync=True)}
-        state |= {"hover": [], "hides": False}
-        state["rows"] = {"/".join(map(str, key)): _as_json(self._all_rows(*key)) for key in keys}
+        for s, i, view in self._keys:
+            if (s, i, view) not in rows:
+                state["sources"][s]["layers"][i]["absent"].append(view)
+        state |= {"hover": [], "hides": False, "lacks": self._lacks(set(rows))}
+        state["rows"] = {"/".join(map(str, key)): _as_json(rows[key]) for key in self._keys if key in rows}
         return state
 
+    def _on_show(self) -> set[tuple[int, int, str]]:
+        """What the page opens with, of that which has weights."""
+        shown = set()
+        for name in self.compared or [self.source]:
+            layers = self.relations[name]
+            names = [layer.name for layer in layers]
+            i = names.index(self.layer if self.layer in names else self._default_layer(name))
+            view = self.view if self.view in views(layers, i) else ONE
+            shown.add((list(self.relations).index(name), i, view))
+        return shown & set(self._keys)
+
+    def _by_need(self) -> list[tuple[int, int, str]]:
+        shown = self._on_show()
+
+        def need(key: tuple[int, int, str]) -> tuple[bool, bool, int]:
+            relation = self._relation(*key)
+            return key not in shown, relation.kind == "gradient", relation.queries.size
+
+        return sorted(self._keys, key=need)
+
+    def _lacks(self, there: set[tuple[int, int, str]]) -> str:
+        """Words on what a page does not hold, source by source."""
+        said = []
+        for s, name in enumerate(self.relations):
+            every = [key for key in self._keys if key[0] == s]
+            if missing := len(set(every) - there):
+                said.append(f"{len(every) - missing} of {len(every)} in '{name}'")
+        room = "Of the views of layers with weights this page has room for"
+        return f"{room} {', '.join(said)}; the notebook has them all." if said else ""
+
     def save_html(
-        self, path: str | os.PathLike[str], title: str = "Attention explorer", most_bytes: int = 40_000_000
+        self, path: str | os.PathLike[str], title: str = "Attention explorer", most_bytes: int = 10_000_000
     ) -> Path:
         """Write the explorer, as it stands, as one page that needs neither kernel nor network nor library.
 
-        ValueError as for `page_state`.
+        most_bytes and ValueError as for `page_state`.
         """
         state = self.page_state(most_bytes)
         still, alt = self._still()
@@ -390,7 +436,7 @@ class AttentionExplorer(anywidget.AnyWidget):
 def write_states(path: str | os.PathLike[str]) -> None:
     """Write what each explorer of this process would show in a page, by its widget's id, as JSON.
 
-    One with more weights than a page should load is left out.
+    One that shows more weights than a page should load is left out.
     """
     states = {}
     for explorer in gc.get_objects():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int8, UInt8
+from jaxtyping import Float, Float32, Int8, Integer, UInt8
 
 from course_lib.analysis.relations import Weights
 
@@ -32,7 +32,8 @@ class Weighted(Protocol):
 
 
 def packed(parts: Iterable[Weighted], query: int) -> bytes:
-    """One query: for every part its number of keys and of heads, the keys that get anything, scales, sums, levels.
+    """One query: for every part its number of keys, of heads and of runs, then the keys that get anything as runs (the
+    first and how many follow each other), scales, sums, levels.
 
     Little-endian, each part filled up to whole words; static/relations.js takes it apart.
     """
@@ -46,12 +47,21 @@ def packed(parts: Iterable[Weighted], query: int) -> bytes:
             weights = row[:, keys]
         level, scale = quantise(weights, isinstance(part, Weights) and part.signed)
         sums = weights.sum(axis=-1, dtype=np.float32)  # many weights below half a level add up to more than nothing
+        runs = runs_of(keys)
         words = (
-            np.array([len(keys), len(weights)], "<i4"),
-            keys.astype("<i4"),
+            np.array([len(keys), len(weights), len(runs)], "<i4"),
+            runs.astype("<i4"),
             scale.astype("<f4"),
             sums.astype("<f4"),
         )
         data = b"".join(word.tobytes() for word in words) + level.tobytes()
         found.append(data + bytes(-len(data) % 4))
     return b"".join(found)
+
+
+def runs_of(numbers: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, "run 2"]:
+    """Numbers in their order as runs of those that follow each other: the first, and how many."""
+    if not len(numbers):
+        return np.empty((0, 2), int)
+    begin = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
+    return np.stack([numbers[begin], np.diff(begin, append=len(numbers))], axis=1)

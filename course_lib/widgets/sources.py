@@ -119,6 +119,7 @@ def layer_as_json(layers: Sequence[Relation], index: int, colour: Mapping[str, s
         "ofKeys": layer.of_keys and part_as_json("", layer.of_keys, "", tables),
         "ofQueries": layer.of_queries and part_as_json("", layer.of_queries, "", tables),
         "views": offered,
+        "absent": [],  # of these, the views that a page without a kernel has no rows for
         "chains": {
             view: {"first": layers.index(found[0]), "last": layers.index(found[-1])}
             for view, found in chains.items()

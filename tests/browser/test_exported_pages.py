@@ -1,5 +1,6 @@
 """Exported pages in Chromium with the network switched off: what a learner on a train and a lecturer without a network
-have. The site is made once, of the real lessons; the first explorer of lesson 10 is a small one, made here."""
+have. The site is made once, of the real lessons; the first explorer of lesson 10 is a small one, made here, and the
+second its own."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ import pytest
 from lab import watch
 from test_explorer import explorer
 
+from course_lib.export.explorers import PLAYER, STYLE, live
 from course_lib.export.lessons import EXPLORER
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         for number, output in enumerate(cell.get("outputs", []))
         if EXPLORER.search(output.get("data", {}).get("text/html", ""))
     )
-    states = {cell: [{"output": number, "state": explorer().page_state()}]}
+    states = {cell: [{"output": number, "state": explorer().page_state()}], **kept("10_video_swin", "c107")}
     (course / "data" / "explorers").mkdir()
     (course / "data" / "explorers" / "10_video_swin.json.gz").write_bytes(gzip.compress(json.dumps(states).encode()))
 
@@ -66,6 +68,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         assert run.returncode == 0, run.stdout + run.stderr
         said += run.stdout
     return Made(course / "site", course / "page" / "10_video_swin.html", said)
+
+
+def kept(stem: str, cell: str) -> dict[str, Any]:
+    """What the repository keeps of the explorers of a cell."""
+    states = json.loads(gzip.decompress((ROOT / "data" / "explorers" / f"{stem}.json.gz").read_bytes()))
+    return {cell: states[cell]}
 
 
 @pytest.fixture
@@ -153,6 +161,62 @@ def test_an_explorer_answers_without_a_kernel(tab, made, size):
         page.keyboard.press("ArrowRight")
         assert canvas.get_attribute("data-query") == "1"
         assert page.locator("math").count() > 10
+
+
+def test_the_trained_network_of_a_lesson_answers_a_click_in_its_page_head_by_head_and_through_the_whole_network(
+    tab, made
+):
+    page = tab(made.page)
+    box = page.locator(".live-explorer").nth(1)
+    box.scroll_into_view_if_needed()
+    canvas, said = box.locator('canvas[data-painted="1"]'), box.locator(".readout")
+    canvas.wait_for()
+    canvas.scroll_into_view_if_needed()
+    corner, panel = canvas.evaluate("({ layouts: [{ corners, panel }] }) => [corners[2], panel]")
+    canvas.click(
+        position={axis: corner[i] + 0.9 * panel[i] for i, axis in enumerate("xy")}
+    )  # step 2, row 14, column 14
+    assert canvas.get_attribute("data-query") == str((2 * 16 + 14) * 16 + 14)
+    assert "Strongest in stage 1 block 1 windows, mean of" in said.inner_text()
+    canvas.press("h")
+    assert "Strongest in stage 1 block 1 windows, head 1" in said.inner_text()
+    canvas.press("l")
+    canvas.press("v")
+    canvas.press("v")
+    assert "the network up to stage 1 block 2 shifted windows, rollout" in said.inner_text()
+    assert canvas.get_attribute("data-waiting") == "0"
+
+
+def test_a_page_offers_the_layers_that_it_holds_alone_and_says_how_many_it_does_not(browser, tmp_path):
+    ((one,),) = kept("01_i3d", "cell-085").values()
+    layers = {layer["name"]: layer["absent"] for layer in one["state"]["sources"][1]["layers"]}
+    there = [name for name, absent in layers.items() if not absent]
+    assert 10 < len(there) < len(layers) == 34
+    box = live(one["state"], "<p>a still</p>")
+    page_file = tmp_path / "page.html"
+    page_file.write_text(
+        f"<meta charset='utf-8'><style>{STYLE}</style>{box}<script>{PLAYER}</script>", encoding="utf-8"
+    )
+    page = browser.new_page(viewport=SIZES["wide"])
+    seen = watch(page)
+    page.context.set_offline(True)
+    page.goto(page_file.as_uri())
+    canvas, said = page.locator('canvas[data-painted="1"]'), page.locator(".readout")
+    canvas.wait_for()
+    assert canvas.get_attribute("data-layer") == "mixed 3c middle"
+    assert f"room for {len(there)} of 34 in 'I3D, used'" in page.locator(".keys").first.inner_text()
+    choice = page.get_by_label("Layer", exact=True)
+    assert choice.locator("option").all_inner_texts() == there
+    for name in there:
+        choice.select_option(name)
+        canvas.and_(page.locator(f'canvas[data-layer="{name}"][data-waiting="0"]')).wait_for()
+        assert f"In {name} it used most: " in said.inner_text()
+    canvas.press("l")  # from the last to the first that is there
+    canvas.and_(page.locator(f'canvas[data-layer="{there[0]}"]')).wait_for()
+    page.get_by_label("Scheme or network").select_option("I3D")  # masks have all
+    assert len(choice.locator("option").all()) > 30
+    assert not seen.errors and not seen.outside
+    page.close()
 
 
 OUTSIDE_BOXES = """() => [...document.querySelectorAll("table, pre, math, .live-explorer canvas")].filter(one => {

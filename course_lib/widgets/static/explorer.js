@@ -9,6 +9,7 @@ const swatch = (colour, ...classes) => {
   square.style.background = colour;
   return square;
 };
+const choices = layers => layers.filter(({ offered }) => offered.length); // a page without a kernel may lack some
 const entry = (square, text) => make("li", {}, square, make("span", { textContent: text }));
 
 function render({ model, el }) {
@@ -20,10 +21,10 @@ function render({ model, el }) {
   const sources = model.get("sources").map((source, s) => ({
     ...source, number: s,
     layers: source.layers.map((layer, number) => ({
-      ...layer, number, parts: layer.parts.map(part => ({ ...unpackPart(part, tables), packed: pack(...hexToRgb(part.colour), opacity) })),
+      ...layer, number, offered: layer.views.filter(view => !layer.absent.includes(view)), parts: layer.parts.map(part => ({ ...unpackPart(part, tables), packed: pack(...hexToRgb(part.colour), opacity) })),
       ofKeys: unpackPart(layer.ofKeys, tables), ofQueries: unpackPart(layer.ofQueries, tables), sees: unpackPart(layer.sees, tables),
     })),
-  }));
+  })).filter(({ layers }) => choices(layers).length);
 
   // ---- what is shown now
 
@@ -32,7 +33,8 @@ function render({ model, el }) {
   const source = () => sources.find(({ name }) => name === model.get("source"));
   const layer = () => source().layers.find(({ name }) => name === model.get("layer"));
   const headsOf = ({ parts, weights }) => (weights ? parts.filter(({ marks }) => !marks).reduce((sum, { heads }) => sum + heads, 0) : 0);
-  const firstOf = layers => layers.find(({ kind }) => kind === "attention") ?? layers[0];
+  const firstOf = layers => choices(layers).find(({ kind }) => kind === "attention") ?? choices(layers)[0];
+  const namedOr = (layers, name) => choices(layers).find(one => one.name === name) ?? firstOf(layers);
   const kernel = kernelRows(model, () => show("row"));
 
   // Every board of the picture: a source, its layer, and the tokens that answer there.
@@ -40,8 +42,8 @@ function render({ model, el }) {
     const names = model.get("compared").length ? model.get("compared") : [model.get("source")];
     return names.map(name => {
       const here = sources.find(one => one.name === name);
-      const its = name === model.get("source") ? layer() : here.layers.find(one => one.name === model.get("layer")) ?? firstOf(here.layers);
-      const view = its.views.includes(model.get("view")) ? model.get("view") : "one layer", chain = its.chains[view];
+      const its = name === model.get("source") ? layer() : namedOr(here.layers, model.get("layer"));
+      const view = its.offered.includes(model.get("view")) ? model.get("view") : its.offered[0], chain = its.chains[view];
       const layers = chain && here.layers.slice(chain.first, chain.last + 1).filter(({ kind }) => kind !== "convolution");
       const asking = layers ? layers.at(-1).queries : its.queries;
       const sees = view === "whole network" && !layers && its.sees;
@@ -72,11 +74,11 @@ function render({ model, el }) {
   }
   function chooseSource(name) {
     const { layers } = sources.find(one => one.name === name);
-    chooseLayer((layers.find(one => one.name === model.get("layer")) ?? firstOf(layers)).name, name);
+    chooseLayer(namedOr(layers, model.get("layer")).name, name);
   }
   function chooseLayer(name, of = model.get("source")) {
     const found = sources.find(one => one.name === of).layers.find(one => one.name === name), now = model.get("view");
-    const view = found.views.includes(now) ? now : "one layer";
+    const view = found.offered.includes(now) ? now : found.offered[0];
     choose({ head: Math.min(model.get("head"), headsOf(found)), view, source: of, layer: name });
   }
 
@@ -121,9 +123,9 @@ function render({ model, el }) {
   };
   function controls() {
     const here = layer(), heads = headsOf(here);
-    for (const radio of radios) radio.checked = radio.value === model.get("view"), radio.disabled = !here.views.includes(radio.value);
+    for (const radio of radios) radio.checked = radio.value === model.get("view"), radio.disabled = !here.offered.includes(radio.value);
     fill(sourceControl, sources.map(({ name }) => [name, name]), model.get("source"));
-    fill(layerControl, source().layers.map(({ name }) => [name, name]), here.name);
+    fill(layerControl, choices(source().layers).map(({ name }) => [name, name]), here.name);
     const single = Array.from({ length: heads }, (_, head) => [String(head + 1), `head ${head + 1}`]);
     fill(headControl, heads > 1 ? [["0", `mean of ${heads}`], ...single] : [["0", "the only one"]], String(model.get("head")));
     headControl.label.hidden = !here.weights || here.kind === "gradient" || model.get("view") !== "one layer";
@@ -131,7 +133,7 @@ function render({ model, el }) {
     compare.checked = model.get("compared").length > 0;
     hide.hidden = !model.get("hides") || !here.weights;
     hidden.textContent = "";
-    without.textContent = withoutWords(here, source().layers);
+    without.textContent = [withoutWords(here, source().layers), model.get("lacks")].filter(Boolean).join(" ");
     without.hidden = !without.textContent;
   }
   const strongest = make("span"), uniform = make("span");
@@ -340,8 +342,8 @@ function render({ model, el }) {
       case "Enter": kernel.retry(); return show("again");
       case "e": return nextExtra(event, back);
       case "s": return chooseSource(next(sources.map(({ name }) => name), model.get("source"), back));
-      case "v": return choose({ view: next(layer().views, model.get("view"), back) });
-      case "l": return chooseLayer(next(source().layers.map(({ name }) => name), layer().name, back));
+      case "v": return choose({ view: next(layer().offered, model.get("view"), back) });
+      case "l": return chooseLayer(next(choices(source().layers).map(({ name }) => name), layer().name, back));
       case "h": {
         const heads = headsOf(layer()), choices = Array.from({ length: heads + 1 }, (_, i) => i);
         return heads > 1 && choose({ head: next(choices, model.get("head"), back) });

@@ -111,16 +111,24 @@ export function unpackRow(data, parts) {
   const all = bytes(data).slice(), words = new DataView(all.buffer);
   let at = 0;
   return parts.map(({ signed }) => {
-    const many = words.getInt32(at, true), heads = words.getInt32(at + 4, true), begin = at + 8;
-    const keys = new Int32Array(all.buffer, begin, many);
-    const scales = new Float32Array(all.buffer, begin + 4 * many, heads);
-    const sums = new Float32Array(all.buffer, begin + 4 * (many + heads), heads);
-    const first = begin + 4 * (many + 2 * heads), Level = signed ? Int8Array : Uint8Array;
+    const [many, heads, runs] = [0, 4, 8].map(word => words.getInt32(at + word, true)), begin = at + 12;
+    const keys = keysOf(new Int32Array(all.buffer, begin, 2 * runs), many);
+    const scales = new Float32Array(all.buffer, begin + 8 * runs, heads);
+    const sums = new Float32Array(all.buffer, begin + 8 * runs + 4 * heads, heads);
+    const first = begin + 8 * (runs + heads), Level = signed ? Int8Array : Uint8Array;
     const levels = Array.from({ length: heads }, (_, head) => new Level(all.buffer, first + head * many, many));
     at = first + heads * many;
     at += (4 - (at % 4)) % 4;
     return { keys, levels, scales, sums };
   });
+}
+
+// [first, how many follow each other, first, how many, ...] -> every one of them.
+function keysOf(runs, many) {
+  const keys = new Int32Array(many);
+  for (let run = 0, at = 0; run < runs.length; run += 2)
+    for (let i = 0; i < runs[run + 1]; i++) keys[at++] = runs[run] + i;
+  return keys;
 }
 
 // The same from all rows of a layer.
