@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from nbconvert import HTMLExporter
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageFont
 from torch import nn
 
 from course_lib.analysis.layers import layer_masks
@@ -238,7 +238,7 @@ def coloured(picture: np.ndarray, layout: stills.Layout, token: int) -> str:
 def drawn(widget: AttentionExplorer) -> str:
     data, _ = widget._repr_mimebundle_()
     picture = np.asarray(Image.open(io.BytesIO(still_in(data)[1])).convert("RGB"))
-    layout = stills.Layout.fit(tokens(), stills.STILL_WIDTH)
+    layout = stills.Layout.fit(tokens(), *stills.STILL)
     return "".join(coloured(picture, layout, token) for token in range(GRID.size))
 
 
@@ -614,6 +614,9 @@ def test_the_still_is_as_wide_as_its_caption():
         Image.open(io.BytesIO(stills.still(frames, tokens, None, [], title))) for title in ("short", "w" * 300)
     )
     assert narrow.width < 800 and wide.width > 300 * 8
+    lines = Image.open(io.BytesIO(stills.still(frames, tokens, None, [], "words " * 100)))
+    assert lines.width == narrow.width and lines.height > narrow.height + 5 * 18, "words go on in the next line"
+    assert stills.broken("a bc def", 40, ImageFont.load_default(size=18)) == ["a bc", "def"]
     right = np.asarray(wide.convert("L"))[:, -stills.MARGIN + 2 :]
     assert (right == right[0, 0]).all(), "the last letter stands before the margin"
 

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 import course_lib
 from course_lib.analysis.branches import residual_branches
-from course_lib.figures import BLUE, RED, WIDEST, picture, png, source, table
+from course_lib.figures import BLUE, LETTERS, RED, WIDEST, letters, picture, png, source, table
 from course_lib.figures.blocks import block_diagram, block_words, towers, towers_words
 from course_lib.figures.clips import boxes, picks, spans, strips
 from course_lib.figures.code import narrow
@@ -225,6 +226,27 @@ def test_a_live_curve_draws_itself_and_says_so_in_words(monkeypatch):
     alt, content = picture_in(updates[-1]["text/html"])
     assert Image.open(io.BytesIO(content)).width > 300
     assert "2 of 10 steps" in alt and "1.500" in alt
+
+
+def test_a_picture_says_how_small_the_letters_are_that_are_drawn():
+    figure = Figure(figsize=(3, 2))
+    axis, hidden = figure.subplots(1, 2)
+    axis.text(0.5, 0.5, "small", fontsize=6)
+    axis.tick_params(labelsize=11)
+    axis.text(0.5, 0.5, "not drawn", fontsize=4, visible=False)
+    axis.text(0.5, 0.5, "  ", fontsize=3)
+    hidden.tick_params(labelsize=2)
+    hidden.axis("off")
+    assert Image.open(io.BytesIO(png(figure, dpi=144))).text == {LETTERS: "12.0"}
+    axis.texts[0].set_visible(False)
+    assert Image.open(io.BytesIO(png(figure, dpi=144))).text == {LETTERS: "22.0"}
+
+
+def test_letters_grow_with_the_height_of_a_figure_so_that_a_slide_shows_them_at_16_pixels():
+    for height in (4.0, 6.0):
+        shown = 443 / height  # pixels an inch, where the figure is as high as a slide leaves room
+        assert letters(height) / 72 * shown == pytest.approx(16)
+    assert letters(1) == 9
 
 
 def test_a_figure_becomes_a_png():

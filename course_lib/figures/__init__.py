@@ -9,11 +9,16 @@ import base64
 import html
 import inspect
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from course_lib.figures.code import narrow
 
@@ -24,11 +29,19 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
 LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))  # a curve is known by its stroke as well as by its colour
 COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE)
 WIDEST = 7.3  # inches; on a page of 640 pixels its letters are still read
+SLOT = 443 / 72  # inches that a slide of 720 pixels leaves for a figure with a line above and one below it
+FROM_THE_LAST_ROW = 16 / 72  # inches of such a slide: letters that are read there
+LETTERS = "smallest letters"  # what a PNG says of itself, in its own pixels
 
 
 def line_style(i: int) -> dict[str, Any]:
     """Colour and stroke of the i-th curve of a figure."""
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
+
+
+def letters(height: float, least: float = 9) -> float:
+    """Points of letters that are still read when a slide shows a figure, `height` inches high, as high as it can."""
+    return max(least, 72 * FROM_THE_LAST_ROW * height / SLOT)
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -70,8 +83,28 @@ def source(thing: type | Callable) -> None:
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:
-    """With 256 colours, which halves what a notebook of clips stores and is not seen."""
-    drawn, file = io.BytesIO(), io.BytesIO()
+    """With 256 colours, which halves what a notebook of clips stores and is not seen; it says how small its letters
+    are."""
+    drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    sizes = [float(text.get_fontsize()) for text in _texts(figure)]
+    return png_of(Image.open(drawn).convert("RGB"), min(sizes, default=72) * dpi / 72)
+
+
+def png_of(picture: Image.Image, smallest_letters: float) -> bytes:
+    """A picture as a PNG of 256 colours, which says in how many of its pixels its smallest letters are written."""
+    said, file = PngInfo(), io.BytesIO()
+    said.add_text(LETTERS, f"{smallest_letters:.1f}")
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True, pnginfo=said)
     return file.getvalue()
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """The texts of a figure that are drawn."""
+    if not artist.get_visible():
+        return
+    if isinstance(artist, Text) and artist.get_text().strip():
+        yield artist
+    for child in artist.get_children():
+        if not (isinstance(artist, Axes) and isinstance(child, Axis) and not artist.axison):
+            yield from _texts(child)

@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from course_lib.figures import COLOURS, WIDEST, line_style
+from course_lib.figures import COLOURS, WIDEST, letters, line_style
 
 MARKERS = "os^Dv"  # a clip is known by its mark as well as by its colour
 
@@ -43,14 +43,15 @@ def strips(
             if row == 0 and len(numbers) > column:
                 axis.set_title(str(numbers[column]), fontsize=9)
         if len(titles) > row:
-            axes[row][0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=10)
+            axes[row][0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=12.5)
     return figure
 
 
 def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "_"]]], available: int) -> Figure:
     """A row a rule: which of the `available` frames of a video it takes, one line of marks for each of its clips."""
     lines = sum(len(clips) for clips in rules.values())
-    figure = Figure(figsize=(WIDEST, 0.2 * lines + 0.28 * len(rules) + 0.5), layout="constrained")
+    height = 0.2 * lines + 0.28 * len(rules) + 0.5
+    figure = Figure(figsize=(WIDEST, height), layout="constrained")
     axis = figure.subplots()
     depth, middles = 0.0, []
     for clips in rules.values():
@@ -61,11 +62,12 @@ def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "_"]]], available: int) -
             axis.plot(frames, [depth] * len(frames), marker, color=colour, markersize=5.5, clip_on=False, zorder=2)
             depth += 0.2
         depth += 0.28
-    axis.set_yticks(middles, list(rules), fontsize=10)
+    axis.set_yticks(middles, list(rules))
     axis.set_ylim(depth - 0.28, -0.2)
     axis.set_xlim(0, available - 1)
-    axis.set_xlabel(f"frame number, 0 to {available - 1}")
-    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel(f"frame number, 0 to {available - 1}", fontsize=letters(height, 10))
+    axis.tick_params(labelsize=letters(height, 10))
+    axis.tick_params(axis="y", length=0, pad=8)  # no mark at 0 lies on a name
     axis.spines[["top", "right", "left"]].set_visible(False)
     return figure
 

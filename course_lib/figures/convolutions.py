@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from course_lib.figures import GREEN, ORANGE, PURPLE, RED, SKY, WIDEST
+from course_lib.figures import GREEN, ORANGE, PURPLE, RED, SKY, WIDEST, letters
 
 KINDS = {  # how a group of layers convolves: its colour, and in words
     "2d": (SKY, "every frame alone"),
@@ -57,6 +57,7 @@ def reach_in_time(
     those of `placements`.
     """
     rows = -(-len(seen) // columns)
+    size = letters(1.05 * rows + 0.5)
     figure = Figure(figsize=(WIDEST, 1.05 * rows + 0.5), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[len(seen) :]:
@@ -66,14 +67,14 @@ def reach_in_time(
         for row, (frames, kind) in enumerate(zip(groups, networks[name], strict=True)):
             picture[row, frames] = to_rgb(KINDS[kind][0])
         panel.imshow(picture, origin="lower", aspect="auto", interpolation="nearest")
-        panel.set_title(name, fontsize=9, pad=3)
-        panel.set_yticks(range(len(groups)), _called(len(groups)) if number % columns == 0 else [], fontsize=8)
+        panel.set_title(name, fontsize=size, pad=3)
+        panel.set_yticks(range(len(groups)), _called(len(groups)) if number % columns == 0 else [], fontsize=size)
         panel.set_yticks(np.arange(0.5, len(groups) - 1), minor=True)
         last = len(groups[0]) - 1
-        panel.set_xticks([0, last], [0, last] if number >= len(seen) - columns else [], fontsize=8)
+        panel.set_xticks([0, last], [0, last] if number >= len(seen) - columns else [], fontsize=size)
         panel.grid(which="minor", color="white", linewidth=2)
         _plain(panel)
-    figure.supxlabel("frame of the clip", fontsize=9)
+    figure.supxlabel("frame of the clip", fontsize=size)
     _legend(figure, {name: networks[name] for name in seen})
     return figure
 
@@ -103,4 +104,4 @@ def _plain(axis) -> None:
 def _legend(figure: Figure, networks: Mapping[str, Sequence[str]]) -> None:
     used = [kind for kind in KINDS if any(kind in kinds for kinds in networks.values())]
     handles = [Patch(color=KINDS[kind][0], label=f"{kind}: {KINDS[kind][1]}") for kind in used]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=9, frameon=False)

@@ -17,22 +17,24 @@ def cost_lines(
     costs: Mapping[str, Sequence[float]], at: Sequence[float], xlabel: str, ylabel: str, marks: Sequence[float] = ()
 ) -> Figure:
     """One line a network over `at`; `marks` are drawn upright, where two lines cross. Both axes logarithmic."""
+    size = 10.5  # two of them stand beside each other on a slide
     figure = Figure(figsize=(5.2, 3.3), layout="constrained")
     axis = figure.subplots()
     for i, (name, values) in enumerate(costs.items()):
         axis.plot(at, values, label=name, marker="o", markersize=3.5, **line_style(i))
     for mark in marks:
         axis.axvline(mark, color="0.45", linewidth=1, linestyle=":")
-        axis.text(mark, 0.03, f" {mark:.3g}", fontsize=10, transform=axis.get_xaxis_transform())
+        axis.text(mark, 0.03, f" {mark:.3g}", fontsize=size, transform=axis.get_xaxis_transform())
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    axis.set_xticks(list(at), [f"{x:g}" for x in at], fontsize=8, rotation=45)
+    axis.set_xticks(list(at), [f"{x:g}" for x in at], rotation=45)
     axis.minorticks_off()
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
+    axis.tick_params(labelsize=size)
+    axis.set_xlabel(xlabel, fontsize=size)
+    axis.set_ylabel(ylabel, fontsize=size)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=9, frameon=False)
+    axis.legend(fontsize=size, frameon=False)
     return figure
 
 
@@ -63,7 +65,7 @@ def accuracy_against_cost(
 
     kinds: name -> what its mark stands for. Names in `front` are joined in the last panel, cheapest first.
     """
-    figure = Figure(figsize=(WIDEST, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDEST, 3.3), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     marks = {kind: "os^D"[i] for i, kind in enumerate(dict.fromkeys(kinds.values()))}
     for axis, (title, points) in zip(axes, panels.items(), strict=True):
@@ -81,26 +83,30 @@ def accuracy_against_cost(
     if best:
         axes[-1].step(*zip(*best, strict=True), where="post", color="0.45", linewidth=1, linestyle=":")
     axes[0].set_ylabel("top-1, %")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9, frameon=False)
     figure.draw_without_rendering()  # from here on it is known where points lie
     for axis, points in zip(axes, panels.values(), strict=True):
         _name_points(axis, points)
     return figure
 
 
-SIDES = ((5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 5, "center", "bottom"), (0, -5, "center", "top"))
+SIDES = (
+    (5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 5, "center", "bottom"), (0, -5, "center", "top"),
+    (4, 3, "left", "bottom"), (4, -3, "left", "top"), (-4, 3, "right", "bottom"), (-4, -3, "right", "top"),
+)  # fmt: skip
 
 
 def _name_points(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Write each name on that side of its point where it covers least."""
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axis.transData.transform(list(points.values()))]
+    paper = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}  # no line strikes a name through
     for name, at in points.items():
         tried: list[tuple[int, int, Any, Any]] = []
         for x, y, across, up in SIDES:
-            style: dict[str, Any] = {"ha": across, "va": up, "fontsize": 6.5, "textcoords": "offset points"}
-            text = axis.annotate(name, at, (x, y), **style)
-            box = text.get_window_extent()
-            tried.append((sum(box.overlaps(other) for other in taken), len(tried), text, box))
+            style: dict[str, Any] = {"ha": across, "va": up, "fontsize": 8, "textcoords": "offset points"}
+            text = axis.annotate(name, at, (x, y), bbox=paper, **style)
+            box = text.get_window_extent().padded(2)
+            tried.append((sum(map(box.overlaps, taken)), len(tried), text, box))
         *_, best, box = min(tried, key=lambda one: one[:2])
         taken.append(box)
         for _, _, text, _ in tried:

@@ -49,11 +49,11 @@ def plateau(
     Levels show what a guess gives, among all classes and between the two of the right pair: a network that sees what
     moves, but not which way, stays on the second.
     """
-    figure = Figure(figsize=(WIDEST, 2.6), layout="constrained")
+    figure = Figure(figsize=(5.8, 2.1), layout="constrained")  # two of them stand below each other on a slide
     sides = zip(
         figure.subplots(1, 2),
         (loss, batch_accuracy),
-        ("loss", "accuracy on the batch"),
+        ("loss", "accuracy\non the batch"),
         ((np.log(classes), np.log(2)), (1 / classes, 1 / 2)),
         strict=True,
     )
@@ -61,7 +61,8 @@ def plateau(
         axis.plot(np.arange(1, len(values) + 1), smooth(values, window), linewidth=1.8, **line_style(i))
         for level, meaning in zip(levels, ("a guess", "the pair, not the way"), strict=True):
             axis.axhline(level, color="0.45", linewidth=1, linestyle=":")
-            axis.annotate(meaning, (len(values), level), fontsize=8, ha="right", va="bottom", color="0.35")
+            written = axis.annotate(meaning, (len(values), level), fontsize=10, ha="right", va="bottom", color="0.35")
+            written.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})
         axis.set_ylim(0, None if i == 0 else 1.02)
         axis.set_xlabel("step")
         axis.set_ylabel(name)
@@ -108,7 +109,7 @@ def over_seeds(
         axis.errorbar(shifted, mean, abs(ends - mean), capsize=2, marker="o", markersize=4, label=name, **line_style(i))
     if chance is not None:
         axis.axhline(chance, color="0.45", linewidth=1)
-        axis.annotate("a guess", (at[-1], chance), fontsize=8, ha="right", va="bottom", color="0.35")
+        axis.annotate("a guess", (at[-1], chance), fontsize=9, ha="right", va="bottom", color="0.35")
     axis.set_xscale("log", base=2)
     axis.set_xticks(at, [f"{x:g}" for x in at])
     axis.minorticks_off()

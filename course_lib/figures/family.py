@@ -7,8 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
-from course_lib.figures import BLACK, COLOURS, LINES, SKY, WIDEST
+from course_lib.figures import BLACK, COLOURS, LINES, SKY, WIDEST, letters
 
 
 def family_tree(works: Mapping[str, tuple[float, float]], loans: Iterable[tuple[str, str, str]]) -> Figure:
@@ -25,14 +26,16 @@ def family_tree(works: Mapping[str, tuple[float, float]], loans: Iterable[tuple[
     ideas = list(dict.fromkeys(idea for _, _, idea in loans))
     if len(ideas) > 7:
         raise ValueError(f"{len(ideas)} ideas cannot be told apart by colour and stroke: name seven at most")
-    figure = Figure(figsize=(WIDEST, 0.62 * (1 + max(row for _, row in works.values())) + 1), layout="constrained")
+    height = 0.45 * (1 + max(row for _, row in works.values())) + 0.8
+    figure = Figure(figsize=(WIDEST, height), layout="constrained")
     axis = figure.subplots()
     styles: dict[str, Any] = dict(
-        zip(ideas, zip((*COLOURS, SKY, BLACK), (*LINES, "-", "--"), strict=True), strict=False)
+        zip(ideas, zip((*COLOURS, SKY, BLACK), (*LINES, (0, (9, 2)), (0, (1, 3))), strict=True), strict=False)
     )
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "0.4", "linewidth": 0.8}
+    middle: Any = {"ha": "center", "va": "center", "fontsize": letters(height)}
     boxes = {
-        name: axis.text(year, row, name, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
+        name: axis.text(year, row, name, **middle, color="white", bbox=box, zorder=3)
         for name, (year, row) in works.items()
     }
     between: dict[tuple[str, str], int] = {}
@@ -43,6 +46,9 @@ def family_tree(works: Mapping[str, tuple[float, float]], loans: Iterable[tuple[
         bend = f"arc3,rad={0.1 + 0.25 * again}"
         how: Any = {"arrowstyle": "-|>", "connectionstyle": bend, "shrinkA": 2, "shrinkB": 2, "linewidth": 1.3}
         axis.annotate("", works[taker], works[giver], arrowprops=how | ends | {"color": colour, "linestyle": stroke})
+    halo = [withStroke(linewidth=3, foreground="white")]
+    for name, (year, row) in works.items():  # above the arrows that pass
+        axis.text(year, row, name, **middle, zorder=5, path_effects=halo)
     years = sorted({int(year) for year, _ in works.values()})
     axis.set_xlim(min(years) - 0.6, max(year for year, _ in works.values()) + 0.7)
     axis.set_ylim(max(row for _, row in works.values()) + 0.6, -0.6)
@@ -54,7 +60,7 @@ def family_tree(works: Mapping[str, tuple[float, float]], loans: Iterable[tuple[
         ideas,
         loc="outside upper center",
         ncols=len(ideas),
-        fontsize=8,
+        fontsize=letters(height),
         frameon=False,
     )
     return figure

@@ -15,6 +15,7 @@ from course_lib.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, WIDEST, YE
 from course_lib.grid import Grid
 
 LAYER_COLOURS = (RED, SKY, GREEN, PURPLE, ORANGE, YELLOW)  # by name, in the order met, as in the explorer
+HIGH = 0.8  # inches of a frame; with more, a figure of four is too high for its letters on a slide
 WINDOW_COLOURS = (RED, SKY, GREEN, PURPLE, BLUE, YELLOW, ORANGE, "#999999", "#FFFFFF")
 
 
@@ -30,9 +31,10 @@ def schemes_picture(
     colours = {name: LAYER_COLOURS[i % len(LAYER_COLOURS)] for i, name in enumerate(names)}
     token = (t * grid.h + h) * grid.w + w
     side = min(2.1, WIDEST / len(schemes))
-    label = {name: fill(name, round(side / 0.075) - 7) for name in names}  # a letter is 0.075 inches wide
+    label = {name: fill(name, round(side / 0.08) - 6) for name in names}  # a letter is 0.08 inches wide
     lines = max(sum(label[name].count("\n") + 1 for name, _ in steps) for steps in schemes.values())
-    figure = Figure(figsize=(side * len(schemes), (side - 0.35) * grid.t + 0.5 + 0.2 * lines), layout="constrained")
+    height = min(side - 0.35, HIGH) * grid.t + 0.5 + 0.2 * lines
+    figure = Figure(figsize=(side * len(schemes), height), layout="constrained")
     axes = figure.subplots(grid.t, len(schemes), squeeze=False)
     for column, (name, steps) in enumerate(schemes.items()):
         picture = np.full((*grid, 3), 0.93)
@@ -52,7 +54,7 @@ def schemes_picture(
         axes[0][column].set_title(name, fontsize=11)
         handles = [Patch(color=colours[step], label=label[step]) for step, _ in steps]
         axes[-1][column].legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=9, frameon=False, ncols=1
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.03), fontsize=10, frameon=False, ncols=1
         )
     return figure
 

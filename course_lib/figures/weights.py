@@ -18,7 +18,7 @@ def weight_bars(weights: Mapping[str, Sequence[float]]) -> Figure:
         axis.axhline(0, color="0.3", linewidth=0.8)
         axis.set_title(name, fontsize=9)
         axis.set_xticks([])
-        axis.tick_params(labelsize=7)
+        axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 

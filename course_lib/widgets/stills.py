@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from course_lib.analysis.tokens import Tokens, shares
+from course_lib.figures import png_of
 from course_lib.grid import Grid
 
 QUERY = "#0072B2"  # blue
@@ -27,7 +28,8 @@ GRILLE = round(0.22 * 255)  # the opacity of the lines between tokens
 PANEL = 224  # as wide as a panel may be for any grid
 TEXT = 150  # room for the name of extra tokens
 SPRITE, MANY = 448, 60_000  # the largest side of a frame that is sent; the most tokens that a still draws
-STILL_WIDTH = 720  # smaller than on the screen, since every notebook stores it
+STILL = (720, 420)  # smaller than on the screen, since every notebook stores it, and as flat as a slide
+STILL_LETTERS, LINE = 18, 26  # of a still's words: as large as a page's at 640 pixels, and read on a slide
 NEGATIVE = "#3b7dd8"  # of affinities below zero
 RAMP = ((72, 30, 120), (58, 84, 160), (30, 146, 140), (96, 202, 100), (253, 231, 60))  # never grey, ever brighter
 
@@ -172,12 +174,16 @@ def still(
 ) -> bytes:
     """A PNG of the frames with tokens tinted, in stripes where colours meet; `asking` is outlined, in screen pixels."""
     tokens, painted = coarse(tokens, painted)
-    layout = Layout.fit(tokens, STILL_WIDTH)
-    font = ImageFont.load_default(size=13)
-    width, height = max(layout.size[0], 480, math.ceil(font.getlength(title)) + 2 * MARGIN), layout.size[1]
+    layout = Layout.fit(tokens, *STILL)
+    font = ImageFont.load_default(size=STILL_LETTERS)
     legend = [("the patch that asks", QUERY), *((one.words, one.colour) for one in painted)]
-    places = in_lines([18 + math.ceil(font.getlength(words)) for words, _ in legend], width)
-    sheet = Image.new("RGB", (width, height + (2 + places[-1][1]) * LABEL + MARGIN), BACKGROUND)
+    lengths = [24 + math.ceil(font.getlength(words)) for words, _ in legend]
+    word = max(math.ceil(font.getlength(word)) for word in title.split())
+    width, height = max(layout.size[0], 480, max(word, *lengths) + 2 * MARGIN), layout.size[1]
+    places = in_lines(lengths, width)
+    titles = broken(title, width - 2 * MARGIN, font)
+    low = height + len(titles) * LINE  # where the legend begins
+    sheet = Image.new("RGB", (width, low + (1 + places[-1][1]) * LINE + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for step in range(layout.grid.t):
         left, top = layout.corner(step)
@@ -207,14 +213,25 @@ def still(
         draw.rectangle((x - 2, y - 2, x + wide + 1, y + high + 1), outline=QUERY, width=2)
         draw.rectangle((x - 1, y - 1, x + wide, y + high), outline="white", width=1)
 
-    draw.text((MARGIN, height + LABEL - 8), title, INK, font, anchor="ls")
+    for line, words in enumerate(titles):
+        draw.text((MARGIN, height + line * LINE + 18), words, INK, font, anchor="ls")
     for (words, colour), (at, line) in zip(legend, places, strict=True):
-        low = height + (1 + line) * LABEL
-        draw.rectangle((at, low + 3, at + 12, low + 15), colour)
-        draw.text((at + 18, low + 14), words, INK, font, anchor="ls")
-    file = io.BytesIO()
-    sheet.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return file.getvalue()
+        top = low + line * LINE
+        draw.rectangle((at, top + 4, at + 16, top + 20), colour)
+        draw.text((at + 24, top + 18), words, INK, font, anchor="ls")
+    return png_of(sheet, STILL_LETTERS)
+
+
+def broken(text: str, most: int, font: Any) -> list[str]:
+    """Lines of words, none longer than `most` pixels unless it is one word."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > most:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def in_lines(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:

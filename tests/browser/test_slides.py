@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab import chromium_path, watch
 
+from course_lib.export.plans import Plan, read_plans
 from course_lib.export.slides import write_handout, write_plan, write_slides
 from course_lib.lesson import explore_variants
 
@@ -20,8 +21,9 @@ ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SMALLEST = 24  # CSS pixels at 1280 x 720, 18 points
 SMALLEST_EXPLORER = 18  # an explorer is enlarged as a whole
+SMALLEST_IN_FIGURE = 14  # by what a figure says of itself; figures.letters aims at 16
 # Letters of the slide that is shown as [size, their words], what is cut off, and what lies outside.
-MEASURE = """() => {
+MEASURE = r"""() => {
   const section = document.querySelector("section.present"), sheet = section.querySelector(".sheet");
   const frame = sheet.getBoundingClientRect(), letters = [], outside = [];
   const walker = document.createTreeWalker(document.querySelector(".reveal"), NodeFilter.SHOW_TEXT);
@@ -44,7 +46,11 @@ MEASURE = """() => {
   }
   return { title: section.querySelector("h1, h2").textContent, letters, outside,
     down: sheet.scrollHeight - sheet.clientHeight, across: sheet.scrollWidth - sheet.clientWidth,
-    pictures: [...sheet.querySelectorAll(".figure img")].map(one => one.getBoundingClientRect().width),
+    pictures: [...sheet.querySelectorAll(".figure img")].map(one => {
+      const said = /smallest letters\0([\d.]+)/.exec(atob(one.src.split(",")[1].slice(0, 4000))); // beside the pixels
+      const width = one.getBoundingClientRect().width;
+      return [width, said && Number(said[1]) * width / one.naturalWidth];
+    }),
     minutes: section.dataset.timing / 60, notes: section.querySelector("aside.notes").textContent.trim().length };
 }"""
 
@@ -88,22 +94,45 @@ def unfolded(page) -> list[dict]:
 @pytest.mark.parametrize("stem", [*(path.stem for path in LESSONS), "hour"])
 def test_every_slide_can_be_read_from_the_last_row_and_none_overflows(stem, browser, decks):
     page, seen = opened(browser, decks[stem])
-    wrong = []
-    for index in range(page.evaluate("Reveal.getTotalSlides()")):
-        at(page, index)
-        for slide in unfolded(page):
-            small = [
-                letters
-                for letters in slide["letters"]
-                if letters[0] < (SMALLEST_EXPLORER if letters[2] else SMALLEST) - 0.01
-            ]
-            if small or slide["outside"] or slide["down"] > 0 or slide["across"] > 0:
-                wrong.append((slide["title"], small, slide["outside"], slide["down"], slide["across"]))
-            assert len(slide["letters"]) > 1 and slide["minutes"] >= 1 and slide["notes"] > 40, slide["title"]
-            assert all(width >= 300 for width in slide["pictures"]), slide["title"]
+    wrong = [
+        fault for index in range(page.evaluate("Reveal.getTotalSlides()")) for fault in faults_of_a_slide(page, index)
+    ]
     assert not wrong
     assert not seen.errors and not seen.outside
     page.close()
+
+
+def faults_of_a_slide(page, index: int) -> list[tuple]:
+    """What cannot be read from the last row, in text and in figures, and what does not fit."""
+    at(page, index)
+    wrong: list[tuple] = []
+    for slide in unfolded(page):
+        small = [
+            letters
+            for letters in slide["letters"]
+            if letters[0] < (SMALLEST_EXPLORER if letters[2] else SMALLEST) - 0.01
+        ]
+        if small or slide["outside"] or slide["down"] > 0 or slide["across"] > 0:
+            wrong.append((slide["title"], small, slide["outside"], slide["down"], slide["across"]))
+        assert len(slide["letters"]) > 1 and slide["minutes"] >= 1 and slide["notes"] > 40, slide["title"]
+        assert all(width >= 300 for width, _ in slide["pictures"]), slide["title"]
+        if tiny := [size for _, size in slide["pictures"] if size is None or size < SMALLEST_IN_FIGURE]:
+            wrong.append((slide["title"], tiny))
+    return wrong
+
+
+def test_what_plans_open_with_is_read_from_the_last_row_and_does_not_overflow(browser, tmp_path, monkeypatch):
+    """Without what follows, which are slides of the lessons."""
+    openings = [session._replace(parts=[]) for plan in read_plans(ROOT).values() for session in plan.sessions]
+    openings = [session for session in openings if session.opening]
+    monkeypatch.setattr("course_lib.export.slides.read_plans", lambda root: {"all": Plan("", "", openings)})
+    wrong = []
+    for session, deck in zip(openings, write_plan(ROOT, "all", tmp_path), strict=True):
+        page, _ = opened(browser, deck.path)
+        assert page.locator("section.present h1").text_content() == session.opening["title"]
+        wrong += faults_of_a_slide(page, 0)
+        page.close()
+    assert len(openings) >= 11 and not wrong
 
 
 def test_keys_drive_the_slides_and_points_come_one_after_another(browser, decks):
