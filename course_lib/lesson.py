@@ -281,7 +281,7 @@ def both_ways(net: nn.Module, clips: Sequence[UInt8[Tensor, "T H W 3"]], classes
     chances = [row for pair in zip(*_both(net, clips), strict=True) for row in pair]
     said = [f"{classes[int(row.argmax())]} {row.max():.2f}" for row in chances]
     titles = [
-        textwrap.fill(f"{way}: {words}", 20)
+        textwrap.fill(f"{way}: {words}", 24)
         for way, words in zip(("forwards", "backwards") * len(clips), said, strict=True)
     ]
     told = "; ".join(f"{there}, backwards {back}" for there, back in zip(said[::2], said[1::2], strict=True))

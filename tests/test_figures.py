@@ -26,7 +26,7 @@ from course_lib.figures import BLUE, LETTERS, RED, WIDEST, letters, picture, png
 from course_lib.figures.blocks import block_diagram, block_words, towers, towers_words
 from course_lib.figures.clips import boxes, picks, spans, strips
 from course_lib.figures.code import narrow
-from course_lib.figures.convolutions import KINDS, placements, placements_words, reach_in_time, reach_words
+from course_lib.figures.convolutions import HATCHES, KINDS, placements, placements_words, reach_in_time, reach_words
 from course_lib.figures.costs import accuracy_against_cost, crossing
 from course_lib.figures.curves import LiveCurve, by_dial, curves, over_seeds, plateau, smooth
 from course_lib.figures.family import family_tree
@@ -109,9 +109,11 @@ def test_reach_in_time_colours_the_frames_that_are_seen_and_no_other():
     for axis, (name, groups) in zip(figure.axes, seen.items(), strict=True):
         drawn = np.asarray(axis.images[0].get_array())
         assert axis.get_title() == name and axis.images[0].origin == "lower"
+        assert [bar.get_hatch() or "" for bar in axis.collections] == [HATCHES[kind] for kind in NETWORKS[name]]
         for row, (group, kind) in enumerate(zip(groups, NETWORKS[name], strict=True)):
             coloured = np.abs(drawn[row] - np.array(to_rgb(KINDS[kind][0]))).max(-1) < 1e-6
             assert coloured.tolist() == group.tolist()
+    assert len(set(HATCHES.values())) == len(HATCHES) == len(KINDS), "told apart without colours"
     assert "Of 6 frames" in reach_words(seen) and "early 3, 3; late 1, 3." in reach_words(seen)
 
 

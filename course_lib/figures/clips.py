@@ -27,7 +27,10 @@ def strips(
     frames = max(len(clip) for clip in clips)
     height, width = clips[0].shape[1:3]
     side = min(side, (WIDEST - 1.4) / frames)
-    figure = Figure(figsize=(side * frames + 1.4, len(clips) * side * height / width + 0.3), layout="constrained")
+    high = side * height / width
+    figure = Figure(figsize=(side * frames + 1.4, len(clips) * high + 0.3), layout="constrained")
+    lines = 1 + max((title.count("\n") for title in titles), default=0)
+    size = min(12.5, 72 * high / (1.25 * lines))  # as the row has room for
     axes = figure.subplots(len(clips), frames, squeeze=False)
     for row, clip in enumerate(clips):
         for column, axis in enumerate(axes[row]):
@@ -43,7 +46,7 @@ def strips(
             if row == 0 and len(numbers) > column:
                 axis.set_title(str(numbers[column]), fontsize=9)
         if len(titles) > row:
-            axes[row][0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=12.5)
+            axes[row][0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=size)
     return figure
 
 

@@ -19,6 +19,7 @@ KINDS = {  # how a group of layers convolves: its colour, and in words
     "1+2d": (PURPLE, "time, then space"),
     "all": (ORANGE, "all frames as colours of one image"),
 }
+HATCHES = {"2d": "", "3d": "///", "2+1d": "xxx", "1+2d": "...", "all": "|||"}  # where colours are not seen
 
 
 def placements(networks: Mapping[str, Sequence[str]]) -> Figure:
@@ -67,6 +68,11 @@ def reach_in_time(
         for row, (frames, kind) in enumerate(zip(groups, networks[name], strict=True)):
             picture[row, frames] = to_rgb(KINDS[kind][0])
         panel.imshow(picture, origin="lower", aspect="auto", interpolation="nearest")
+        for row, (frames, kind) in enumerate(zip(groups, networks[name], strict=True)):
+            runs = [(frame - 0.5, 1) for frame in np.flatnonzero(frames)]
+            panel.broken_barh(
+                runs, (row - 0.5, 1), facecolor="none", edgecolor="white", linewidth=0, hatch=HATCHES[kind]
+            )
         panel.set_title(name, fontsize=size, pad=3)
         panel.set_yticks(range(len(groups)), _called(len(groups)) if number % columns == 0 else [], fontsize=size)
         panel.set_yticks(np.arange(0.5, len(groups) - 1), minor=True)
@@ -75,7 +81,7 @@ def reach_in_time(
         panel.grid(which="minor", color="white", linewidth=2)
         _plain(panel)
     figure.supxlabel("frame of the clip", fontsize=size)
-    _legend(figure, {name: networks[name] for name in seen})
+    _legend(figure, {name: networks[name] for name in seen}, hatched=True)
     return figure
 
 
@@ -101,7 +107,10 @@ def _plain(axis) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _legend(figure: Figure, networks: Mapping[str, Sequence[str]]) -> None:
+def _legend(figure: Figure, networks: Mapping[str, Sequence[str]], hatched: bool = False) -> None:
     used = [kind for kind in KINDS if any(kind in kinds for kinds in networks.values())]
-    handles = [Patch(color=KINDS[kind][0], label=f"{kind}: {KINDS[kind][1]}") for kind in used]
+    handles = [
+        Patch(facecolor=KINDS[kind][0], edgecolor="white", linewidth=0, hatch=HATCHES[kind] if hatched else "",
+              label=f"{kind}: {KINDS[kind][1]}") for kind in used
+    ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=9, frameon=False)

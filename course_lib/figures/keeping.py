@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
-from course_lib.figures import BLUE, COLOURS, WIDEST
+from course_lib.figures import BLUE, COLOURS, WIDEST, line_style
 
 
 def kept_rows(
@@ -50,11 +50,11 @@ def deviations(kinds: Mapping[str, Float[np.ndarray, "_"]], bins: int = 40) -> F
     figure = Figure(figsize=(WIDEST, 2.6), layout="constrained")
     axis = figure.subplots()
     edges = np.linspace(0, max(np.quantile(values, 0.995) for values in kinds.values()), bins + 1)
-    for colour, (name, values) in zip(COLOURS, kinds.items(), strict=False):
-        axis.hist(
-            values, edges.tolist(), density=True, alpha=0.5, color=colour, label=f"{name}, mean {np.mean(values):.3f}"
-        )
-        axis.axvline(float(np.mean(values)), color=colour, linewidth=1.5)
+    for i, (name, values) in enumerate(kinds.items()):
+        axis.hist(values, edges.tolist(), density=True, alpha=0.3, color=COLOURS[i % len(COLOURS)])
+        axis.hist(values, edges.tolist(), density=True, histtype="step", linewidth=1.5, **line_style(i))
+        told = f"{name}, mean {np.mean(values):.3f}"
+        axis.axvline(float(np.mean(values)), linewidth=1.5, label=told, **line_style(i))
     axis.set_xlabel("standard deviation of a row")
     axis.set_yticks([])
     axis.spines[["top", "right", "left"]].set_visible(False)
