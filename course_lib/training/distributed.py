@@ -98,7 +98,8 @@ def started() -> Iterator[tuple[Ranks, torch.device]]:
     if world == 1:
         yield ALONE, device
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    gpu = device.type == "cuda"
+    dist.init_process_group("nccl" if gpu else "gloo", device_id=device if gpu else None)  # else barriers guess it
     try:
         yield Ranks(dist.get_rank(), world), device
     except RuntimeError as error:
@@ -143,9 +144,9 @@ def whole(value: Tensor) -> Tensor:
 
 
 def parted_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor on the device of `parameter`, and parted as FSDP2 has parted that one."""
+    """A whole tensor on the device of `parameter` and in its layout, and parted as FSDP2 has parted that one."""
     if not hasattr(parameter, "full_tensor"):
-        return value.to(parameter.device)
+        return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(parameter, DTensor)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from course_lib.modes import evaluating
 from course_lib.training.batches import Batch
@@ -56,7 +57,9 @@ def _predict(
     net: nn.Module, answer: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     device = next(net.parameters()).device
-    with evaluating(net), torch.inference_mode():
+    # FSDP2's buffers are used again in training, where tensors of inference mode cannot be
+    without_gradients = torch.no_grad() if isinstance(net, FSDPModule) else torch.inference_mode()
+    with evaluating(net), without_gradients:
         results = [(answer(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
     if not results:
         raise ValueError("no batches: give at least one clip")

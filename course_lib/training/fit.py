@@ -108,7 +108,8 @@ def fit(plan: Plan) -> Path:
             with _tested(net, mean, batches, chosen.precise_bn, ranks) as tested:
                 scored = judge(tested, source, chosen, frames, size, (1, 1), prepare, device, ranks, plan.workers)
                 scores = {"top1": accuracy(*scored), "top5": top_k(*scored, k=min(5, scored[0].shape[1]))}
-                weights = {name: whole(value).cpu() for name, value in tested.state_dict().items()}
+                state = tested.state_dict().items()
+                weights = {name: full.cpu() for name, value in state for full in [whole(value)] if ranks.first}
             before = max((line["top1"] for line in read(plan.out) if "top1" in line), default=-1.0)
             kept = Checkpoint(step + 1, settled, weights)
             if ranks.first and scores["top1"] > before:

@@ -99,9 +99,12 @@ class Run:
         if self.path is None:
             return
         past, mean = step_columns(self.records), {} if self.mean is None else self.mean.state_dict()
-        # where FSDP2 has parted them, all processes help to put them together, one after the other
+        # where FSDP2 has parted them, all processes help to put them together, one by one; the first keeps them
         parts = (self.net.state_dict(), optimizer_state(self.net, self.optimizer), mean)
-        weights, state, mean = ({name: whole(value).cpu() for name, value in part.items()} for part in parts)
+        weights, state, mean = (
+            {name: full.cpu() for name, value in part.items() for full in [whole(value)] if self.ranks.first}
+            for part in parts
+        )
         if self.ranks.first:
             save(self.path, Checkpoint(len(self.records), self.settings, weights, state, self.generators, past, mean))
 
