@@ -120,8 +120,18 @@ def test_reach_in_time_colours_the_frames_that_are_seen_and_no_other():
 def test_strips_show_each_frame_once():
     clips = [np.full((3, 4, 4, 3), 10 * i, dtype=np.uint8) for i in (1, 2)]
     figure = strips(clips, ["a", "b"], [0, 4, 8])
-    assert len(figure.axes) == 6 and figure.axes[3].images[0].get_array()[0, 0, 0] == 20
-    assert figure.axes[1].get_title() == "4" and figure.axes[3].get_ylabel() == "b"
+    (axis,) = figure.axes
+    assert [image.get_array()[0, 0, 0] for image in axis.images] == [10] * 3 + [20] * 3
+    boxes = [image.get_extent() for image in axis.images]  # left, right, bottom, top
+    for box, (left, right, bottom, top) in zip(axis.patches, boxes, strict=True):
+        assert box.get_bbox().extents == pytest.approx([left, top, right, bottom])
+    assert [left for left, *_ in boxes[3:]] == [left for left, *_ in boxes[:3]] and boxes[0][1] < boxes[1][0]
+    said = {text.get_text(): text.get_position() for text in axis.texts}
+    assert list(said) == ["0", "4", "8", "a", "b"]
+    for text, (left, right, *_) in zip("048", boxes[:3], strict=True):
+        assert said[text][0] == pytest.approx((left + right) / 2) and said[text][1] < boxes[0][3]
+    for text, (left, _, bottom, top) in zip("ab", boxes[::3], strict=True):
+        assert said[text][1] == pytest.approx((top + bottom) / 2) and said[text][0] < left
 
 
 def test_smoothing_is_the_mean_of_the_last_values():

@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 
 from course_lib.figures import COLOURS, WIDEST, letters, line_style
 
+GAP = 0.08  # inches between frames
 MARKERS = "os^Dv"  # a clip is known by its mark as well as by its colour
 
 
@@ -28,26 +30,34 @@ def strips(
     height, width = clips[0].shape[1:3]
     side = min(side, (WIDEST - 1.4) / frames)
     high = side * height / width
-    figure = Figure(figsize=(side * frames + 1.4, len(clips) * high + 0.3), layout="constrained")
     lines = 1 + max((title.count("\n") for title in titles), default=0)
     size = min(12.5, 72 * high / (1.25 * lines))  # as the row has room for
-    axes = figure.subplots(len(clips), frames, squeeze=False)
+    wide, top = side * frames + 1.4, 0.3 if len(numbers) else 0.0
+    figure = Figure(figsize=(wide, len(clips) * high + 0.3))
+    left = max((_width(line, size) for title in titles for line in title.split("\n")), default=0) + 0.1
+    side = min(side, (wide - left) / frames)
+    right, bottom = left + side * frames - GAP, top + len(clips) * high
+    # one for all, in inches: a hundred take a second
+    axis = figure.add_axes((0, 0, right / wide, bottom / figure.get_figheight()))
+    axis.set_axis_off()
     for row, clip in enumerate(clips):
-        for column, axis in enumerate(axes[row]):
-            axis.xaxis.set_visible(False)  # quicker to lay out than ticks that are taken away
-            if column == 0:
-                axis.set_yticks([])
-            else:
-                axis.yaxis.set_visible(False)
-            if column >= len(clip):
-                axis.axis("off")
-                continue
-            axis.imshow(clip[column])
+        middle = top + (row + 0.5) * high
+        for column, frame in enumerate(clip):
+            x, w = left + column * side, side - GAP
+            y, h = middle - w * height / width / 2, w * height / width
+            axis.imshow(frame, extent=(x, x + w, y + h, y))
+            axis.add_patch(Rectangle((x, y), w, h, facecolor="none", edgecolor="black", linewidth=0.8, clip_on=False))
             if row == 0 and len(numbers) > column:
-                axis.set_title(str(numbers[column]), fontsize=9)
+                axis.text(x + w / 2, y - 0.05, str(numbers[column]), ha="center", va="bottom", fontsize=9)
         if len(titles) > row:
-            axes[row][0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=size)
+            axis.text(left - 0.05, middle, titles[row], ha="right", va="center", fontsize=size)
+    axis.set(xlim=(0, right), ylim=(bottom, 0), aspect="auto")
     return figure
+
+
+def _width(line: str, size: float) -> float:
+    """Inches that a line of letters of so many points takes."""
+    return float(TextPath((0, 0), line, size=size).get_extents().width) / 72 if line.strip() else 0.0
 
 
 def picks(rules: Mapping[str, Sequence[Int[np.ndarray, "_"]]], available: int) -> Figure:
