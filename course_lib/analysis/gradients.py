@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.analysis.layers import layers, walked
+from course_lib.analysis.layers import Layer, layers, walked
 from course_lib.analysis.relations import Relation
 from course_lib.analysis.tokens import Tokens, shares
 from course_lib.grid import Grid
@@ -59,14 +59,19 @@ class Gradients:
 
 
 def used(
-    net: nn.Module, clip: Float[Tensor, "b c T H W"], names: Collection[str] | None = None, keys: Grid | None = None
+    net: nn.Module,
+    clip: Float[Tensor, "b c T H W"],
+    names: Collection[str] | None = None,
+    keys: Grid | None = None,
+    known: Sequence[Layer] | None = None,
 ) -> dict[str, Relation]:
     """Every convolution and pooling of `net` (or those of `names`), from its units to the clip.
 
     Named as `layer_masks` names them: "conv4 block 1 first time". A copy of the network runs once, when the first row
     is asked for. keys: the grid on which shares are told; if not given, every frame, in as many places as the layer
-    has. Empty for a network whose only convolution makes patches. ValueError for more than one clip, for one of another
-    size than the network was built for, and for names that it has not.
+    has. known: what `layers(net)` found, where that was asked before. Empty for a network whose only convolution makes
+    patches. ValueError for more than one clip, for one of another size than the network was built for, and for names
+    that it has not.
     """
     if len(clip) != 1:
         raise ValueError(f"{len(clip)} clips have as many gradients: give one, such as clips[:1]")
@@ -76,11 +81,13 @@ def used(
         raise ValueError(
             f"the clip has {tuple(clip.shape[2:])} pixels, the network was built for {tuple(size)}: resize it"
         )
-    found = {layer.relation.name: layer.relation for layer in layers(net) if layer.rows is None}
+    found = {layer.relation.name: layer.relation for layer in known or layers(net) if layer.rows is None}
     if sum(relation.kind == "convolution" for relation in found.values()) < 2:
         found = {}
     if unknown := set(names or ()) - set(found):
         raise ValueError(f"no convolution is called {sorted(unknown)}: there are {list(found)}")
+    if not found:
+        return {}
     frozen = copy.deepcopy(net).eval().requires_grad_(False)
     forward = Pass(frozen, clip.detach().clone().requires_grad_())
     relations = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,13 +22,17 @@ KEPT = "kept"  # of C-VidTr: the frames that go on, head by head
 
 
 def layer_weights(
-    net: nn.Module, clip: Float[Tensor, "b 3 T H W"], names: Collection[str] | None = None
+    net: nn.Module,
+    clip: Float[Tensor, "b 3 T H W"],
+    names: Collection[str] | None = None,
+    known: Sequence[Layer] | None = None,
 ) -> dict[str, Relation]:
     """Every attention layer of `net` (or those of `names`), recorded on one clip in evaluation mode.
 
     Named as `layer_masks` names them: "block 2 time". Weights are float32, one for each pair that meets: ask for some
-    layers by name where all would not fit. ValueError for more than one clip, for one of another size than the network
-    was built for, for a network without attention and for names that it has not.
+    layers by name where all would not fit. known: what `layers(net)` found, where that was asked before. ValueError for
+    more than one clip, for one of another size than the network was built for, for a network without attention and for
+    names that it has not.
     """
     if len(clip) != 1:
         raise ValueError(f"{len(clip)} clips have as many maps a layer: give one, such as clips[:1]")
@@ -36,7 +40,7 @@ def layer_weights(
     size = tuple(config.clip)
     if tuple(clip.shape[2:]) != size:
         raise ValueError(f"the clip has {tuple(clip.shape[2:])} pixels, the network was built for {size}: resize it")
-    found = {layer.relation.name: layer for layer in layers(net) if layer.rows is not None}
+    found = {layer.relation.name: layer for layer in known or layers(net) if layer.rows is not None}
     if unknown := set(names or ()) - set(found):
         raise ValueError(f"no attention layer is called {sorted(unknown)}: there are {list(found)}")
     with evaluating(net), record_attention(net) as recorded, kept_frames(net) as kept, torch.inference_mode():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from course_lib.analysis.cost import counted
 from course_lib.analysis.gradients import used
 from course_lib.analysis.hiding import drops
-from course_lib.analysis.layers import layer_masks
+from course_lib.analysis.layers import layers as layers_of
 from course_lib.analysis.relations import Relation
 from course_lib.analysis.weights import layer_weights
 from course_lib.grid import Grid
@@ -41,22 +41,23 @@ def explore(
     relations: dict[str, list[Relation]] = {}
     facts: dict[str, dict[str, str]] = {}
     for name, net in named.items():
-        every = layer_masks(net)
+        known = layers_of(net)
+        every = [layer.relation for layer in known]
         masks = [layer for layer in every if layer.name.startswith(only)]
         if not masks:
             raise ValueError(f"no layer of {name} begins with {only!r}: there are {', '.join(x.name for x in every)}")
-        known = [layer.name for layer in masks]
-        if unknown := [layer for layer in layers or () if layer not in known]:
-            raise ValueError(f"{name} has no layer {unknown}: there are {known}")
+        there = [layer.name for layer in masks]
+        if unknown := [layer for layer in layers or () if layer not in there]:
+            raise ValueError(f"{name} has no layer {unknown}: there are {there}")
         wanted = [layer for layer in masks if layers is None or layer.name in layers]
         attending = [layer.name for layer in wanted if layer.kind == "attention"]
         if clip is not None and attending:
-            recorded = layer_weights(net, clip, attending)
+            recorded = layer_weights(net, clip, attending, known)
             follow = [recorded.get(layer.name, layer) for layer in masks if layer.kind != "convolution"]
             relations[f"{name}, learned"] = follow
         relations[name] = masks
         if clip is not None:
-            units = used(net, clip, keys=places(Grid(*clip.shape[2:])))
+            units = used(net, clip, keys=places(Grid(*clip.shape[2:])), known=known)
             if slopes := [units[layer.name] for layer in wanted if layer.name in units]:
                 relations[f"{name}, used"] = slopes
         facts |= dict.fromkeys((name, f"{name}, learned", f"{name}, used"), told(net))
