@@ -36,7 +36,8 @@ from course_lib.training.folder import BEST, LAST
 from course_lib.training.loop import train
 from course_lib.training.metrics import read
 from course_lib.training.optim import RecipeConfig, in_full, learning_rate, moving_mean, parameter_groups
-from course_lib.training.recipes import KINDS, PAPERS, RECIPES, Recipe, network_changes, recipe, shortened
+from course_lib.training.recipe import Recipe
+from course_lib.training.recipes import KINDS, PAPERS, RECIPES, network_changes, recipe, shortened
 from course_lib.training.resume import settings
 from course_lib.training.run import in_sentences
 from course_lib.training.sources import read_source

@@ -85,13 +85,13 @@ def test_a_tensorboard_that_is_there_is_told_what_the_lines_say(tmp_path, monkey
     stand_in = types.ModuleType("torch.utils.tensorboard")
     stand_in.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
-    with Metrics(tmp_path, 0, 4, 8, 2) as metrics:
-        write(metrics, range(1))
-        metrics.test(0, {"top1": 0.5})
+    with Metrics(tmp_path, 3, 5, 8, 2) as metrics:  # a run that goes on after its third step
+        write(metrics, range(3, 4))
+        metrics.test(3, {"top1": 0.5})
     board, *values, end = told
-    assert board == (str(tmp_path / "tensorboard"), 0) and end == "closed"
+    assert board == (str(tmp_path / "tensorboard"), 3) and end == "closed"
     step, test = read(tmp_path)
-    assert values == [(name, step[name], 0) for name in ("loss", "accuracy", "lr", "grad_norm")] + [("top1", 0.5, 0)]
+    assert values == [(name, step[name], 3) for name in ("loss", "accuracy", "lr", "grad_norm")] + [("top1", 0.5, 3)]
     assert test["top1"] == 0.5
 
 

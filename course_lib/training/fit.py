@@ -29,7 +29,8 @@ from course_lib.training.folder import ABOUT, BEST, LAST
 from course_lib.training.loop import train
 from course_lib.training.metrics import Metrics, read
 from course_lib.training.optim import moving_mean
-from course_lib.training.recipes import Recipe, network_changes, recipe
+from course_lib.training.recipe import Recipe
+from course_lib.training.recipes import network_changes, recipe
 from course_lib.training.report import judge
 from course_lib.training.resume import settings, stop_asked, unwrapped
 from course_lib.training.sources import Source, read_source, train_clips

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from course_lib.files import atomic_path, write_csv, write_json
 from course_lib.training.distributed import ALONE, Ranks
 from course_lib.training.evaluate import accuracy, predict_views, top_k
-from course_lib.training.recipes import Recipe
+from course_lib.training.recipe import Recipe
 from course_lib.training.sources import Source, in_order, test_clips
 
 MOST_NAMES = 50  # classes that a figure names

@@ -24,7 +24,7 @@ from course_lib.paths import DATA
 from course_lib.synthetic.render import CLASSES
 from course_lib.synthetic.write import make
 from course_lib.training.augment import TrainAugment
-from course_lib.training.recipes import Recipe
+from course_lib.training.recipe import Recipe
 from course_lib.video.sampling import dense, segments, spread, views
 from course_lib.video.transforms import EvalTransform
 

@@ -16,7 +16,8 @@ from course_lib.training.checkpoint import load as load_checkpoint
 from course_lib.training.distributed import started
 from course_lib.training.fit import to_network
 from course_lib.training.folder import ABOUT, checkpoint_in, tested_weights
-from course_lib.training.recipes import Recipe, changed, recipe
+from course_lib.training.recipe import Recipe, changed
+from course_lib.training.recipes import recipe
 from course_lib.training.report import judge, write_report
 from course_lib.training.sources import read_source
 from course_lib.video.transforms import Colours
