@@ -227,16 +227,27 @@ OUTSIDE_BOXES = """() => [...document.querySelectorAll("table, pre, math, .live-
 }).map(one => one.outerHTML.slice(0, 100))"""
 
 
+# CSS pixels of the smallest letters of each figure, by what its PNG says of itself.
+LETTERS = r"""() => [...document.querySelectorAll(".cell_output img")].map(one => {
+  const [, said] = /smallest letters\0([\d.]+)/.exec(atob(one.src.split(",")[1].slice(0, 4000)));
+  return Number(said) * one.getBoundingClientRect().width / one.naturalWidth;
+})"""
+
+
 def test_on_a_phone_no_page_scrolls_sideways_and_what_is_wide_scrolls_in_its_own_box(tab, made):
     page = tab("index.html", "narrow")
-    wrong = []
+    wrong, figures = [], 0
     for path in every_page(made):
         page.goto(path.as_uri())
         width, scrolled = page.evaluate("[document.documentElement.scrollWidth, (scrollTo(200, 0), scrollX)]")
         outside = page.evaluate(OUTSIDE_BOXES)
         if width > 390 or scrolled or outside:
             wrong.append((path.relative_to(made.site), width, scrolled, outside))
-    assert not wrong
+        letters = page.evaluate(LETTERS)
+        figures += len(letters)
+        if min(letters, default=8) < 8:
+            wrong.append((path.name, letters))
+    assert not wrong and figures > 80
 
 
 def test_the_keyboard_alone_chooses_patch_frame_and_source_and_opens_an_option(tab, made):
