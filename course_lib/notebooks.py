@@ -132,7 +132,7 @@ def shown(notebook: NotebookNode, states: dict[str, dict]) -> dict[str, list[dic
 
 def answers(cells: list[NotebookNode], processor: list[float], began: datetime) -> dict[str, object]:
     """How long a lecture lets a room wait: seconds until it has opened, and the cells after that which took more than
-    one, by the clock and of the processor (which does not depend on what else the machine has to do).
+    one, by the clock and of the processor (which depends little on what else the machine has to do); the most of both.
 
     processor: of every cell of code that is not empty."""
     cells = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
@@ -141,6 +141,10 @@ def answers(cells: list[NotebookNode], processor: list[float], began: datetime) 
     after = list(zip(cells, processor, strict=True))[first + 1 :]
     return {
         "opening_seconds": round((opened - began).total_seconds(), 1),
+        "slowest_cell": {
+            "by_the_clock": max(took(cell) for cell, _ in after),
+            "of_the_processor": max(seconds for _, seconds in after),
+        },
         "cell_seconds": {cell.id: seconds for cell, _ in after if (seconds := took(cell)) > 1},
         "processor_seconds": {cell.id: seconds for cell, seconds in after if seconds > 1},
     }
