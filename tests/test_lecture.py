@@ -158,6 +158,18 @@ def test_a_lecture_opened_in_20_seconds_and_no_cell_took_a_second_of_the_process
     assert run["slowest_cell"]["of_the_processor"] < 1 and run["processor_seconds"] == {}
 
 
+def test_the_readme_says_how_long_lectures_took():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    runs = [json.loads(MINUTES.read_text())[path.stem]["lecture"] for path in LESSONS]
+    through = [60 * run["minutes"] for run in runs]
+    opened, slowest = (
+        max(run["opening_seconds"] for run in runs),
+        max(run["slowest_cell"]["by_the_clock"] for run in runs),
+    )
+    said = f"all twelve opened in {opened:.0f} seconds and ran through in {min(through):.0f} to {max(through):.0f}; "
+    assert f"{said}no cell took longer than {slowest} s by the clock" in " ".join(readme.split())
+
+
 def test_what_is_said_of_a_lecture_is_what_its_cells_took():
     def cell(source, start, end):
         times = {"iopub.execute_input": f"2026-01-01T00:00:{start}Z", "shell.execute_reply": f"2026-01-01T00:00:{end}Z"}
