@@ -18,6 +18,7 @@ from nbconvert import HTMLExporter
 from PIL import Image, ImageColor, ImageFont
 from torch import nn
 
+from course_lib.analysis import layers as layers_module
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Bits, Call, Relation, SameGroup, Weights, reach_of
 from course_lib.analysis.tokens import Extra, Tokens, shares
@@ -421,8 +422,9 @@ def test_a_page_holds_what_finds_room_and_says_what_does_not():
     whole = widget.page_state()
     assert list(whole["rows"]) == ["1/0/one layer", "1/1/one layer"] and whole["lacks"] == ""
     assert absent(whole) == {"first": [], "second": []}
-    shown = len(zlib.compress(base64.b64decode(whole["rows"]["1/1/one layer"]["rows"]["base64"])))
-    part = widget.page_state(shown)
+    other, shown = (len(zlib.compress(base64.b64decode(rows["rows"]["base64"]))) for rows in whole["rows"].values())
+    assert widget.page_state(shown + other)["rows"].keys() == whole["rows"].keys()
+    part = widget.page_state(shown + other - 1)
     assert part["rows"] == {"1/1/one layer": whole["rows"]["1/1/one layer"]}
     assert absent(part) == {"first": [ONE], "second": []}
     assert part["lacks"] == (
@@ -436,6 +438,14 @@ def test_a_page_holds_what_finds_room_and_says_what_does_not():
     widget.compared = ["net", "net, used"]
     with pytest.raises(ValueError, match="weights of 'second'"):
         widget.page_state(0)
+
+
+def test_an_explorer_walks_through_a_network_once(monkeypatch):
+    walks = []
+    walked = layers_module.walked
+    monkeypatch.setattr(layers_module, "walked", lambda *given: walks.append(1) or walked(*given))
+    net = build("nonlocal_tiny", size=32)
+    assert len(explore({"net": net}, torch.randn(1, 3, *net.config.clip)).relations) == 3 and walks == [1]
 
 
 def test_rows_that_would_take_long_are_not_worked_out_for_a_page(monkeypatch):

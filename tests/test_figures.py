@@ -126,6 +126,7 @@ def test_strips_show_each_frame_once():
     for box, (left, right, bottom, top) in zip(axis.patches, boxes, strict=True):
         assert box.get_bbox().extents == pytest.approx([left, top, right, bottom])
     assert [left for left, *_ in boxes[3:]] == [left for left, *_ in boxes[:3]] and boxes[0][1] < boxes[1][0]
+    assert boxes[0][2] < boxes[3][3]  # one row below the other
     said = {text.get_text(): text.get_position() for text in axis.texts}
     assert list(said) == ["0", "4", "8", "a", "b"]
     for text, (left, right, *_) in zip("048", boxes[:3], strict=True):
