@@ -119,6 +119,26 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_on_other_numbers_of_proc
     assert_alike(plan.out, alone)
 
 
+def asked(rank: int, plan: Plan) -> None:
+    """Only the process of rank 1 is asked to stop, after step 2."""
+    step = fitting.Metrics.step
+
+    def last(self: fitting.Metrics, record: object) -> None:
+        step(self, record)
+        if rank == 1 and record.number == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    fitting.Metrics.step = last
+    fit(plan)
+
+
+def test_all_processes_stop_after_the_same_step_whichever_was_asked(folder, tmp_path, capfd):
+    plan = planned(folder, tmp_path / "run")
+    on(2, asked, plan)
+    assert load(plan.out / LAST).step == 3 and len(losses(plan.out)) == 3
+    assert "stopped after step 3 of 5, saved; the same command goes on" in capfd.readouterr().out
+
+
 def test_a_network_parted_by_fsdp2_trains_alike_and_goes_on_whole(folder, alone, tmp_path):
     plan = planned(folder, tmp_path / "run", shard="yes", at_once="2")
     on(2, trained, replace(plan, stop_after=3))
