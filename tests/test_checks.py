@@ -76,7 +76,8 @@ def test_numbers_may_differ_by_rounding_only():
         (lambda x: x.flip(0), "axis 0 is reversed"),
         (lambda x: x.T, "axes 0 and 1 are swapped"),
         (lambda x: x.masked_fill(x > 0, float("nan")), "nan or infinite"),
-        (lambda x: x + torch.eye(4), "the numbers differ by up to 1"),
+        (lambda x: x + torch.eye(4), "the numbers differ by up to 1 in 4 of 16 places, most at ("),
+        (lambda x: x + 3, "all yours are 3 too large"),
     ],
 )
 def test_wrong_numbers_get_the_likely_cause(change, sentence):
@@ -142,6 +143,28 @@ def test_single_answers_are_compared_in_their_unit():
     assert same_value(11.2, 11, tolerance=0.05) and not same_value(12, 11, tolerance=0.05)
     assert "expected one number" in str(same_value([1, 2], 3))
     assert "nothing there yet" in str(same_value(None, 3))
+
+
+def test_an_answer_in_words_is_told_which_words_and_what_was_measured():
+    def said(found) -> str:
+        return str(same_value(found, "yes", choices=("yes", "no"), because="logits change by up to 0.3"))
+
+    assert said(" Yes ").startswith("Right: ")
+    assert said(False) == "Not yet: expected one of the words 'yes' or 'no', you have bool False"
+    assert said("true") == "Not yet: expected one of the words 'yes' or 'no', you have 'true'"
+    assert said("no") == "Not yet: 'no' is not the answer: logits change by up to 0.3"
+    assert str(same_value(1, "time")) == "Not yet: expected a word in quotes, you have int 1"
+
+
+def test_a_whole_number_is_told_with_all_its_digits():
+    assert str(same_value(2286419969, 2286419968, "pairs")) == "Not yet: 2,286,419,969 pairs is too large"
+
+
+def test_a_wrong_mask_is_told_in_true_and_false():
+    wanted, found = torch.eye(5).bool(), torch.eye(5).bool()
+    found[0, 2] = found[3, 4] = True
+    said = "the numbers differ in 2 of 25 places, first at (0, 2): expected false, you have true"
+    assert said in str(same_numbers(found, wanted, dtype=True))
 
 
 def test_the_first_failure_speaks():
@@ -238,6 +261,57 @@ def test_a_wrong_module_is_told_where_by_reach_before_numbers(wrong, says):
     assert said.startswith("Not yet: ") and re.search(says, said), said
 
 
+class Merged(nn.Module):
+    """Two neighbours side by side, a norm and a linear map; right, or wrong in one way."""
+
+    def __init__(self, wrong: str = ""):
+        super().__init__()
+        self.wrong, self.norm, self.linear = wrong, nn.LayerNorm(8), nn.Linear(8, 6)
+
+    def forward(self, x):  # b n 4
+        pairs = x.unflatten(1, (-1, 2))
+        row = (pairs.flip(2) if self.wrong == "swapped" else pairs).flatten(2)
+        row = self.norm(2 * row.relu() if self.wrong == "bent" else row) if self.wrong != "no norm" else row
+        y = self.linear(row.flip(1).flip(1) if self.wrong else row)
+        return y.tanh() if self.wrong == "behind" else y
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("swapped", "what goes into 'norm' has the right numbers in another order"),
+        ("bent", "what goes into 'norm' differs already"),
+        ("no norm", "'norm' is not called"),
+        ("behind", "what goes into 'linear' is right: look behind it"),
+    ],
+)
+def test_where_numbers_differ_the_first_part_that_gets_others_is_named(wrong, says):
+    inputs = [(torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)),)]
+    assert acts_as(Merged, Merged(), inputs, {"y": "b n d"})
+    said = str(acts_as(lambda: Merged(wrong), Merged(), inputs, {"y": "b n d"}))
+    assert "the numbers differ" in said and said.endswith(says), said
+
+
+def test_a_part_that_gets_its_rows_in_another_order_or_in_pieces_is_not_blamed():
+    class Pieces(Merged):
+        def forward(self, x):
+            rows = self.norm(x.unflatten(1, (-1, 2)).flatten(2).flip(0)).flip(0)  # in another order
+            return torch.cat([self.linear(row) for row in rows.split(1)]).exp()  # called twice, then wrong
+
+    inputs = [(torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)),)]
+    assert "goes into" not in str(acts_as(Pieces, Merged(), inputs, {"y": "b n d"}))
+
+
+def test_an_answer_that_is_wrong_for_a_later_input_alone_is_told_for_which():
+    class Short(Merged):
+        def forward(self, x):
+            return super().forward(x) * (1 if x.shape[1] < 8 else 3)
+
+    inputs = [(torch.randn(1, n, 4),) for n in (6, 8)]
+    said = str(acts_as(Short, Merged(), inputs, {"y": "b n d"}))
+    assert said.startswith("Not yet: given (1, 8, 4): y: the shape is right, the numbers differ")
+
+
 def test_a_stub_is_nothing_yet_and_an_error_without_words_has_no_colon():
     def stops(error: Exception) -> str:
         def answer(x):
@@ -304,6 +378,11 @@ def test_who_wrote_all_parts_is_not_told_to_leave_those_that_were_given():
 @pytest.mark.parametrize("right", [[6, 7, 8], (6, 7, 8), np.arange(6, 9), torch.arange(6, 9), range(6, 9)])
 def test_a_list_is_right_in_whatever_form(right):
     assert same_list(right, [6, 7, 8])
+
+
+def test_what_a_list_holds_may_be_tuples_or_lists():
+    assert same_list([[1, [8, 56]], (2, (8, 28))], [(1, (8, 56)), (2, (8, 28))])
+    assert not same_list([[1, [8, 55]]], [(1, (8, 56))])
 
 
 @pytest.mark.parametrize(

@@ -436,6 +436,20 @@ def test_who_is_there_twice_is_not_graded_and_a_copy_beside_the_notebook_is_told
     assert taken == {"cy": ("cy/doubling.ipynb", "doubling.ipynb was graded, not doubling (1).ipynb beside it")}
 
 
+def test_a_team_with_a_participants_number_is_mixed_up_with_nobody(tmp_path):
+    file = "assignsubmission_file_/doubling.ipynb"
+    names = [f"Team A_12_{file}", f"Bob Lee_12_{file}", f"Cy Ho_13_{file}", "leebob_12_678_doubling.ipynb"]
+    _, _, taken, refusals = downloaded(tmp_path, names)
+    assert list(taken) == ["Cy Ho_13", "leebob_12"], "another site numbers by itself"
+    assert list(refusals) == ["Bob Lee_12", "Team A_12"]
+    assert "Bob Lee_12 has the number 12, and so has Team A_12" in refusals["Bob Lee_12"]
+    assert "rename what the team handed in to a folder without a number" in refusals["Team A_12"]
+    (tmp_path / names[0].split("/")[0]).rename(tmp_path / "Team A")
+    assert list(students_in(tmp_path)[0]) == ["Bob Lee_12", "Cy Ho_13", "Team A", "leebob_12"]
+    assert read_notebook(tmp_path, "Bob Lee_12", "doubling").path == names[1]
+    assert read_notebook(tmp_path, "Team A", "doubling").path == "Team A/doubling.ipynb"
+
+
 def test_what_is_passed_over_is_named_and_a_link_in_a_download_is_not_followed(tmp_path):
     names = [".git/a.ipynb", ".DS_Store", "__MACOSX/._x", "doubling.ipynb", "2026_01_plan.ipynb", "notes.txt"]
     (tmp_path / "secret").mkdir()

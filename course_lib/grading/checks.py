@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.analysis.reach import reach
+from course_lib.grading.inside import where_it_differs
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.schemes import Scheme
@@ -143,7 +144,8 @@ def same_numbers(
 ) -> Verdict:
     """Is `found` equal to `expected`, up to `tolerance` times the spread of the expected numbers?
 
-    Without `quote` no number of either is told, only how many differ: for grading, where they are hidden.
+    If not, the sentence says in how many places, where most, and what stands there. Without `quote` no number of
+    either is told, only how many differ: for grading, where they are hidden.
     With `dtype` fractions are no answer where whole numbers are expected, and only true and false where these are:
     what will be an index or a mask does something else, or nothing, with other dtypes.
     """
@@ -167,11 +169,18 @@ def same_numbers(
         return Verdict(True, "the numbers agree" + (f", {axes} = {tuple(want.shape)}" if axes else ""))
     worst = tuple(int(i) for i in np.unravel_index(int((have - want).abs().argmax()), tuple(want.shape)))
     hint = _number_hint(have, want, tolerance * spread)
+    differ = int(((have - want).abs() > tolerance * spread).sum())
     if not quote:
-        differ = int(((have - want).abs() > tolerance * spread).sum())
         return Verdict(False, f"the shape is right, {differ} of {want.numel()} numbers differ{hint}")
+    places = f"in {differ:,} of {want.numel():,} places" if want.numel() > 1 else "in the only place"
+    if expected.dtype == torch.bool and have[worst] in (0, 1):
+        said = [("false", "true")[int(each[worst])] for each in (want, have)]
+        return Verdict(
+            False, f"the shape is right, the numbers differ {places}, first at {worst}: expected {said[0]}, you have "
+            f"{said[1]}{hint}"
+        )  # fmt: skip
     return Verdict(
-        False, f"the shape is right, the numbers differ by up to {distance:.3g}, most at {worst}: expected "
+        False, f"the shape is right, the numbers differ by up to {distance:.3g} {places}, most at {worst}: expected "
         f"{want[worst].item():.4g}, you have {have[worst].item():.4g}{hint}"
     )  # fmt: skip
 
@@ -187,6 +196,9 @@ def _number_hint(have: Tensor, want: Tensor, close: float) -> str:
         factor = float((have * want).sum() / have.square().sum())
         if (have * factor - want).abs().max() <= close and abs(factor) > 1e-9:
             return f"; all yours are {1 / factor:.4g} times what they should be: is a scale missing or used twice?"
+    apart = float((have - want).mean())
+    if have.numel() > 1 and (have - want - apart).abs().max() <= close:
+        return f"; all yours are {abs(apart):.4g} too {'large' if apart > 0 else 'small'}"
     for axis in range(have.ndim):
         if have.shape[axis] > 1 and (have.flip(axis) - want).abs().max() <= close:
             return f"; they agree when axis {axis} is reversed"
@@ -275,7 +287,8 @@ def acts_as(
 
     The library's weights, drawn anew so that none is zero, are copied into it in order. `outputs`: what each of the
     results is called -> its axes. Reach is that from the first input to the first result: from token to token where
-    both are tokens, b t h w d or b t d, else from each pixel of a clip to the result.
+    both are tokens, b t h w d or b t d, else from each pixel of a clip to the result. Where numbers differ, the
+    sentence says which part of the module gets others already.
     """
     ours = copy.deepcopy(library).double().eval()
     generator = torch.Generator().manual_seed(0)
@@ -296,7 +309,8 @@ def acts_as(
         return same_shape(found, tuple(wanted.shape), axes)
 
     verdict = Verdict(False, "nothing was asked")
-    for given in (tuple(part.double() for part in each) for each in inputs):
+    tried = [tuple(part.double() for part in each) for each in inputs]
+    for given in tried:
         answers = ours(*given)
         answers = answers if isinstance(answers, tuple) else (answers,)
         parts = {name: (answer, axes) for answer, (name, axes) in zip(answers, outputs.items(), strict=True)}
@@ -304,14 +318,18 @@ def acts_as(
         def judged(check: Check, parts: dict = parts) -> Callable[[object], Verdict]:
             return lambda found: same_outputs(found if len(parts) > 1 else [found], parts, check)
 
-        verdict = judge(
-            judged(lambda found, wanted, axes: same_shape(found, tuple(wanted.shape), axes)), theirs, *given
-        )
+        verdict = judge(judged(shape), theirs, *given)
         verdict = verdict and _same_reach(theirs, ours, given)
-        verdict = verdict and judge(judged(same_numbers), theirs, *given)
+        if verdict and not (verdict := judge(judged(same_numbers), theirs, *given)):
+            where = where_it_differs(theirs, ours, given)
+            verdict = Verdict(False, verdict.sentence + (f"; {where}" if where else ""))
         if not verdict:
-            return verdict
+            return verdict if given is tried[0] else Verdict(False, f"given {_sizes(given)}: {verdict.sentence}")
     return verdict and Verdict(True, f"with the library's weights {verdict.sentence}, for {len(inputs)} inputs")
+
+
+def _sizes(given: tuple[Tensor, ...]) -> str:
+    return " and ".join(str(tuple(part.shape)) for part in given)
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> Verdict:
@@ -411,11 +429,18 @@ def parameter_count(net: object, expected: int) -> Verdict:
 
 
 def same_value(
-    found: object, expected: float | int | str, unit: str = "", tolerance: float = 0.0, quote: bool = True
+    found: object,
+    expected: float | int | str,
+    unit: str = "",
+    tolerance: float = 0.0,
+    quote: bool = True,
+    choices: Sequence[str] = (),
+    because: str = "",
 ) -> Verdict:
     """Is a single answer right? Numbers may differ by `tolerance` times the expected one.
 
-    Without `quote` neither of the two is told.
+    Without `quote` neither of the two is told. `choices`: the words from which an answer in words is taken;
+    `because`: what was measured, told to those who chose another.
     """
     unit = f" {unit}" if unit else ""
     if not quote:
@@ -427,19 +452,33 @@ def same_value(
     if found is None or found is ...:
         return Verdict(False, NOTHING)
     if isinstance(expected, str):
-        right = isinstance(found, str) and found.strip().casefold() == expected.casefold()
-        return Verdict(right, f"{found}{unit}" if right else f"{found!r} is not the answer")
+        word = found.strip().casefold() if isinstance(found, str) else None
+        allowed = " or ".join(repr(choice) for choice in choices)
+        if word is None:
+            wanted = f"one of the words {allowed}" if choices else "a word in quotes"
+            return Verdict(False, f"expected {wanted}, you have {type(found).__name__} {found!r:.60}")
+        if choices and word not in {choice.casefold() for choice in choices}:
+            return Verdict(False, f"expected one of the words {allowed}, you have {found!r:.60}")
+        right = word == expected.casefold()
+        told = f"{found!r} is not the answer" + (f": {because}" if because else "")
+        return Verdict(right, f"{found}{unit}" if right else told)
     try:
         number = float(cast(Any, found))  # also a tensor or array of one element
     except (TypeError, ValueError, RuntimeError):
         return Verdict(False, f"expected one number{unit}, you have {type(found).__name__} {found!r:.60}")
+    told = f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:g}"
     if abs(number - expected) <= tolerance * abs(expected):
-        return Verdict(True, f"{number:g}{unit}")
-    return Verdict(False, f"{number:g}{unit} is too {'large' if number > expected else 'small'}")
+        return Verdict(True, f"{told}{unit}")
+    return Verdict(False, f"{told}{unit} is too {'large' if number > expected else 'small'}")
+
+
+def _plain(item: Any) -> Any:
+    """Tuples and lists, one inside another, as lists."""
+    return [_plain(each) for each in item] if isinstance(item, tuple | list) else item
 
 
 def same_list(found: object, expected: Sequence[object], quote: bool = True) -> Verdict:
-    """Is a list right, whatever kind of sequence it is? The first place where it is not is named.
+    """Is a list right, whatever kind of sequence it and what it holds are? The first place where it is not is named.
 
     Without `quote` what stands there is not told.
     """
@@ -452,7 +491,7 @@ def same_list(found: object, expected: Sequence[object], quote: bool = True) -> 
         said = f": {have!s:.60}" if quote else ""
         return Verdict(False, f"expected {len(expected)} of them, you have {len(have)}{said}")
     for i, (mine, right) in enumerate(zip(have, expected, strict=True)):
-        if mine != right:
+        if _plain(mine) != _plain(right):
             said = f"at place {i} {right} is expected, you have {mine}" if quote else f"the one at place {i} is wrong"
             return Verdict(False, said)
     return Verdict(True, f"all {len(expected)} agree")

@@ -8,6 +8,8 @@ Moodle (its mod/assign/classes/downloader.php), a folder a student and kind of s
     Bob Lee_12_assignsubmission_file_timesformer.ipynb
 
 The student of a download is its name with its number, which stay the same whatever he hands in: leebob_12, Bob Lee_12.
+A roster knows him by the number. Moodle counts teams and participants apart, so two of them may have the same one:
+neither is graded, since marks of the one would be entered for the other.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Handed:
     site: Literal["", "canvas", "moodle"] = ""
     id: str = ""  # the site's number of the student
     text: bool = False  # he wrote into the site's own field
+    namesakes: list[str] = field(default_factory=list)  # others with his number
 
 
 class Notebook(NamedTuple):
@@ -84,6 +87,13 @@ def students_in(submissions: str | Path) -> tuple[dict[str, Handed], list[str]]:
                 found.setdefault(name, Handed(name)).folders.append(name)
             else:
                 others.append(name)
+    numbered: dict[tuple[str, str], list[str]] = {}
+    for student, one in found.items():
+        if one.id:
+            numbered.setdefault((one.site, one.id), []).append(student)
+    for same in numbered.values():
+        for student in same:
+            found[student].namesakes = [other for other in same if other != student]
     return dict(sorted(found.items())), others
 
 
@@ -102,6 +112,12 @@ def read_notebook(root: str | Path, student: str, homework: str) -> Notebook:
     if student in ("", ".", "..") or "/" in student or "\0" in student:
         raise SubmissionError(f"{student!r} is no name of a student's folder")
     one = students_in(root)[0].get(student) or Handed(student, [student])
+    if one.namesakes:
+        names = ", ".join(map(shown, one.namesakes))
+        raise SubmissionError(
+            f"{shown(student)} has the number {one.id}, and so has {names}: a team, perhaps; rename what the team "
+            "handed in to a folder without a number"
+        )
     if len(one.folders) + bool(one.files) > 1:
         places = ", ".join(map(shown, [*one.folders, *(place for place, _, _ in one.files[:1])]))
         raise SubmissionError(f"{shown(student)} is there more than once ({places}): keep the right one")

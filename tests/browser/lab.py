@@ -198,6 +198,20 @@ def run_all(page: Any) -> None:
         raise RuntimeError(f"{len(errors)} cells failed: {'; '.join(errors)}")
 
 
+SHUT_DOWN = "async () => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()"
+
+
+def close_notebook(page: Any) -> None:
+    """End the notebook's kernel, whose memory would else be held until the server ends, and close the page."""
+    page.evaluate(SHUT_DOWN)
+    page.close()
+
+
+def running_kernels(lab: Lab) -> int:
+    with urllib.request.urlopen(f"{lab.url}/api/kernels?token={lab.token}", timeout=30) as reply:
+        return len(json.load(reply))
+
+
 EVALUATE = """async expression => {
   const { kernel } = window.jupyterapp.shell.currentWidget.context.sessionContext.session;
   const request = { code: "", silent: true, store_history: false, user_expressions: { value: expression } };

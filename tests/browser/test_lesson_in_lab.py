@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import kernel_eval, lab_server, open_notebook, run_all, set_theme, watch
+from lab import close_notebook, kernel_eval, lab_server, open_notebook, run_all, running_kernels, set_theme, watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -38,7 +38,7 @@ def lesson(browser, server):
     run_all(page)
     page.set_default_timeout(30_000)
     yield page, seen
-    page.close()
+    close_notebook(page)
 
 
 def test_all_cells_run_and_the_explorer_answers_a_click(lesson):
@@ -114,7 +114,8 @@ def test_every_other_lesson_runs_and_its_first_picture_answers_a_click(browser, 
     assert not seen.errors and not seen.outside
     if folder := os.environ.get("COURSE_SCREENSHOTS"):
         page.screenshot(path=str(Path(folder) / f"{path.stem}-clicked.png"))
-    page.close()
+    close_notebook(page)
+    assert running_kernels(server) <= 1, "that of the lesson which the module shares"
 
 
 IMAGES = """() => [...document.querySelectorAll(".jp-OutputArea-output img")]
@@ -147,7 +148,7 @@ def test_stored_pictures_have_words_and_code_does_not_scroll_sideways(browser, s
         if folder := os.environ.get("COURSE_SCREENSHOTS"):
             page.locator(".jp-OutputArea-output img").nth(1).scroll_into_view_if_needed()
             page.screenshot(path=str(Path(folder) / f"{path.stem}-{theme[11:].lower()}.png"))
-        page.close()
+        close_notebook(page)
     set_theme(server, "JupyterLab Light")
 
 
