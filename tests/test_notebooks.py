@@ -445,7 +445,7 @@ WRONG = {  # notebook: an answer to each exercise that runs and is wrong, and wh
         ),
         (
             "def inflate(kernel, t): return kernel[:, :, None].expand(-1, -1, t, -1, -1)",
-            "the shape is right, the numbers differ",
+            "inflate, t = 2: the shape is right, the numbers differ",
         ),
     ],
     "11_comparison": [
