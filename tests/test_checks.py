@@ -160,6 +160,12 @@ def test_a_whole_number_is_told_with_all_its_digits():
     assert str(same_value(2286419969, 2286419968, "pairs")) == "Not yet: 2,286,419,969 pairs is too large"
 
 
+def test_one_is_told_in_the_singular():
+    assert str(same_value(1, 3, "steps")) == "Not yet: 1 step is too small"
+    assert str(same_value(2, 3, "steps")) == "Not yet: 2 steps is too small"
+    assert str(acts_as(Merged, Merged(), [(torch.randn(1, 4, 4),)], {"y": "b n d"})).endswith("for 1 input")
+
+
 def test_a_wrong_mask_is_told_in_true_and_false():
     wanted, found = torch.eye(5).bool(), torch.eye(5).bool()
     found[0, 2] = found[3, 4] = True

@@ -325,7 +325,9 @@ def acts_as(
             verdict = Verdict(False, verdict.sentence + (f"; {where}" if where else ""))
         if not verdict:
             return verdict if given is tried[0] else Verdict(False, f"given {_sizes(given)}: {verdict.sentence}")
-    return verdict and Verdict(True, f"with the library's weights {verdict.sentence}, for {len(inputs)} inputs")
+    return verdict and Verdict(
+        True, f"with the library's weights {verdict.sentence}, for {len(inputs)} input{'s' * (len(inputs) != 1)}"
+    )
 
 
 def _sizes(given: tuple[Tensor, ...]) -> str:
@@ -466,6 +468,7 @@ def same_value(
         number = float(cast(Any, found))  # also a tensor or array of one element
     except (TypeError, ValueError, RuntimeError):
         return Verdict(False, f"expected one number{unit}, you have {type(found).__name__} {found!r:.60}")
+    unit = unit.removesuffix("s") if number == 1 else unit  # 1 step, 2 steps
     told = f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:g}"
     if abs(number - expected) <= tolerance * abs(expected):
         return Verdict(True, f"{told}{unit}")
