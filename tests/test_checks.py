@@ -304,8 +304,15 @@ def test_a_part_that_gets_its_rows_in_another_order_or_in_pieces_is_not_blamed()
             rows = self.norm(x.unflatten(1, (-1, 2)).flatten(2).flip(0)).flip(0)  # in another order
             return torch.cat([self.linear(row) for row in rows.split(1)]).exp()  # called twice, then wrong
 
+    class Twice(Merged):
+        def forward(self, x):
+            rows = x.unflatten(1, (-1, 2)).flatten(2)
+            self.norm(-rows)  # which of the two calls is meant nobody can tell
+            return self.linear(self.norm(rows)).exp()
+
     inputs = [(torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)),)]
     assert "goes into" not in str(acts_as(Pieces, Merged(), inputs, {"y": "b n d"}))
+    assert "goes into 'norm'" not in str(acts_as(Twice, Merged(), inputs, {"y": "b n d"}))
 
 
 def test_an_answer_that_is_wrong_for_a_later_input_alone_is_told_for_which():
