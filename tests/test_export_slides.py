@@ -125,9 +125,11 @@ def test_an_explorer_lives_where_its_state_was_kept_and_else_the_slide_says_that
     page = written(tmp_path, *cells)
     assert NO_STATE in page and 'class="live-explorer"' not in page
     path.parent.mkdir(parents=True)
-    path.write_bytes(gzip.compress(json.dumps({"c1": [{"output": 1, "state": {"width": 960}}]}).encode()))
+    kept = {"c1": [{"output": 1, "state": {"lacks": "No room for two."}}]}
+    path.write_bytes(gzip.compress(json.dumps(kept).encode()))
     page = written(tmp_path, *cells)
     assert NO_STATE not in page and 'class="live-explorer" data-wide=' in page
+    assert "<p>No room for two.</p>" in page  # in the notes, since a slide has no room for small print
 
 
 def test_equations_are_mathml_with_the_letters_that_browsers_draw():

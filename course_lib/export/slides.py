@@ -170,11 +170,13 @@ def _slides(root: Path, lesson: Path, stills: list[str], chosen: Collection[str]
             found |= {slide.title[0]: slide for slide in _questions(cell.source, label)}
         if "slide" not in tags or (chosen is not None and cell.metadata["slide"]["title"] not in chosen):
             continue
-        slide = cell.metadata["slide"]
+        slide = dict(cell.metadata["slide"])
         shown = [_code(cell.source)] if slide["code"] else []
         if slide["output"]:
             kept: list[str] = []
             shown += _outputs(cell, states.get(cell.id, {}), kept)
+            lacks = [state["lacks"] for state in states.get(cell.id, {}).values() if state.get("lacks")]
+            slide["notes"] = "\n\n".join([slide["notes"], *lacks])
             stills += [f"{lesson.stem}, cell {one}: {NO_STATE}" for one in kept]
         if slide["title"] in found:
             raise ExportError(f"{lesson.stem}: two slides are called {slide['title']!r}")
