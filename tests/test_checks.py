@@ -43,6 +43,19 @@ def test_swapped_axes_are_named_in_words():
 
 
 @pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ("b t n", "space is 5 instead of 4"),
+        ("b head n", "tokens is 5 instead of 4"),
+        ("b d m", "tokens is 5 instead of 4"),
+        ("b n m", "keys is 5 instead of 4"),
+    ],
+)
+def test_an_axis_is_called_what_it_holds_beside_the_others(axes, words):
+    assert str(same_shape(torch.zeros(2, 3, 5), (2, 3, 4), axes)).endswith(words)
+
+
+@pytest.mark.parametrize(
     ("found", "sentence"),
     [
         (None, "nothing there yet"),

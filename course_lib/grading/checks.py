@@ -23,8 +23,8 @@ from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.schemes import Scheme
 
 NOTHING = "nothing there yet"
-WORDS = {"b": "batch", "t": "time", "T": "time", "n": "space", "h": "height", "H": "height", "w": "width", "W": "width",
-         "m": "keys", "d": "features", "c": "colours", "3": "colours", "head": "heads"}  # fmt: skip
+WORDS = {"b": "batch", "t": "time", "T": "time", "n": "tokens", "h": "height", "H": "height", "w": "width",
+         "W": "width", "m": "keys", "d": "features", "c": "colours", "3": "colours", "head": "heads"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,9 @@ def same_shape(found: object, expected: tuple[int, ...], axes: str = "") -> Verd
 def _shape_hint(have: tuple[int, ...], want: tuple[int, ...], axes: list[str]) -> str:
     if len(have) != len(want):
         return f": that is {len(have)} axes instead of {len(want)}"
+    words = WORDS | ({"n": "space"} if {"t", "T"} & {*axes} else {}) | ({} if "n" in axes else {"m": "tokens"})
     names = (
-        [WORDS.get(axis, axis) for axis in axes] if len(axes) == len(want) else [f"axis {i}" for i in range(len(want))]
+        [words.get(axis, axis) for axis in axes] if len(axes) == len(want) else [f"axis {i}" for i in range(len(want))]
     )
     for i, j in itertools.combinations(range(len(want)), 2):
         swapped = list(have)
