@@ -18,6 +18,7 @@ def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     if chromium_path() is None:
         pytest.skip("needs Chromium: install it (apt install chromium) or name it in COURSE_CHROMIUM")
+    playwright.expect.set_options(timeout=60_000)  # many tests may share the processor
     with playwright.sync_playwright() as driver:
         chromium = launch(driver)
         yield chromium

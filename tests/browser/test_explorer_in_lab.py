@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import nbformat
 import pytest
 from lab import Lab, Seen, kernel_eval, lab_server, open_notebook, run_all, set_theme, watch
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -98,7 +99,7 @@ class Open(NamedTuple):
 
     def told(self, expression: str, value: Any) -> None:
         """Wait until the kernel has heard of it: the page answers first and tells the kernel after."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while (found := self.ask(expression)) != value and time.monotonic() < until:
             self.page.wait_for_timeout(50)
         assert found == value
@@ -110,7 +111,7 @@ class Open(NamedTuple):
         self.page.wait_for_function(
             "([canvas, values]) => Object.entries(values).every(([name, value]) => canvas.dataset[name] === value)",
             arg=[self.canvas(name).element_handle(), texts],
-            timeout=10_000,
+            timeout=60_000,
         )
 
     def says(self, name: str, words: str) -> None:
@@ -118,7 +119,7 @@ class Open(NamedTuple):
         self.page.wait_for_function(
             "([n, words]) => document.querySelectorAll('.attention-explorer .readout')[n].innerText.includes(words)",
             arg=[self.names.index(name), words],
-            timeout=10_000,
+            timeout=60_000,
         )
 
     def layout(self, name: str, board: int = 0) -> dict:
@@ -495,8 +496,9 @@ def test_the_lecture_page_works_from_a_file_without_kernel_and_network(lab, brow
     canvas = page.locator("canvas[data-painted='1']")
     canvas.click(position=lab.at("learned", 1, 0.1, 0.1))
     page.keyboard.press("v")
-    assert canvas.get_attribute("data-pinned") == "1 8 8" and canvas.get_attribute("data-view") == "whole block"
-    assert "rollout (approximate)" in page.locator(".readout").inner_text()
+    expect(canvas).to_have_attribute("data-pinned", "1 8 8")
+    expect(canvas).to_have_attribute("data-view", "whole block")
+    expect(page.locator(".readout")).to_contain_text("rollout (approximate)")
     assert not seen.errors and not seen.outside
     if folder := os.environ.get("COURSE_SCREENSHOTS"):
         page.screenshot(path=str(Path(folder) / "lecture.png"))

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from lab import watch
+from playwright.sync_api import expect
 from test_explorer import explorer
 
 from course_lib.export.explorers import PLAYER, STYLE, live
@@ -136,7 +137,7 @@ def test_search_finds_a_word_and_leads_to_the_lesson(tab):
     found = page.locator("ul.search a", has_text="ViViT").first
     found.click()
     page.wait_for_url("**/07_vivit.html*")
-    assert "ViViT" in page.locator("h1").inner_text()
+    expect(page.locator("h1")).to_contain_text("ViViT")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -156,10 +157,10 @@ def test_an_explorer_answers_without_a_kernel(tab, made, size):
         at = [left[axis] + (corner[i] + panel[i] / 12) * scale for i, axis in enumerate("xy")]  # the first patch
         (page.touchscreen.tap if size == "narrow" else page.mouse.click)(*at)
         page.wait_for_function("([canvas]) => canvas.dataset.query === '0'", arg=[canvas.element_handle()])
-        assert box.locator(".readout").inner_text() != before
+        expect(box.locator(".readout")).not_to_have_text(before)
         canvas.focus()
         page.keyboard.press("ArrowRight")
-        assert canvas.get_attribute("data-query") == "1"
+        expect(canvas).to_have_attribute("data-query", "1")
         assert page.locator("math").count() > 10
 
 
@@ -176,15 +177,15 @@ def test_the_trained_network_of_a_lesson_answers_a_click_in_its_page_head_by_hea
     canvas.click(
         position={axis: corner[i] + 0.9 * panel[i] for i, axis in enumerate("xy")}
     )  # step 2, row 14, column 14
-    assert canvas.get_attribute("data-query") == str((2 * 16 + 14) * 16 + 14)
-    assert "Strongest in stage 1 block 1 windows, mean of" in said.inner_text()
+    expect(canvas).to_have_attribute("data-query", str((2 * 16 + 14) * 16 + 14))
+    expect(said).to_contain_text("Strongest in stage 1 block 1 windows, mean of")
     canvas.press("h")
-    assert "Strongest in stage 1 block 1 windows, head 1" in said.inner_text()
+    expect(said).to_contain_text("Strongest in stage 1 block 1 windows, head 1")
     canvas.press("l")
     canvas.press("v")
     canvas.press("v")
-    assert "the network up to stage 1 block 2 shifted windows, rollout" in said.inner_text()
-    assert canvas.get_attribute("data-waiting") == "0"
+    expect(said).to_contain_text("the network up to stage 1 block 2 shifted windows, rollout")
+    expect(canvas).to_have_attribute("data-waiting", "0")
 
 
 def test_a_page_offers_the_layers_that_it_holds_alone_and_says_how_many_it_does_not(browser, tmp_path):
@@ -210,11 +211,11 @@ def test_a_page_offers_the_layers_that_it_holds_alone_and_says_how_many_it_does_
     for name in there:
         choice.select_option(name)
         canvas.and_(page.locator(f'canvas[data-layer="{name}"][data-waiting="0"]')).wait_for()
-        assert f"In {name} it used most: " in said.inner_text()
+        expect(said).to_contain_text(f"In {name} it used most: ")
     canvas.press("l")  # from the last to the first that is there
     canvas.and_(page.locator(f'canvas[data-layer="{there[0]}"]')).wait_for()
     page.get_by_label("Scheme or network").select_option("I3D")  # masks have all
-    assert len(choice.locator("option").all()) > 30
+    expect(choice.locator("option")).to_have_count(len(layers))
     assert not seen.errors and not seen.outside
     page.close()
 
@@ -278,7 +279,7 @@ def test_the_keyboard_alone_chooses_patch_frame_and_source_and_opens_an_option(t
     press_until("!one.closest('.attention-explorer')", times=5)
     press_until("one.tagName === 'SUMMARY' && one.parentElement.name === '10-1'")
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.parentElement.open")
+    page.wait_for_function("document.activeElement.parentElement.open")
 
 
 def test_a_page_is_light_or_dark_as_the_reader_likes(tab):
@@ -293,6 +294,7 @@ def test_a_page_is_light_or_dark_as_the_reader_likes(tab):
     assert brightness(page) < 150
     page.locator(".theme-switch-button:visible").click()
     page.locator('.theme-change-button[data-mode="light"]:visible').click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
     assert brightness(page) > 700
 
 

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab import chromium_path, watch
+from playwright.sync_api import expect
 
 from course_lib.export.plans import Plan, read_plans
 from course_lib.export.slides import write_handout, write_plan, write_slides
@@ -60,6 +61,11 @@ def decks(tmp_path_factory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("slides")
     (hour,) = write_plan(ROOT, "hour", out)
     return {path.stem: write_slides(ROOT, path, out).path for path in LESSONS} | {"hour": hour.path}
+
+
+def shows(page, index: int) -> None:
+    """Wait until a slide is shown: keys and clicks need not be heard at once."""
+    page.wait_for_function("index => Reveal.getIndices().h === index", arg=index)
 
 
 def opened(browser, deck: Path, query: str = ""):
@@ -139,18 +145,16 @@ def test_keys_drive_the_slides_and_points_come_one_after_another(browser, decks)
     page, _ = opened(browser, decks["06_timesformer"])
     build = page.evaluate("Reveal.getSlides().findIndex(slide => slide.querySelectorAll('.fragment').length > 2)")
     page.evaluate("index => Reveal.slide(index)", build)
-    seen = []
-    for _ in range(2):
+    for points in (1, 2):
         page.keyboard.press("Space")
-        seen.append(page.locator("section.present .fragment.visible").count())
-    assert seen == [1, 2]
+        expect(page.locator("section.present .fragment.visible")).to_have_count(points)
     page.keyboard.press("Home")
-    assert page.evaluate("Reveal.getIndices().h") == 0
+    shows(page, 0)
     page.keyboard.press("PageDown")
-    assert page.evaluate("Reveal.getIndices().h") == 1
+    shows(page, 1)
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.keyboard.press("d")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    expect(page.locator("body")).not_to_have_css("background-color", light)
     page.close()
 
 
@@ -164,8 +168,8 @@ def test_an_option_unfolds_by_keyboard_alone_and_the_slide_stays(browser, decks)
             break
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.locator("section.present details[open]").count() == 1
-    assert page.evaluate("Reveal.getIndices().h") == quiz
+    expect(page.locator("section.present details[open]")).to_have_count(1)
+    shows(page, quiz)
     page.close()
 
 
@@ -197,11 +201,13 @@ def test_an_explorer_answers_a_click_and_keys_and_lets_the_slides_go_on(browser,
     canvas = page.locator("section.present canvas")
     assert page.evaluate(MEASURE)["outside"] == []
     before = page.locator(".readout").text_content()
+    page.evaluate("addEventListener('click', () => (window.focused = document.activeElement.tagName))")
     box = canvas.bounding_box()
     canvas.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.3})
     page.wait_for_function("before => document.querySelector('.readout').textContent !== before", arg=before)
+    assert page.evaluate("window.focused") == "BODY"  # however soon a key follows
     page.keyboard.press("ArrowLeft")  # after a click keys drive the slides
-    assert page.evaluate("Reveal.getIndices().h") == 0
+    shows(page, 0)
     at(page, 1)
     canvas.focus()
     clicked = page.locator(".readout").text_content()
@@ -268,16 +274,16 @@ def test_axe_finds_nothing_to_stumble_over_in_light_and_nothing_too_faint_in_dar
 
 def test_keys_alone_go_on_back_and_over_all_slides_into_an_explorer_and_out_of_it(browser, lively):
     page, seen = opened(browser, lively)
-    slide = "Reveal.getIndices().h"
     page.keyboard.press("ArrowRight")
-    assert page.evaluate(slide) == 1
+    shows(page, 1)
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate(slide) == 0
+    shows(page, 0)
     page.keyboard.press("o")
-    assert page.evaluate("Reveal.isOverview()")
+    page.wait_for_function("Reveal.isOverview()")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("o")
-    assert not page.evaluate("Reveal.isOverview()") and page.evaluate(slide) == 1
+    page.wait_for_function("!Reveal.isOverview()")
+    shows(page, 1)
     page.wait_for_selector("section.present canvas[data-painted='1']")
     canvas = page.locator("section.present canvas")
     inside = "document.activeElement.closest('.attention-explorer') !== null"
@@ -290,12 +296,12 @@ def test_keys_alone_go_on_back_and_over_all_slides_into_an_explorer_and_out_of_i
     page.wait_for_function(
         "([canvas, before]) => canvas.dataset.query !== before", arg=[canvas.element_handle(), before]
     )
-    assert page.evaluate(slide) == 1
+    shows(page, 1)
     for _ in range(12):
         page.keyboard.press("Tab")
         if not page.evaluate(inside):
             break
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate(slide) == 0
+    shows(page, 0)
     assert not seen.errors and not seen.outside
     page.close()

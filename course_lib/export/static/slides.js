@@ -34,7 +34,7 @@
   addEventListener("pointerdown", () => (clicked = true), true);
   addEventListener("keydown", () => (clicked = false), true);
   for (const event of ["click", "change"]) addEventListener(event, ({ target }) => {
-    if (clicked && own(target)) setTimeout(() => document.activeElement.blur());
+    if (clicked && own(target)) document.activeElement.blur(); // now: a key may be waiting already
   });
   Reveal.initialize({
     width: 1280, height: 720, margin: 0, minScale: 0.1, maxScale: 8, center: false, transition: "none", hash: true,
