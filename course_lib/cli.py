@@ -15,6 +15,7 @@ import typer
 from course_lib.paths import DATA
 from course_lib.profiles import PROFILES, active
 from course_lib.training import run as training
+from course_lib.words import count
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -431,7 +432,7 @@ def release(
     except KeyboardInterrupt:
         typer.secho("stopped; nothing was released", fg="red", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{manifest.title}: {len(manifest.questions)} questions, {manifest.points:g} points")
+    typer.echo(f"{manifest.title}: {count(len(manifest.questions), 'question')}, {count(manifest.points, 'point')}")
     typer.echo(f"{out / 'student'} is for students, {out / 'private'} for the grader alone")
 
 
@@ -491,7 +492,7 @@ def grade(
             def tell(done: int, total: int, not_graded: int) -> None:
                 bar.total, bar.n = total, done
                 bar.initial = bar.initial or done
-                bar.set_postfix_str(f"{not_graded} questions not graded")
+                bar.set_postfix_str(f"{count(not_graded, 'question')} not graded")
 
             summary = run.grade(plan, workers, student or (), again, tell)
     except HomeworkError as error:
@@ -503,15 +504,16 @@ def grade(
         raise typer.Exit(130) from None
     show_first([f"left aside, no submission: {name}" for name in summary.unread], 10)
     typer.secho(
-        f"{summary.done} of {summary.students} submissions marked in {summary.seconds:.0f} s, "
-        f"{summary.not_graded} questions not graded; {out / 'gradebook.csv'}"
+        f"{summary.done} of {count(summary.students, 'submission')} marked in {summary.seconds:.0f} s, "
+        f"{count(summary.not_graded, 'question')} not graded; {out / 'gradebook.csv'}"
         + (" (not sandboxed)" if trust_submissions else ""),
         fg="red" if trust_submissions else None,
     )
     for line in run.where_time_goes(out):
         typer.echo(f"  {line}")
     if summary.changed:
-        typer.echo(f"{summary.changed} marks are not what they were, {len(summary.fallen)} fell: {out / 'regrade.csv'}")
+        changed = count(summary.changed, "mark is not what it was", "marks are not what they were")
+        typer.echo(f"{changed}, {len(summary.fallen)} fell: {out / 'regrade.csv'}")
         typer.secho("\n".join(f"  {line}" for line in summary.fallen[:20]), fg="red")
 
 
@@ -560,7 +562,7 @@ def feedback(
         hidden = Release.read(release or about.release) if reveal else None
         written = write_feedback(results, out, settled, hidden)
     told = "with right answers" if reveal else "without anything hidden"
-    typer.echo(f"{written.pages} pages in {out}, {told}; {written.not_graded} questions not graded")
+    typer.echo(f"{count(written.pages, 'page')} in {out}, {told}; {count(written.not_graded, 'question')} not graded")
 
 
 @app.command()
@@ -592,7 +594,9 @@ def gradebook(
         books = write_books(results, out, settled, read_roster(roster) if roster else None, policy)
     show_first(list(books.problems), 20)
     names = ", ".join(path.name for path in books.files)
-    typer.echo(f"{books.students} students, {books.not_graded} questions not graded; {names} in {out}")
+    typer.echo(
+        f"{count(books.students, 'student')}, {count(books.not_graded, 'question')} not graded; {names} in {out}"
+    )
 
 
 @app.command()
@@ -621,7 +625,9 @@ def similar(
             found = compare(hidden, submissions, tell)
         write_similar(hidden, found, out)
     show_first([f"not compared: {problem}" for problem in found.problems], 20, f" in {out}")
-    typer.echo(f"{len(found.works)} submissions, {len(found.pairs)} of {found.all_pairs:,} pairs in {out}")
+    typer.echo(
+        f"{count(len(found.works), 'submission')}, {len(found.pairs)} of {count(found.all_pairs, 'pair')} in {out}"
+    )
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from course_lib.training.resume import Step, history, stopping
 from course_lib.video.sampling import spread
 from course_lib.widgets import AttentionExplorer
 from course_lib.widgets.explore import explore
+from course_lib.words import count
 
 KEPT = DATA / "results" / "lessons"  # what lectures read in place of computing it
 Answer = TypeVar("Answer")
@@ -201,7 +202,9 @@ def study(
 
 def _say(name: str, data: Data, done: list[Step]) -> None:
     seconds = sum(step.seconds for step in done)
-    print(f"{name} on set {data.name}: {len(done)} steps in {seconds:.0f} s, {seconds / len(done):.2f} s a step")
+    print(
+        f"{name} on set {data.name}: {count(len(done), 'step')} in {seconds:.0f} s, {seconds / len(done):.2f} s a step"
+    )
 
 
 def computes(net: nn.Module, data: Data) -> list[str]:

@@ -71,7 +71,7 @@ def test_a_total_is_empty_while_a_question_is_not_graded(graded, tmp_path):
     whole = json.loads((tmp_path / "gradebook.json").read_text())
     assert [(each["student"], each["total"]) for each in whole["students"]] == [(small.ANN, 4), ("bob", None)]
     assert [each["sandboxed"] for each in whole["students"]] == [False, False]
-    assert any("2 of 2 submissions were not sandboxed" in line for line in found.problems)
+    assert any("not sandboxed: 2 of 2 submissions" in line for line in found.problems)
 
 
 def test_what_a_person_settled_wins(graded, tmp_path):

@@ -17,6 +17,7 @@ from course_lib.analysis.intervals import interval
 from course_lib.experiments.records import Measure, matching, measured, paired, records
 from course_lib.files import atomic_write
 from course_lib.paths import DATA
+from course_lib.words import count
 
 Records = list[dict[str, Any]]
 WITHIN = 5.0  # points: "the same" is not further apart, "no less" not further behind
@@ -151,7 +152,7 @@ def said(values: list[float], unit: str = "points") -> str:
 
 def so(values: list[float], verdict: str) -> str:
     """The verdict, with the number of seeds where they are few."""
-    few = f", {len(values)} seed{'s' * (len(values) != 1)}" if 0 < len(values) < FEW else ""
+    few = f", {count(len(values), 'seed')}" if 0 < len(values) < FEW else ""
     return f"{verdict}{few}"
 
 

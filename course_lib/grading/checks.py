@@ -21,6 +21,7 @@ from course_lib.grading.inside import where_it_differs
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.schemes import Scheme
+from course_lib.words import count
 
 NOTHING = "nothing there yet"
 WORDS = {"b": "batch", "t": "time", "T": "time", "n": "tokens", "h": "height", "H": "height", "w": "width",
@@ -327,7 +328,7 @@ def acts_as(
         if not verdict:
             return verdict if given is tried[0] else Verdict(False, f"given {_sizes(given)}: {verdict.sentence}")
     return verdict and Verdict(
-        True, f"with the library's weights {verdict.sentence}, for {len(inputs)} input{'s' * (len(inputs) != 1)}"
+        True, f"with the library's weights {verdict.sentence}, for {count(len(inputs), 'input')}"
     )
 
 

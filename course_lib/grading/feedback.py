@@ -20,6 +20,7 @@ from course_lib.grading.overrides import Overrides, settle, total
 from course_lib.grading.reference import ask
 from course_lib.grading.results import About, read_all
 from course_lib.grading.source import HomeworkError
+from course_lib.words import count
 
 WORDS = {"right": "right", "wrong": "not right yet", "not_graded": "not graded yet"}
 SHOWN = 1500  # characters of an input
@@ -81,11 +82,11 @@ def _head(about: About, result: Mapping[str, Any]) -> Iterator[str]:
     if points is None:
         so_far = sum(row["points"] or 0 for row in rows)
         yield page.paragraph(
-            f"{so_far:g} of {most:g} points so far. Not graded yet: {', '.join(not_yet)}. That costs no points; "
+            f"{so_far:g} of {count(most, 'point')} so far. Not graded yet: {', '.join(not_yet)}. That costs no points; "
             "your teacher will settle it."
         )
     else:
-        yield page.paragraph(f"{points:g} of {most:g} points.")
+        yield page.paragraph(f"{points:g} of {count(most, 'point')}.")
     if file := result["submission"]:
         yield page.paragraph(
             f"This is about the file {file['path']} of {file['bytes']:,} bytes, whose SHA-256 begins with "
@@ -109,7 +110,7 @@ def _points(points: float | None) -> str:
 
 def _question(question: Question, row: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[str]:
     title = f" · {question.title}" if question.title else ""
-    points = f"{_points(row['points'])} of {question.points:g} points"
+    points = f"{_points(row['points'])} of {count(question.points, 'point')}"
     yield page.heading(2, f"{question.id}{title}: {points}, {WORDS[row['outcome']]}")
     if row.get("settled"):
         yield page.paragraph("A person settled this question." + (f" {row['reason']}" if row["reason"] else ""))

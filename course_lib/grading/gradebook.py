@@ -13,6 +13,7 @@ from course_lib.grading.overrides import Overrides, settle, total
 from course_lib.grading.results import About, marks, read_all, read_file
 from course_lib.grading.roster import Roster, with_marks
 from course_lib.grading.source import HomeworkError
+from course_lib.words import count
 
 SCHEMA = 1
 POLICIES = ("last", "best")
@@ -58,7 +59,7 @@ def write_books(
         if result["version"] != about.version
     ]
     if untrusted := sum(result["sandbox"] == "none" for result in found):
-        problems.append(f"{untrusted} of {len(found)} submissions were not sandboxed")
+        problems.append(f"not sandboxed: {untrusted} of {count(len(found), 'submission')}")
     if roster is not None:
         lines, unplaced = with_marks(roster, about, found)
         files.append(out / f"{roster.site}.csv")

@@ -36,6 +36,7 @@ from course_lib.training.resume import settings, stop_asked, unwrapped
 from course_lib.training.sources import Source, read_source, train_clips
 from course_lib.training.start import start_from
 from course_lib.video.transforms import ToNetwork
+from course_lib.words import count
 
 COMPUTED = ("bf16", "at_once", "channels_last", "recompute", "compile", "shard")  # settings that may change on the way
 
@@ -275,9 +276,10 @@ def _introduce(
     lost = f", {len(source.left_out):,} left out, first {source.left_out[0]}" if source.left_out else ""
     print(
         f"{plan.network}, recipe {plan.kind}: {chosen.source}\n"
-        f"{len(source.train.videos):,} clips to train on, {len(source.test.videos):,} to test on{lost}; "
-        f"{chosen.batch} clips a step on {ranks.world} process{'es' * (ranks.world > 1)}, {epoch} steps an epoch, "
-        f"{steps} steps, highest rate {chosen.lr * chosen.batch / chosen.lr_clips:.3g}"
+        f"{count(len(source.train.videos), 'clip')} to train on, {len(source.test.videos):,} to test on{lost}; "
+        f"{count(chosen.batch, 'clip')} a step on {count(ranks.world, 'process', 'processes')}, "
+        f"{count(epoch, 'step')} an epoch, {count(steps, 'step')}, "
+        f"highest rate {chosen.lr * chosen.batch / chosen.lr_clips:.3g}"
         + (f"; goes on after step {done}" if done else "")
     )
     if not done or read_json(plan.out / ABOUT) is None:
@@ -298,4 +300,4 @@ def _say_goodbye(plan: Plan, steps: int) -> None:
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on")
     else:
-        print(f"{steps} steps done: course evaluate {plan.out}")
+        print(f"{count(steps, 'step')} done: course evaluate {plan.out}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from course_lib.files import read_json
 from course_lib.training.metrics import FILE, read
+from course_lib.words import count
 
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille sign: four rows of two
 QUIET = 600.0  # seconds without a line, after which a run is taken to have stopped
@@ -36,7 +37,7 @@ def progress(run: str | Path) -> Progress:
     steps = [line for line in lines if "loss" in line]
     tests = [(line["epoch"], line["top1"]) for line in lines if "top1" in line]
     about: dict[str, Any] = read_json(Path(run) / "run.json") or {}
-    told = f"{about.get('network', '')} on {about.get('data', '')}, {len(steps)} steps"
+    told = f"{about.get('network', '')} on {about.get('data', '')}, {count(len(steps), 'step')}"
     if steps:
         late = steps[-20:]
         seconds, waited = (sum(line[name] for line in late) for name in ("seconds", "waited"))
