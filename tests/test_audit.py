@@ -260,7 +260,7 @@ audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
         try:
-            errors = child.communicate(timeout=20)[1].decode()
+            errors = child.communicate(timeout=60)[1].decode()
         finally:
             child.kill()
     assert "KeyboardInterrupt" in errors and set(read_report(report)) == {videos.videos[0].path}

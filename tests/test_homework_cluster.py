@@ -58,7 +58,7 @@ def dask_cluster(tmp_path_factory) -> Iterator[tuple[str, int]]:
         for one in started:
             one.terminate()
             one.wait(30)
-        for process in psutil.wait_procs(family, timeout=10)[1]:
+        for process in psutil.wait_procs(family, timeout=60)[1]:
             process.kill()
 
 
@@ -97,7 +97,7 @@ def test_a_cluster_gives_the_marks_of_the_local_pool_though_a_worker_is_killed(s
         os.kill(busy.pid, signal.SIGKILL)
         said = grader.communicate(timeout=300)
     assert grader.returncode == 0, said
-    assert not psutil.wait_procs(box, timeout=10)[1], "its box ends with it"
+    assert not psutil.wait_procs(box, timeout=60)[1], "its box ends with it"
     assert [row["points"] for row in gradebook(tmp_path)] == ["4", "3", "3", "4", "3", "0", "1", "3", "3", "", "", ""]
     subprocess.run(command(tmp_path, "local", "--workers", "1"), check=True, **STARTED)
     assert comparable(tmp_path, "out") == comparable(tmp_path, "local")
@@ -223,7 +223,7 @@ def test_over_tls_a_scheduler_that_is_killed_loses_no_mark_and_another_goes_on(s
                 boss.kill()
                 nanny.terminate()
                 nanny.wait(30)
-                for process in psutil.wait_procs(family, timeout=10)[1]:
+                for process in psutil.wait_procs(family, timeout=60)[1]:
                     process.kill()
 
     first = grade_by("first.json", kill=True)

@@ -389,7 +389,7 @@ def test_a_grader_and_a_worker_that_are_killed_lose_and_give_no_mark(sandbox, tm
         time.sleep(0.3)  # the next is under way
         family = psutil.Process(first.pid).children(recursive=True)
         first.kill()
-    gone = psutil.wait_procs(family, timeout=10)[1]
+    gone = psutil.wait_procs(family, timeout=60)[1]
     assert not [each for each in gone if each.status() != psutil.STATUS_ZOMBIE], "its workers and boxes end with it"
     kept = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as second:
