@@ -1,4 +1,4 @@
-"""Where data lie: generated clips, runs, checkpoints, recorded results."""
+"""Where data lie (generated clips, runs, checkpoints, recorded results), and the notebooks beside them."""
 
 from __future__ import annotations
 
@@ -16,3 +16,4 @@ def data_folder() -> Path:
 
 
 DATA = data_folder()
+NOTEBOOKS = DATA.parent / "notebooks"
