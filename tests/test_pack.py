@@ -105,6 +105,19 @@ def test_what_does_not_fit_is_refused_with_the_way_out(source, copy, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_originals_are_never_replaced(source, tmp_path):
+    """Neither in their own folder, by whatever name it goes, nor where the copy's folder leads back to them."""
+    before = {path: path.read_bytes() for path in source.root.rglob("*") if path.is_file()}
+    (tmp_path / "by another name").symlink_to(source.root)
+    (tmp_path / "leads back").mkdir()
+    (tmp_path / "leads back" / "small.mp4").symlink_to(source.root / "small.mp4")
+    for out in (source.root, source.root / "deep" / "..", tmp_path / "by another name", tmp_path / "leads back"):
+        with pytest.raises(ValueError, match=r"holds the originals, such as .*\.mp4.*choose another folder"):
+            packed(source, out)
+    assert {path: path.read_bytes() for path in source.root.rglob("*") if path.is_file()} == before
+    assert list((tmp_path / "leads back").iterdir()) == [tmp_path / "leads back" / "small.mp4"]
+
+
 def test_the_command_says_what_was_lost_and_saved(source, tmp_path):
     arguments = ["data", "pack", str(source.root / "manifest.csv"), "--out", str(tmp_path), "--short-side", "48"]
     said = CliRunner().invoke(app, [*arguments, "--workers", "1", "--measured", "1"])

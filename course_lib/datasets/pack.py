@@ -57,8 +57,8 @@ def pack(
     tried again. A video that is that small already is copied as it is, with its own key frames.
 
     Raises:
-        ValueError: a size that H.264 does not know, `out` holds a copy made in another way, two videos would get one
-            name, or no video could be packed.
+        ValueError: a size that H.264 does not know, `out` holds the originals or a copy made in another way, two videos
+            would get one name, or no video could be packed.
     """
     check_side(short_side)
     if keys < 1:
@@ -66,6 +66,7 @@ def pack(
     if not 0 <= crf <= 51:
         raise ValueError(f"crf={crf}: x264 knows 0 (nothing is lost) to 51; 18 to 28 are usual")
     out, names = Path(out), _names(videos)
+    _spare_originals(videos, out, names)
     made, rows = {"short_side": short_side, "keys": keys, "crf": crf}, out / f"{NOTES}.csv"
     about = out / f"{NOTES}.json"
     if about.exists() and (old := json.loads(about.read_text())) != made:
@@ -108,6 +109,16 @@ def _names(videos: VideoList) -> dict[str, str]:
             raise ValueError(f"{videos.source}: {taken[name]} and {video.path} would both be {name}; rename one")
         names[video.path] = name
     return names
+
+
+def _spare_originals(videos: VideoList, out: Path, names: dict[str, str]) -> None:
+    same = out.resolve() == videos.root.resolve()
+    for path, name in names.items():
+        source, target = videos.root / path, out / name
+        if same or (target.exists() and source.exists() and target.samefile(source)):
+            raise ValueError(
+                f"{out}: holds the originals, such as {source}, which a copy there would replace; choose another folder"
+            )
 
 
 def _is_made(row: Row | None, target: Path) -> bool:
