@@ -116,6 +116,20 @@ def test_testing_by_views_shows_every_temporal_clip_in_every_crop(source):
     assert torch.equal(middle, clip[1::3])
 
 
+def test_frames_are_numbered_by_the_clock_each_crop_like_its_clip_in_time(source):
+    for fps, at_most in ((None, FRAMES), (50.0, 2 * FRAMES)):
+        dataset = ClipDataset(source, 4, partial(dense, stride=5), fps=fps, numbered=True, seed=1)
+        clip, label, ticks = dataset[3, 2]
+        assert (clip.shape[1], label, ticks.dtype) == (4, 1, torch.int64)
+        assert ticks.diff().tolist() == [5] * 3 and ticks[0] >= 0 and ticks[-1] < at_most
+        told = dataset.explain((3, 2)).indices
+        assert told.tolist() == (ticks if fps is None else ticks // 2).tolist()
+    by_views = partial(views, stride=3, clips=4)
+    dataset = ClipDataset(source, 5, by_views, EvalTransform(16, 24, crops=3), split="test", numbered=True)
+    clip, _, ticks = dataset[1]
+    assert clip.shape[:1] == (12,) and np.array_equal(ticks, views(FRAMES, 5, 3, 4).repeat(3, axis=0))
+
+
 def test_a_clock_of_its_own_shows_a_slow_camera_s_frames_twice_and_leaves_out_a_fast_one_s(source):
     for fps, available, stride, shown in [
         (50.0, 80, 1, [i // 2 for i in range(30, 50)]),

@@ -26,9 +26,11 @@ import course_lib.training.fit as fitting
 from course_lib.cli import app
 from course_lib.layers.blocks import Recomputable
 from course_lib.models import NETWORKS, build
+from course_lib.models.vtn import VTN
 from course_lib.synthetic.write import encode
 from course_lib.training import mixing
 from course_lib.training.augment import OPERATIONS, TrainAugment, colour_change, erase, rand_augment
+from course_lib.training.batches import order
 from course_lib.training.checkpoint import Checkpoint, load, save
 from course_lib.training.distributed import ALONE, PeerLost
 from course_lib.training.fit import Plan, fit, make_network, ready
@@ -38,9 +40,10 @@ from course_lib.training.metrics import read
 from course_lib.training.optim import RecipeConfig, in_full, learning_rate, moving_mean, parameter_groups
 from course_lib.training.recipe import Recipe
 from course_lib.training.recipes import KINDS, PAPERS, RECIPES, network_changes, recipe, shortened
+from course_lib.training.report import judge
 from course_lib.training.resume import settings
 from course_lib.training.run import in_sentences
-from course_lib.training.sources import read_source
+from course_lib.training.sources import read_source, train_clips
 from course_lib.training.sources import test_clips as clips_to_test
 from course_lib.training.start import Start, start_from
 from course_lib.training.watch import chart
@@ -326,6 +329,62 @@ def test_clips_computed_a_few_at_a_time_give_the_same_steps(tmp_path):
     whole, parted = (list(train(counting(), batches, config, at_once=n)) for n in (0, 4))
     assert [step.loss for step in parted] == pytest.approx([step.loss for step in whole], rel=1e-5)
     assert [step.grad_norm for step in parted] == pytest.approx([step.grad_norm for step in whole], rel=1e-4)
+
+
+class Told(Counting):
+    """A network that is told which frames it sees."""
+
+    def forward(self, clips, frames):
+        return super().forward(clips) * (1 + frames.float().mean(1, keepdim=True))
+
+
+def test_frames_numbers_stay_with_their_clips_however_many_are_computed_at_once():
+    def numbered(step):
+        for clips, labels in batches(step):
+            yield clips, labels, labels[:, None] + torch.arange(6)[:, None]
+
+    def told() -> Told:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            return Told()
+
+    config = RecipeConfig(steps=3, warmup=1)
+    whole, parted = (list(train(told(), numbered, config, at_once=n)) for n in (0, 4))
+    assert [step.loss for step in parted] == pytest.approx([step.loss for step in whole], rel=1e-5)
+    clips, labels, frames = next(numbered(0))
+    by_hand = F.cross_entropy(told()(clips, frames), labels)
+    assert whole[0].loss == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_vtn_is_told_its_frames_numbers_in_training_and_in_testing(kinetics_folder, tmp_path, monkeypatch):
+    heard, forward = [], VTN.forward
+
+    def listening(self, clip, frames=None):
+        heard.append(frames)
+        return forward(self, clip, frames)
+
+    source = read_source("K", kinetics_folder, "mini10")
+    chosen = recipe("vtn_tiny", "K", "short", {"test_frames": "12"})
+    dataset = train_clips(source, chosen, 8, 64, seed=3, numbered=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(VTN, "forward", listening)
+        changes = {"batch": "8", "test_frames": "12"}
+        folder = str(kinetics_folder)
+        fit(Plan("vtn_tiny", "K", tmp_path, "mini10", "short", changes, root=folder, seed=3, stop_after=1))
+    _, items = next(order(len(dataset), 8, 3))
+    assert torch.equal(heard[0], torch.stack([dataset[i, 0][2] for i in items])) and heard[0].max() > 8
+
+    net = build("vtn_tiny", classes=len(source.test.classes)).eval()
+    nn.init.normal_(net.time_embed)
+    prepare = ToNetwork(chosen.colours)
+    found, _ = judge(net, source, chosen, 8, 64, (1, 1), prepare, torch.device("cpu"))
+    clips = [clips_to_test(source, chosen, 8, 64, numbered=True)[i] for i in range(len(found))]
+    with torch.inference_mode():
+        told, untold = (
+            torch.stack([net(prepare(clip[None]), *given(ticks))[0].softmax(0) for clip, _, ticks in clips])
+            for given in (lambda ticks: [ticks[None]], lambda ticks: [])
+        )
+    assert torch.allclose(found, told, atol=1e-6) and not torch.allclose(found, untold, atol=1e-3)
 
 
 def test_the_moving_mean_is_that_worked_out_by_hand_and_survives_a_stop(tmp_path):

@@ -52,6 +52,7 @@ class ClipDataset(Dataset):
         sample: sampler(available, frames, generator=...) -> indices, see course_lib.video.sampling.
         transform: transform(frames, generator) -> clip, see course_lib.video.transforms.
         seconds: for reading one item at most; raise it for long files.
+        numbered: items are (clip, label, ticks), the number of each frame on the clock: T, or views T.
 
     Attributes:
         classes: names, in the order of labels. paths, labels, pairs: one a clip; a pair is "" where there is none.
@@ -72,6 +73,7 @@ class ClipDataset(Dataset):
         seed: int = 0,
         fps: float | None = None,
         seconds: float = 60.0,
+        numbered: bool = False,
     ):
         every = videos if isinstance(videos, VideoList) else read_manifest(videos)
         chosen = every.of(split)
@@ -81,7 +83,7 @@ class ClipDataset(Dataset):
         self.pairs = tuple(video.pair for video in chosen.videos)
         self._sums = tuple(video.sha256 for video in chosen.videos)
         self.frames, self.sample, self.transform, self.split, self.seed = frames, sample, transform, split, seed
-        self.fps, self.seconds = fps, seconds
+        self.fps, self.seconds, self.numbered = fps, seconds, numbered
         self._probed: dict[int, tuple[tuple[int, ...], VideoInfo]] = {}  # by item, the youngest last
         if fps is not None and not 0 < fps < float("inf"):
             raise ValueError(
@@ -102,22 +104,34 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Shaped[Tensor, "*views 3 T H W"], int]:
+    def __getitem__(
+        self, item: int | tuple[int, int]
+    ) -> (
+        tuple[Shaped[Tensor, "*views 3 T H W"], int]
+        | tuple[Shaped[Tensor, "*views 3 T H W"], int, Int[Tensor, "*views T"]]
+    ):
         i, generator = self._locate(item)
-        frames = self._read(i, generator)
+        ticks, frames = self._read(i, generator)
         if frames.ndim == 4:
-            return self.transform(frames, generator), self.labels[i]
-        views = torch.stack([self.transform(view, generator) for view in frames])
-        return views.flatten(0, -5), self.labels[i]
+            clip = self.transform(frames, generator)
+        else:
+            clip = torch.stack([self.transform(view, generator) for view in frames]).flatten(0, -5)
+        if not self.numbered:
+            return clip, self.labels[i]
+        numbers = torch.from_numpy(np.asarray(ticks, np.int64))
+        if clip.ndim == 5:  # each clip in time as often as there are crops of it
+            several = numbers.reshape(-1, numbers.shape[-1])
+            numbers = several.repeat_interleave(len(clip) // len(several), dim=0)
+        return clip, self.labels[i], numbers
 
     def read(self, item: int | tuple[int, int]) -> UInt8[np.ndarray, "*views T H W 3"]:
         """The chosen frames of an item as filmed, before the transform."""
-        return self._read(*self._locate(item))
+        return self._read(*self._locate(item))[1]
 
     def explain(self, item: int | tuple[int, int]) -> Explanation:
         """Which frames dataset[item] shows, and where they come from."""
         i, generator = self._locate(item)
-        info, available, indices = self._choose(i, generator)
+        info, available, _, indices = self._choose(i, generator)
         label, seconds = self.labels[i], np.array(info.times)[indices]
         return Explanation(info.path, label, self.classes[label], available, indices, seconds)
 
@@ -129,7 +143,10 @@ class ClipDataset(Dataset):
             return i, None
         return i, draw(self.seed, i, epoch)
 
-    def _choose(self, i: int, generator: torch.Generator | None) -> tuple[VideoInfo, int, Int[np.ndarray, "*views T"]]:
+    def _choose(
+        self, i: int, generator: torch.Generator | None
+    ) -> tuple[VideoInfo, int, Int[np.ndarray, "*views T"], Int[np.ndarray, "*views T"]]:
+        """The file, the ticks that there are, those that were chosen, and the frames that they show."""
         info = self._probe(i)
         rate = info.fps if self.fps is None else self.fps
         available = info.frames if self.fps is None else max(1, round(info.frames / info.fps * rate))
@@ -137,7 +154,7 @@ class ClipDataset(Dataset):
             ticks = self.sample(available, self.frames, generator=generator)
         except ValueError as error:
             raise ValueError(f"{info.path}: {error}") from error
-        return info, available, info.at((ticks + 0.5) / rate)
+        return info, available, ticks, info.at((ticks + 0.5) / rate)
 
     def _probe(self, i: int) -> VideoInfo:
         """`probe`, kept from one item to the next: in some formats it has to decode the whole file."""
@@ -154,13 +171,15 @@ class ClipDataset(Dataset):
             self._probed.pop(next(iter(list(self._probed))), None)
         return info
 
-    def _read(self, i: int, generator: torch.Generator | None) -> UInt8[np.ndarray, "*views T H W 3"]:
+    def _read(
+        self, i: int, generator: torch.Generator | None
+    ) -> tuple[Int[np.ndarray, "*views T"], UInt8[np.ndarray, "*views T H W 3"]]:
         path = self.paths[i]
         if self._sums[i] and path.is_file() and sha256(path) != self._sums[i]:
             raise VideoError(path, "its SHA-256 sum is not the one on the list: it has changed; fetch or make it again")
-        indices = self._choose(i, generator)[2]
+        *_, ticks, indices = self._choose(i, generator)
         frames = read_frames(path, indices.ravel(), self.seconds)
-        return frames.reshape(*indices.shape, *frames.shape[1:])
+        return ticks, frames.reshape(*indices.shape, *frames.shape[1:])
 
 
 def draw(seed: int, i: int, epoch: int) -> torch.Generator:

@@ -187,6 +187,8 @@ class Block(Recomputable):
 class VTN(nn.Module):
     """Clip in, logits out. Give the frames' numbers in their video where they do not count 0, 1, 2, ..."""
 
+    numbered = True  # training and testing on videos give them
+
     def __init__(self, config: VTNConfig):
         super().__init__()
         self.config = c = config

@@ -22,10 +22,12 @@ class Clips(Protocol):
     """A data set whose items are asked for as `dataset[index, epoch]`."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, item: tuple[int, int], /) -> tuple[Tensor, int]: ...
+    def __getitem__(self, item: tuple[int, int], /) -> tuple[Any, ...]: ...
 
 
 Batch = tuple[Float[Tensor, "b c T H W"], Int[Tensor, "b"]]
+# for networks that are told which frames of the video they see
+NumberedBatch = tuple[Float[Tensor, "b c T H W"], Int[Tensor, "b"], Int[Tensor, "b T"]]
 Prepare = Callable[[Shaped[Tensor, "b ..."]], Float[Tensor, "b c T H W"]]
 
 
@@ -81,8 +83,9 @@ def loader(
     device: torch.device | str = "cpu",
     ranks: Ranks = ALONE,
     repeats: int = 1,
-) -> Callable[[int], Iterator[Batch]]:
-    """Endless shuffled batches of a dataset whose items are asked for as `dataset[index, epoch]`.
+) -> Callable[[int], Iterator[Any]]:
+    """Endless shuffled batches of a dataset whose items are asked for as `dataset[index, epoch]`; with the frames'
+    numbers (NumberedBatch) where the items have them.
 
     The item must depend on (index, epoch) alone, then the batches are the same for every number of worker
     processes and after every resume. (A worker that reads video waits while its decoding process works, so two a core
@@ -109,9 +112,9 @@ def loader(
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else it draws the workers' seeds from the global one
         )
-        for clips, labels in batches:
+        for clips, *rest in batches:
             clips = clips.to(device, non_blocking=True)
-            yield clips if prepare is None else prepare(clips), labels
+            yield clips if prepare is None else prepare(clips), *rest
 
     return batches_from
 

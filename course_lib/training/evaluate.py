@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from course_lib.modes import evaluating
-from course_lib.training.batches import Batch
+from course_lib.training.batches import Batch, NumberedBatch
 from course_lib.training.resume import unwrapped
 
 
-def predict(net: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
+def predict(
+    net: nn.Module, batches: Iterable[Batch | NumberedBatch]
+) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     """Logits and labels of every clip, in order, on the CPU; in evaluation mode, the old mode put back after.
 
     `batches` has to end: `batches.in_order`, or torch's DataLoader without shuffling. No autocast, since coarse
@@ -29,7 +31,12 @@ def predict(net: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "n 
 
 
 def predict_views(
-    net: nn.Module, batches: Iterable[tuple[Float[Tensor, "b views 3 T H W"], Int[Tensor, "b"]]], at_once: int = 8
+    net: nn.Module,
+    batches: Iterable[
+        tuple[Float[Tensor, "b views 3 T H W"], Int[Tensor, "b"]]
+        | tuple[Float[Tensor, "b views 3 T H W"], Int[Tensor, "b"], Int[Tensor, "b views T"]]
+    ],
+    at_once: int = 8,
 ) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     """As `predict`, for batches of clips b views 3 T H W: probabilities, averaged over the views of each clip.
 
@@ -41,26 +48,30 @@ def predict_views(
     if at_once < 1:
         raise ValueError(f"at_once={at_once}: show the network at least 1 view at a time")
 
-    def by_views(clips: Tensor) -> Float[Tensor, "b classes"]:
+    def by_views(clips: Tensor, *numbers: Tensor) -> Float[Tensor, "b classes"]:
         if clips.ndim != 6:
             raise ValueError(
                 f"clips of {clips.ndim} axes have no views: predict_views wants b views 3 T H W, as a data set gives "
                 f"them with the sampler `views` or three crops; use predict"
             )
-        found = torch.cat([probabilities(net, some) for some in clips.flatten(0, 1).split(at_once)])
+        views = zip(*(part.flatten(0, 1).split(at_once) for part in (clips, *numbers)), strict=True)
+        found = torch.cat([probabilities(net, *some) for some in views])
         return found.unflatten(0, clips.shape[:2]).mean(dim=1)
 
     return _predict(net, by_views, batches)
 
 
 def _predict(
-    net: nn.Module, answer: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
+    net: nn.Module, answer: Callable[..., Tensor], batches: Iterable[tuple[Tensor, ...]]
 ) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
     device = next(net.parameters()).device
     # FSDP2's buffers are used again in training, where tensors of inference mode cannot be
     without_gradients = torch.no_grad() if isinstance(net, FSDPModule) else torch.inference_mode()
     with evaluating(net), without_gradients:
-        results = [(answer(clips.to(device)).float().cpu(), labels.cpu()) for clips, labels in batches]
+        results = [
+            (answer(clips.to(device), *(part.to(device) for part in numbers)).float().cpu(), labels.cpu())
+            for clips, labels, *numbers in batches
+        ]
     if not results:
         raise ValueError("no batches: give at least one clip")
     logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
@@ -113,13 +124,15 @@ def reversal_flip_rate(
     return (backwards == partner.to(forwards.device)[forwards]).double().mean().item()
 
 
-def probabilities(net: nn.Module, clips: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b classes"]:
-    """Of each clip, by the order of softmax and mean that the network's released test has.
+def probabilities(
+    net: nn.Module, clips: Float[Tensor, "b 3 T H W"], *numbers: Int[Tensor, "b T"]
+) -> Float[Tensor, "b classes"]:
+    """Of each clip, by the order of softmax and mean that the network's released test has; `numbers` are its frames'.
 
     Over views it is softmax first, mean second, as in the released test code of SlowFast and MViT.
     """
     released = getattr(unwrapped(net), "probabilities", None)
-    return net(clips).float().softmax(dim=1) if released is None else released(clips).float()
+    return net(clips, *numbers).float().softmax(dim=1) if released is None else released(clips, *numbers).float()
 
 
 def _require_pairs(partner: Int[Tensor, "classes"]) -> None:

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import update_bn
 from course_lib.files import atomic_write, read_json, write_json
 from course_lib.layers.blocks import recompute
 from course_lib.machine import machine
-from course_lib.models import build, configure
+from course_lib.models import NETWORKS, build, configure
 from course_lib.training.batches import loader
 from course_lib.training.checkpoint import Checkpoint, save, steps_done
 from course_lib.training.distributed import Ranks, parallel, started, whole
@@ -73,7 +73,8 @@ def fit(plan: Plan) -> Path:
     with started() as (ranks, device):
         frames, size = configure(plan.network).clip[:2]
         source = read_source(plan.data, plan.root, plan.subset, size, plan.workers)
-        dataset = train_clips(source, chosen, frames, size, plan.seed)
+        numbered = getattr(NETWORKS[plan.network][0], "numbered", False)
+        dataset = train_clips(source, chosen, frames, size, plan.seed, numbered)
         if chosen.batch > len(dataset):
             raise ValueError(
                 f"the recipe's batch={chosen.batch} of {len(dataset)} clips: give more clips, or a smaller batch, such "
@@ -205,7 +206,7 @@ def _tested(
     try:
         if precise and parts:
             with closing(batches(0)) as some:  # type: ignore[type-var]
-                update_bn(((clips,) for clips, _ in islice(some, precise)), tested, next(tested.parameters()).device)
+                update_bn(((clips,) for clips, *_ in islice(some, precise)), tested, next(tested.parameters()).device)
         if ranks.world > 1:  # each has seen other clips, and all have to test the same network
             for buffer in (getattr(part, name) for part in parts for name in ("running_mean", "running_var")):
                 torch.distributed.all_reduce(buffer)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from course_lib.modes import modes, restore
 from course_lib.training import mixing
-from course_lib.training.batches import Batch
+from course_lib.training.batches import Batch, NumberedBatch
 from course_lib.training.distributed import ALONE, Ranks, whole
 from course_lib.training.optim import TrainConfig, in_full, learning_rate, make_optimizer
 from course_lib.training.resume import Run, Step, ctrl_c_waits, unwrapped
@@ -26,7 +26,7 @@ from course_lib.training.resume import Run, Step, ctrl_c_waits, unwrapped
 
 def train(
     net: nn.Module,
-    batches_from: Callable[[int], Iterable[Batch]],
+    batches_from: Callable[[int], Iterable[Batch | NumberedBatch]],
     config: TrainConfig,
     checkpoint: str | Path | None = None,
     every: int = 100,
@@ -87,7 +87,7 @@ def train(
 def update(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: Batch | None,
+    batch: Batch | NumberedBatch | None,
     config: TrainConfig,
     number: int,
     ranks: Ranks = ALONE,
@@ -100,7 +100,7 @@ def update(
             "for ever, as batches.shuffled and batches.loader do, or train for fewer steps"
         )
     c, device = in_full(config), next(net.parameters()).device
-    clips, labels = (part.to(device, non_blocking=True) for part in batch)
+    clips, labels, *numbers = (part.to(device, non_blocking=True) for part in batch)
     lr = learning_rate(number, config)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]
@@ -109,10 +109,11 @@ def update(
     pieces = mixed.pieces(at_once or count)
     optimizer.zero_grad()
     loss = right = torch.zeros((), device=device)
-    for piece in pieces:
+    for first, piece in zip(range(0, count, at_once or count), pieces, strict=True):
         with _gradients_averaged(net, piece is pieces[-1]):
             with torch.autocast(device.type, torch.bfloat16, enabled=c.bf16 and device.type == "cuda"):
-                logits = net(piece.clips)  # b classes
+                # a clip that another is mixed into keeps its own frames' numbers
+                logits = net(piece.clips, *(part[first : first + len(piece.clips)] for part in numbers))  # b classes
             if piece is pieces[0]:  # once a step: a GPU has to be waited for
                 _require_classes(number, labels, logits.shape[1])
             part = piece.loss(_exact(logits), c.label_smoothing) * (len(piece.clips) / count)

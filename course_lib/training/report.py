@@ -38,15 +38,18 @@ def judge(
     Clips are dealt to the processes one by one. Some get one more, which is forgotten, so that all compute as often:
     FSDP2 needs that.
     """
-    dataset = test_clips(source, chosen, frames, size, *views)
+    dataset = test_clips(source, chosen, frames, size, *views, numbered=getattr(net, "numbered", False))
     each = -(-len(dataset) // ranks.world)
     mine = [(ranks.rank + i * ranks.world) % len(dataset) for i in range(each)]
     single = views == (1, 1)
     batches = in_order(dataset, mine, 8 if single else 1, workers, prepare, device)
     if progress and ranks.first:
         batches = iter(tqdm(batches, "test", -(-each // (8 if single else 1)), unit="batch"))
-    shown = ((clips.unsqueeze(1) if single else clips, labels) for clips, labels in batches)
-    parts = ranks.gather(predict_views(net, shown))
+    if single:  # views of one
+        batches = (
+            (clips.unsqueeze(1), labels, *(part.unsqueeze(1) for part in rest)) for clips, labels, *rest in batches
+        )
+    parts = ranks.gather(predict_views(net, batches))
     found = (torch.stack([part[k] for part in parts], dim=1).flatten(0, 1)[: len(dataset)] for k in (0, 1))
     probabilities, labels = found
     return probabilities, labels

@@ -90,8 +90,10 @@ def read_source(
     return Source(train, videos.of(test_split), kind)
 
 
-def train_clips(source: Source, recipe: Recipe, frames: int, size: int, seed: int) -> ClipDataset:
-    """The clips of training as bytes, by the recipe."""
+def train_clips(
+    source: Source, recipe: Recipe, frames: int, size: int, seed: int, numbered: bool = False
+) -> ClipDataset:
+    """The clips of training as bytes, by the recipe; with their frames' numbers, if wanted."""
     low, high = (max(size, round(side * size / 224)) for side in recipe.short_side)
     flips = recipe.flip and source.train.flips and source.kind != "generated"
     transform = TrainAugment(
@@ -106,12 +108,20 @@ def train_clips(source: Source, recipe: Recipe, frames: int, size: int, seed: in
         recipe.erasing,
         recipe.colours,
     )
-    return ClipDataset(
-        source.train, frames, _sampler(source, recipe, frames), transform, seed=seed, fps=_fps(source, recipe)
-    )
+    sample = _sampler(source, recipe, frames)
+    fps = _fps(source, recipe)
+    return ClipDataset(source.train, frames, sample, transform, seed=seed, fps=fps, numbered=numbered)
 
 
-def test_clips(source: Source, recipe: Recipe, frames: int, size: int, times: int = 1, crops: int = 1) -> ClipDataset:
+def test_clips(
+    source: Source,
+    recipe: Recipe,
+    frames: int,
+    size: int,
+    times: int = 1,
+    crops: int = 1,
+    numbered: bool = False,
+) -> ClipDataset:
     """The clips of testing as bytes, `times` x `crops` views each; where there is one, it is in the middle.
 
     Something-Something is sampled one frame from each of equal parts, so that all clips in time are the same one.
@@ -126,7 +136,8 @@ def test_clips(source: Source, recipe: Recipe, frames: int, size: int, times: in
         raise ValueError(f"{times} clips in time: this data is sampled over whole videos, use 1x{crops} views")
     transform = EvalTransform(crop, sides, crops, colours=None)
     split = source.test.videos[0].split
-    return ClipDataset(source.test, frames, sample, transform, split=split, fps=_fps(source, recipe))
+    fps = _fps(source, recipe)
+    return ClipDataset(source.test, frames, sample, transform, split=split, fps=fps, numbered=numbered)
 
 
 def _sampler(source: Source, recipe: Recipe, frames: int) -> Callable[..., Int[np.ndarray, "T"]]:
@@ -155,9 +166,9 @@ def in_order(
     workers: int,
     prepare: Callable[[Tensor], Tensor],
     device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Any]:
     """The chosen clips once, first to last, the last batch as short as it comes."""
     some: Any = Subset(dataset, chosen)
     pinned = device.type == "cuda"
-    for clips, labels in DataLoader(some, batch, num_workers=workers, pin_memory=pinned, generator=torch.Generator()):
-        yield prepare(clips.to(device, non_blocking=True)), labels
+    for clips, *rest in DataLoader(some, batch, num_workers=workers, pin_memory=pinned, generator=torch.Generator()):
+        yield prepare(clips.to(device, non_blocking=True)), *rest
