@@ -20,6 +20,7 @@ from course_lib.experiments.claims_page import (
     found_for,
     page,
     said,
+    summary,
     together,
     verdict,
 )
@@ -68,6 +69,16 @@ def test_claims_of_several_comparisons_say_how_many_hold():
     assert together([FAILS, HOLDS]) == "holds in 1 of 2, does not hold in 1 of 2"
 
 
+def test_an_end_that_is_not_zero_is_not_printed_as_zero():
+    def between(low: float, high: float) -> list[float]:
+        middle, off = (low + high) / 2, (high - low) / 2 / 12.7062
+        return [middle - off, middle + off]
+
+    assert said(between(-5.8, -0.04)) == "-2.9 (-5.8 to -0.04)"
+    assert said(between(0.004, 2), "nats") == "+1.00 (0.004 to 2.00)"
+    assert said([2.0, 2.0]) == "+2.0 (2.0 to 2.0)" and said([0.0, 0.0]) == "+0.0 (0.0 to 0.0)"
+
+
 def test_an_expectation_that_nobody_knows_is_refused():
     with pytest.raises(ValueError, match="expected='bigger' is unknown: use one of more, less, same, no less"):
         Comparison("", "bigger", lambda found: [])
@@ -98,6 +109,36 @@ def test_a_verdict_turns_with_the_records(tmp_path):
     assert "+21.0 (18.5 to 23.5)" in says(0.2) and "**Holds.** Again by `course experiment C1 --seeds 3`" in says(0.2)
     assert "holds, 3 seeds" in says(0.2) and "99 and 98." in says(0.2)
     assert "**Does not hold.**" in says(-0.2) and "**Cannot be told at this size.**" in says(-0.01)
+
+
+def test_a_control_stands_on_the_page_and_not_in_the_verdict(tmp_path):
+    """One is better by 20 points; a control expects them to be the same, and does not hold."""
+    arms = "D", "accuracy", dict(network="other"), dict(network="one")
+    control = compare("as a control", "same", *arms, control=True)
+    test = compare("one minus other", "more", *arms, unit="nats", scale=1)
+    claim = Claim("One is better.", "99 and 98.", "00", (control, test), ("C1",))
+    (tmp_path / "C1").mkdir()
+    for seed in range(3):
+        for network, accuracy in (("one", 0.7 + seed / 100), ("other", 0.5)):
+            path = tmp_path / "C1" / f"{network}-cpu-s{seed}.json"
+            path.write_text(json.dumps(recorded(network, seed, accuracy)))
+    told = page({"C1": claim}, tmp_path)
+    assert "| as a control | same | +21.0 (18.5 to 23.5) | points | 3 | control: does not hold, 3 seeds |" in told
+    assert "| one minus other | more | +0.21 (0.19 to 0.23) | nats | 3 | holds, 3 seeds |" in told
+    assert "**Holds.** Again by" in told
+    row = ["C1", "One is better.", "one minus other", "+0.21 (0.19 to 0.23) nats", "3", "holds"]
+    assert summary({"C1": claim}, tmp_path) == [row]
+
+
+def test_controls_are_those_that_test_another_sentence():
+    """C28 is of little data, C13 of the form, C34 of conv, max and mean; no claim is left without a test."""
+    controls = {name: [one.what for one in claim.comparisons if one.control] for name, claim in RUN.items()}
+    assert {name for name, found in controls.items() if found} == {"C3", "C7", "C13", "C18", "C28", "C34", "C36"}
+    assert all("all clips" in what or "400 steps" in what for what in controls["C28"]) and len(controls["C28"]) == 4
+    assert controls["C13"] == ["V, top-1: plain mean minus no block"]
+    assert controls["C34"] == ["D, in the pair: average with conv's norm minus average"]
+    for name, claim in RUN.items():
+        assert len(controls[name]) < len(claim.comparisons), name
 
 
 def test_a_claim_whose_records_are_gone_is_an_error(tmp_path):

@@ -30,7 +30,8 @@ EXPECTED = ("more", "less", "same", "no less")
 class Comparison:
     """What a claim lets us expect of a difference: `differences` gives it seed by seed, from the claim's records.
 
-    `scale` makes of it the `unit` that the page prints; `within`, in that unit, is what "same" and "no less" allow.
+    `scale` makes of it the `unit` that the page prints; `within`, in that unit, is what "same" and "no less" allow. A
+    `control` asks something beside the claim's sentence: the page shows it and leaves it out of the claim's verdict.
     ValueError for an expectation that is none of EXPECTED.
     """
 
@@ -40,6 +41,7 @@ class Comparison:
     unit: str = "points"
     scale: float = 100
     within: float = WITHIN
+    control: bool = False
 
     def __post_init__(self) -> None:
         if self.expected not in EXPECTED:
@@ -133,36 +135,46 @@ def judged(claim: Claim, folder: Path = DATA / "results") -> list[tuple[Comparis
 
 
 def verdict_of(claim: Claim, folder: Path = DATA / "results") -> str:
-    """In a few words: of all its comparisons together, or how else it is settled, or that it was not run."""
+    """In a few words: of its comparisons but controls, or how else it is settled, or that it was not run."""
     if claim.comparisons:
-        return together([word for _, _, word in judged(claim, folder)])
+        return together([word for one, _, word in judged(claim, folder) if not one.control])
     return claim.counted or "not run"
 
 
 def said(values: list[float], unit: str = "points") -> str:
-    """Mean and interval: "+3.1 (0.2 to 5.9)"."""
+    """Mean and interval: "+3.1 (0.2 to 5.9)". An end that is not zero is not printed as zero."""
     digits = 1 if unit == "points" else 2
     if not values:
         return "not run with both"
     if len(values) == 1:
         return f"{values[0]:+.{digits}f} (one seed: no interval)"
-    mean, low, high = (round(part, digits) + 0.0 for part in interval(values))
-    return f"{mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    mean, *ends = interval(values)
+    low, high = (_end(value, digits) for value in ends)
+    return f"{round(mean, digits) + 0.0:+.{digits}f} ({low} to {high})"
 
 
-def so(values: list[float], verdict: str) -> str:
-    """The verdict, with the number of seeds where they are few."""
+def _end(value: float, digits: int) -> str:
+    if round(value, digits) == 0 != round(value, digits + 1):
+        digits += 1
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def so(values: list[float], verdict: str, control: bool = False) -> str:
+    """The verdict, with the number of seeds where they are few, and marked where it is that of a control."""
     few = f", {count(len(values), 'seed')}" if 0 < len(values) < FEW else ""
-    return f"{verdict}{few}"
+    return f"{'control: ' if control else ''}{verdict}{few}"
 
 
 def summary(claims: Mapping[str, Claim], folder: Path = DATA / "results") -> list[list[str]]:
-    """Rows of a table of all claims that were run: name, claim, the first comparison and its difference, verdict."""
+    """Rows of a table of all claims that were run: name, claim, the first comparison and its difference, verdict.
+
+    A difference that is not in points has its unit behind it. The verdict is that of all comparisons but controls.
+    """
     rows = []
     for name, claim in claims.items():
         if claim.comparisons:
-            first, values, _ = judged(claim, folder)[0]
-            ours = said(values, first.unit)
+            first, values = next((one, values) for one, values, _ in judged(claim, folder) if not one.control)
+            ours = said(values, first.unit) + ("" if first.unit == "points" else f" {first.unit}")
             rows.append([name, claim.text, first.what, ours, str(len(values)), verdict_of(claim, folder)])
     return rows
 
@@ -182,7 +194,8 @@ def page(claims: Mapping[str, Claim], folder: Path = DATA / "results") -> str:
         "of one seed share their clips and their order; beside its mean stands the 95 % t interval. **Holds**: the",
         "interval lies where the claim wants it. **Does not hold**: all of it contradicts. Else it **cannot be told**.",
         f'"The same" allows {WITHIN:g} points on both sides, "no less" as many below. All runs are of tiny networks on',
-        "generated clips, profile `cpu`: a verdict is about them, and not about the paper's network.",
+        "generated clips, profile `cpu`: a verdict is about them, and not about the paper's network. A **control**",
+        "asks something beside the claim's sentence: it stands in the claim's table and is not counted in its verdict.",
         "",
         f"Claims with recorded runs: {len(run)}. Settled without training: {len(counted)}. Not run: {len(others)}.",
         "",
@@ -201,7 +214,7 @@ def page(claims: Mapping[str, Claim], folder: Path = DATA / "results") -> str:
             *([f"*Counted.* {claim.counted}", ""] if claim.counted else []),
         ]
         rows = [
-            [one.what, one.expected, said(values, one.unit), one.unit, str(len(values)), so(values, word)]
+            [one.what, one.expected, said(values, one.unit), one.unit, str(len(values)), so(values, word, one.control)]
             for one, values, word in each
         ]
         lines += rows_of(["difference", "expected", "ours (95 %)", "in", "seeds", "so"], rows)
@@ -209,7 +222,7 @@ def page(claims: Mapping[str, Claim], folder: Path = DATA / "results") -> str:
             f"`course experiment {source} --seeds {records(source, 'cpu', folder)[-1]['seed'] + 1}`"
             for source in claim.sources
         )
-        lines += ["", f"**{together([word for _, _, word in each]).capitalize()}.** Again by {commands}."]
+        lines += ["", f"**{verdict_of(claim, folder).capitalize()}.** Again by {commands}."]
     lines += ["", "## Settled without training", ""]
     lines += [f"- **{name}** {claim.text} {claim.published} {claim.counted}" for name, claim in counted.items()]
     lines += ["", "## Not run", ""]

@@ -2,7 +2,8 @@
 
 K400 is Kinetics-400, SSv2 Something-Something v2; figures are top-1 in percent. A claim without comparisons was not
 run. To add some: `compare(what, expected, set, measure, less, more)`, the arms named as `records.by_seed` takes them,
-what is expected of `more` minus `less` as "more", "less", "same" or "no less"; then lesson and sources.
+what is expected of `more` minus `less` as "more", "less", "same" or "no less"; then lesson and sources. What tests
+another sentence than the claim's has `control=True`. In brackets stands what our runs leave out.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def more_on_i3d(found: Records) -> list[float]:
 
 
 def by_shares(network: str, title: str) -> tuple[Comparison, ...]:
-    """How far I3D is ahead of a network, each having seen the same share of D's clips."""
+    """How far I3D is ahead of a network, each having seen the same share of D's clips; with all, as a control."""
     return tuple(
         compare(
             f"D, top-1, {words} clips: I3D minus {title}",
@@ -81,6 +82,7 @@ def by_shares(network: str, title: str) -> tuple[Comparison, ...]:
             TOP1,
             arm(network=network, changes={}, share=share),
             arm(network="i3d_tiny", changes={}, share=share, steps=200),
+            control=share is None,
         )
         for share, words in ((1 / 80, "24"), (1 / 32, "60"), (None, "all"))
     )
@@ -115,7 +117,7 @@ PAPER_CLAIMS: dict[str, Claim] = {
         ("C2",),
     ),
     "C3": Claim(
-        "Shuffling the frames of test clips ruins MViT and leaves ViT alone.",
+        "Shuffling the frames of test clips ruins MViT and leaves ViT alone. (Two controls ask why.)",
         "MViT, Table 9, K400, in order / shuffled at test: MViT-B 77.2 / 70.1, ViT-B 68.5 / 68.4.",
         "09",
         tuple(
@@ -123,12 +125,13 @@ PAPER_CLAIMS: dict[str, Claim] = {
                 f"L, top-1, {title}: in order minus shuffled",
                 expected,
                 within_run("L", TOP1, "shuffled_accuracy", cube=cube, trained_on=None),
+                control=control,
             )
-            for title, expected, cube in (
-                ("MViT", "more", None),
-                ("ViT", "same", "(1, 16, 16)"),
-                ("ViT on cubes of 3 frames", "same", "(3, 16, 16)"),
-                ("MViT without a kernel over time", "more", "(1, 7, 7)"),
+            for title, expected, cube, control in (
+                ("MViT", "more", None, False),
+                ("ViT", "same", "(1, 16, 16)", False),
+                ("ViT on cubes of 3 frames", "same", "(3, 16, 16)", True),
+                ("MViT without a kernel over time", "more", "(1, 7, 7)", True),
             )
         ),
         ("C3",),
@@ -159,14 +162,14 @@ PAPER_CLAIMS: dict[str, Claim] = {
     ),
     "C6": Claim("Left-right flips must be off where directions are classes."),
     "C7": Claim(
-        "A motion input helps a weak motion model and not a strong one.",
+        "A motion input helps a weak motion model. (That a strong one does without it was not run.)",
         "I3D, Table 3, K400 test: colours 71.1, flow 63.4, both 74.2. SlowFast, Table 5c, its fast path: colours 75.6, "
         "grey 75.5, differences 74.5, flow 73.8.",
         "01",
         (
             Comparison("D, top-1: flow added to colours, minus other colours added", "more", with_flow),
             compare("D, top-1: flow minus colours", "more", "D", TOP1, COLOURS, FLOW),
-            compare("L, top-1: flow minus colours", "less", "L", TOP1, COLOURS, FLOW),
+            compare("L, top-1: flow minus colours", "less", "L", TOP1, COLOURS, FLOW, control=True),
         ),
         ("C7",),
     ),
@@ -207,7 +210,8 @@ PAPER_CLAIMS: dict[str, Claim] = {
         ("C9",),
     ),
     "C10": Claim(
-        "3D convolutions are enough in part of the network; early or late hardly matters.",
+        "Whether 3D convolutions come early or late in the network hardly matters. (That part of it is enough was not "
+        "run.)",
         "R(2+1)D, Table 2, K400 with 8 / 16 frames: MC3 62.9 / 64.7, rMC3 62.3 / 65.0.",
         "03",
         tuple(
@@ -251,7 +255,15 @@ PAPER_CLAIMS: dict[str, Claim] = {
             compare("V, top-1: gaussian minus softmax", "same", "V", TOP1, SOFTMAX, arm(affinity="gaussian")),
             compare("V, top-1: concatenation minus softmax", "same", "V", TOP1, SOFTMAX, arm(affinity="concatenation")),
             compare("V, top-1: plain mean minus softmax", "same", "V", TOP1, SOFTMAX, arm(affinity="uniform")),
-            compare("V, top-1: plain mean minus no block", "more", "V", TOP1, BLOCKLESS, arm(affinity="uniform")),
+            compare(
+                "V, top-1: plain mean minus no block",
+                "more",
+                "V",
+                TOP1,
+                BLOCKLESS,
+                arm(affinity="uniform"),
+                control=True,
+            ),
         ),
         ("C13",),
     ),
@@ -280,12 +292,20 @@ PAPER_CLAIMS: dict[str, Claim] = {
         ("C17",),
     ),
     "C18": Claim(
-        "Where and how the paths join matters more than how many channels cross.",
+        "It matters whether and how the paths join. (Where, and how many channels cross, was not varied.)",
         "SlowFast, Table 5a, K400: no join 73.5, time to channel, summed 74.5 or side by side 74.3, every eighth frame "
         "75.4, strided convolution 75.6.",
         "04",
         tuple(
-            compare(f"D, in the pair: t_conv minus {join}", expected, "D", PAIR, arm(join=join), arm(join="t_conv"))
+            compare(
+                f"D, in the pair: t_conv minus {join}",
+                expected,
+                "D",
+                PAIR,
+                arm(join=join),
+                arm(join="t_conv"),
+                control=expected == "same",
+            )
             for join, expected in (
                 ("none", "more"),
                 ("t_sample", "same"),
@@ -343,13 +363,15 @@ PAPER_CLAIMS: dict[str, Claim] = {
             *by_shares("vivit_tiny", "ViViT"),
             *by_shares("mvit_tiny", "MViT"),
             *by_shares("video_swin_tiny", "Video Swin"),
-            compare("D, top-1, 24 clips: I3D with 400 steps minus 200", "same", "D", TOP1, I3D_200, I3D_400),
+            compare(
+                "D, top-1, 24 clips: I3D with 400 steps minus 200", "same", "D", TOP1, I3D_200, I3D_400, control=True
+            ),
         ),
         ("C28", "tiny"),
     ),
     "C29": Claim("Full attention is best with much data, the factorised encoder with little."),
     "C30": Claim(
-        "Tubelets are to start from the central frame, not by inflation.",
+        "Tubelets are to start from the central frame, not by inflation or at random, and beat uniform frames.",
         "ViViT, Table 1, K400: random 73.2, inflation 77.6, uniform frames 78.5, central frame 79.2. Video Swin, "
         "Table 8: inflation 78.8, central frame 78.8.",
         "07",
@@ -395,13 +417,14 @@ PAPER_CLAIMS: dict[str, Claim] = {
                 PAIR,
                 POOLED["average"],
                 POOLED["average_norm"],
+                control=True,
             ),
         ),
         ("C34",),
     ),
     "C35": Claim("Relative positions and the residual pooled query are what MViTv2 adds."),
     "C36": Claim(
-        "Inside local windows joint attention beats split and factorised attention.",
+        "Inside local windows joint attention beats split and factorised attention. (Split was not run.)",
         "Video Swin, Table 4, K400: joint 78.8, split 76.4, factorised 78.5.",
         "10",
         tuple(
@@ -412,6 +435,7 @@ PAPER_CLAIMS: dict[str, Claim] = {
                 PAIR,
                 arm(window=repr(box), attention="factorised"),
                 arm(window=repr(box), attention="joint"),
+                control=expected == "no less",
             )
             for words, box, expected in (
                 ("2x2x2 tokens", Grid(2, 2, 2), "more"),
@@ -422,8 +446,8 @@ PAPER_CLAIMS: dict[str, Claim] = {
     ),
     "C37": Claim(
         "Windows that are longer in time help, and so do windows that shift in time.",
-        "Video Swin, Tables 5 and 6, K400: windows of 4, 8 and 16 frames 78.6, 78.8 and 79.1; no shift in time 78.5, "
-        "with it 78.8.",
+        "Video Swin, Tables 5 and 6, K400: windows of 4, 8 and 16 steps (of two frames) 78.6, 78.8 and 79.1; no shift "
+        "in time 78.5, with it 78.8.",
         "10",
         (
             compare("D, in the pair, two windows of frames: shifted minus not", "more", "D", PAIR, UNSHIFTED, SHIFTED),
