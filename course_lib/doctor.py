@@ -50,7 +50,9 @@ def torch() -> Finding:
     import torch
 
     wanted, found = required("torch"), torch.__version__
-    return Finding("torch", wanted.specifier.contains(found), found, f"pip install '{wanted}', or make clean lab")
+    return Finding(
+        "torch", wanted.specifier.contains(found), found, f"pip install '{wanted}', or delete .venv, then make lab"
+    )
 
 
 def gpu() -> Finding:
@@ -76,8 +78,10 @@ def decoder() -> Finding:
         try:
             error = int(np.abs(read_frames(path, [0, 3]).astype(int) - 128).max())
         except (VideoError, ImportError) as problem:
-            return Finding("decoder", False, str(problem), "make clean lab")
-    return Finding("decoder", error <= 4, f"PyAV {version('av')}, a written clip comes back", "make clean lab")
+            return Finding("decoder", False, str(problem), "delete .venv, then make lab")
+    return Finding(
+        "decoder", error <= 4, f"PyAV {version('av')}, a written clip comes back", "delete .venv, then make lab"
+    )
 
 
 def disk(folder: Path = DATA, needed: float = 5.0) -> Finding:
@@ -134,7 +138,29 @@ def browser() -> Finding:
     return Finding("browser", bool(found), found or "none on this machine", remedy)
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (system, python, torch, gpu, decoder, disk, data, kinetics, ssv2, browser)
+def box() -> Finding:
+    """What `course grade` runs homework in; who does not mark has no need of one."""
+    from course_lib.grading.box import NoSafeBox, find_sandbox
+
+    try:
+        return Finding("box", True, f"{find_sandbox().name}: course grade runs homework in it")
+    except NoSafeBox as error:
+        return Finding("box", True, f"none, which course grade alone needs: {error}")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    system,
+    python,
+    torch,
+    gpu,
+    decoder,
+    disk,
+    data,
+    kinetics,
+    ssv2,
+    browser,
+    box,
+)
 
 
 def examine() -> Iterator[Finding]:
@@ -143,4 +169,4 @@ def examine() -> Iterator[Finding]:
         try:
             yield check()
         except Exception as error:
-            yield Finding(check.__name__, False, f"{type(error).__name__}: {error}", "make clean lab")
+            yield Finding(check.__name__, False, f"{type(error).__name__}: {error}", "delete .venv, then make lab")

@@ -59,6 +59,9 @@ def test_a_stopped_run_goes_on_and_repeats_nothing(tiny, tmp_path, capsys):
     second = json.loads(out.read_text())["parts"]
     assert list(second) == ["vivit_tiny/training/eager", "vivit_tiny/inference/eager"]
     assert second["vivit_tiny/training/eager"] == first["vivit_tiny/training/eager"]
+    with pytest.raises(SystemExit):
+        main(["--out", str(out), "--only", "("])
+    assert "no regular expression" in capsys.readouterr().err
     assert main(["--out", str(out), "--only", "no such"]) == 1 and "fits no part" in capsys.readouterr().err
 
 

@@ -12,13 +12,14 @@ import pytest
 import course_lib
 
 ROOT = Path(course_lib.__file__).parent
-CORE = {"grid"}
+CORE = {"grid", "words"}
 MAY_IMPORT = {  # part: the parts it may use, besides itself
     "grid": set(),
     "files": set(),
     "paths": set(),
     "machine": set(),
     "lab": set(),
+    "words": set(),
     "profiles": {"datasets", "paths", "synthetic"},
     "video": CORE,
     "datasets": CORE | {"files", "video"},
@@ -46,7 +47,7 @@ MAY_IMPORT = {  # part: the parts it may use, besides itself
     | {"figures", "widgets", "experiments"},
     "notebooks": {"experiments", "files", "machine", "paths", "profiles"},
     "export": {"files", "widgets"},
-    "doctor": {"datasets", "paths", "profiles", "synthetic", "video"},
+    "doctor": {"datasets", "grading", "paths", "profiles", "synthetic", "video"},
     "cli": None,  # anything; and nothing imports it
 }
 

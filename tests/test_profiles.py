@@ -43,7 +43,7 @@ def test_a_forecast_is_a_measurement_or_says_that_there_is_none(tmp_path):
 def test_the_doctor_finds_python_torch_and_a_decoder_that_decodes():
     findings = {finding.name: finding for finding in doctor.examine()}
     sets = ["data", "kinetics", "ssv2"]
-    assert list(findings) == ["system", "Python", "torch", "GPU", "decoder", "disk", *sets, "browser"]
+    assert list(findings) == ["system", "Python", "torch", "GPU", "decoder", "disk", *sets, "browser", "box"]
     for name in ("Python", "torch", "decoder"):
         assert findings[name].ok, findings[name]
 
@@ -88,6 +88,12 @@ def test_a_check_that_breaks_is_a_finding_not_a_crash(monkeypatch):
     assert not finding.ok and "no such device" in finding.found and finding.remedy
 
 
+def test_the_doctor_names_the_box_or_says_that_nothing_but_grading_needs_one(monkeypatch):
+    monkeypatch.setattr("course_lib.grading.box.shutil.which", lambda name: None)
+    found = doctor.box()
+    assert found.ok and found.found.startswith("none, which course grade alone needs: ") and "bubblewrap" in found.found
+
+
 def test_the_doctors_exit_status_says_whether_something_is_wrong(monkeypatch):
     monkeypatch.setattr(doctor, "CHECKS", (lambda: doctor.Finding("disk", True, "plenty"),))
     assert command.invoke(app, ["doctor"]).exit_code == 0
@@ -128,6 +134,7 @@ def test_data_make_writes_a_set_that_data_check_finds_whole_or_changed(tmp_path)
         (["data", "small", "--profile", "big"], "unknown profile 'big'"),
         (["experiment", "C99"], "unknown experiment 'C99'"),
         (["experiment", "C1", "--profile", "big"], "unknown profile 'big'"),
+        (["experiment", "C1", "--set", "K", "--kinetics", "nowhere"], "--set K: nothing to run it on"),
         (["notebooks", "no-such-lesson"], "no notebook"),
     ],
 )

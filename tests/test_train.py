@@ -71,15 +71,20 @@ def losses(run: Path) -> list[float]:
 # ------------------------------------------------------------------------------------------------ recipes as data
 
 
-@pytest.mark.parametrize("data", ["K", "S"])
+SETS = {"K": "K400", "S": "SSv2"}
+
+
+@pytest.mark.parametrize("data", SETS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_network_has_a_recipe_with_a_source_and_an_aim(kind, data):
     for network in NETWORKS:
         found = recipe(network, data, kind)
-        assert found.source and re.match(r"(K400|SSv2) \d\d\.\d", found.aims_at)
+        assert found.source and re.match(rf"{SETS[data]} \d\d\.\d|nothing published on SSv2", found.aims_at)
+        assert data == "S" or "nothing" not in found.aims_at
         network_changes(network, found)
         found.config(steps_an_epoch=1000)
     assert recipe("mvitv2_s_16x4", "S").optimizer == "sgd" and recipe("mvit_b_16x4", "S").optimizer == "adamw"
+    assert (recipe("cvidtr_s_8x224").lr_clips, recipe("vidtr_s_8x224").lr_clips) == (64, 24), "with one rate"
     assert recipe("video_swin_b_32x224", "K").weight_decay == 0.05 != recipe("video_swin_s_32x224", "K").weight_decay
     assert not any(recipe(network, "S").flip for network in NETWORKS), "left and right belong to its classes"
     assert {recipe(network, "S").views[0] for network in NETWORKS} == {1}, "which is sampled over the whole video"
@@ -165,8 +170,18 @@ def test_what_decays_and_how_fast_it_learns_is_what_the_recipe_says():
     ("changes", "said"),
     [
         ({"batchsize": "8"}, "no setting 'batchsize': did you mean batch?"),
-        ({"lr": "fast"}, "lr='fast'"),
-        ({"batch": "8.5"}, "batch='8.5': not a whole number"),
+        ({"lr": "fast"}, "lr='fast': 'fast' is not a number"),
+        ({"batch": "inf"}, "batch='inf': give a finite number"),
+        ({"epochs": "inf"}, "epochs='inf': give a finite number"),
+        ({"lr_clips": "0"}, "lr_clips=0: give the clips a step"),
+        ({"views": "5"}, "views='5': give two numbers, such as 10x3"),
+        ({"area": "0.5"}, "area='0.5': give two numbers, such as 0.08,1"),
+        ({"area": "0.5,2"}, "area=(0.5, 2.0): give shares"),
+        ({"short_side": "256"}, "short_side='256': give two numbers, such as 256,320"),
+        ({"short_side": "320,256"}, "short_side=(320, 256): give the least and the most"),
+        ({"flip": "maybe"}, "flip='maybe': say yes or no"),
+        ({"fps": "yes"}, "fps='yes': 'yes' is not a number"),
+        ({"batch": "8.5"}, "batch='8.5': '8.5' is not a whole number"),
         ({"batch": "0"}, "batch=0: give at least 1"),
         ({"optimizer": "lion"}, "optimizer='lion': use 'adamw' or 'sgd'"),
         ({"views": "4x2"}, "views=(4, 2): give clips x crops"),
@@ -575,6 +590,8 @@ def test_a_released_file_is_tested_with_the_views_of_its_paper(tmp_path):
     assert [line.split(",")[1:].index("1") for line in lines] == taken and len(set(taken)) > 1
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 1 and "say --network, --source" in ran.output
+    ran = CliRunner().invoke(app, [*command, "--source", "timesformer", "--data", "D"])
+    assert ran.exit_code == 1 and "--data D: " in ran.output and "use one of them" in ran.output
 
 
 @pytest.mark.parametrize(
@@ -761,7 +778,7 @@ FULL = {
     "i3d": "i3d_inception", "nonlocal": "i3d_nl_r50_8x8", "r2plus1d": "r2plus1d_18", "slowfast": "slowfast_r50_8x8",
     "slowfast+ssv2": "slowfast_r50_8x8", "vtn": "vtn_vit_b", "timesformer": "timesformer_b_8x224",
     "vivit": "vivit_b_16x2_model1", "vivit_b_16x2_model2": "vivit_b_16x2_model2", "vidtr": "vidtr_s_8x224",
-    "timesformer_hr": "timesformer_hr_16x448",
+    "cvidtr": "cvidtr_s_8x224", "timesformer_hr": "timesformer_hr_16x448",
     "mvit": "mvit_b_16x4", "mvitv2+ssv2": "mvitv2_s_16x4", "video_swin": "video_swin_t_32x224",
     "video_swin_b": "video_swin_b_32x224", "video_swin+ssv2": "video_swin_b_ssv2_32x224",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--table", action="store_true", help="write the tables of README.md and data/README.md from the records"
     )
     options = parser.parse_args(arguments)
+    try:
+        re.compile(options.only)
+    except re.error as error:
+        parser.error(f"--only {options.only}: no regular expression, {error}; a part's name will do: training/eager")
     if options.out is None and not options.table:
         parser.error("name the record with --out, or give --table")
     try:

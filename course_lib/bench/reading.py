@@ -35,7 +35,7 @@ def can_read() -> bool:
 def write_videos(
     folder: Path, count: int, height: int = HEIGHT, width: int = WIDTH, length: int = LENGTH
 ) -> list[Path]:
-    """Textured pictures that pan and shake a little, about 0.3 Mbit a second: as hard to decode as Kinetics."""
+    """Textured pictures that pan and shake a little, about 0.3 Mbit a second."""
     import av
 
     rng, draw, paths = np.random.default_rng(0), torch.Generator().manual_seed(0), []

@@ -44,8 +44,9 @@ def _reading_table(reading: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     lines += [
         "",
         f"Measured with {files['count']} files of {files['height']} x {files['width']}, {files['frames']} frames and "
-        f"{files['bytes'] / 1e6:.2f} MB, drawn to be as hard to decode as Kinetics; an epoch is {CLIPS:,} clips, each "
-        "from its own file, read whole. Other files: disk and network grow with their bytes, cores with their pixels.",
+        f"{files['bytes'] / 1e6:.2f} MB, textured pictures that pan and shake a little; an epoch is {CLIPS:,} clips, "
+        "each from its own file, read whole. Real copies may hold more bytes: look at the size of your own, since disk "
+        "and network grow with bytes, cores with pixels.",
     ]
     return "\n".join(lines)
 

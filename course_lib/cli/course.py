@@ -11,7 +11,7 @@ import typer
 
 from course_lib.cli.say import fail
 from course_lib.paths import DATA, NOTEBOOKS
-from course_lib.profiles import PROFILES, active
+from course_lib.profiles import NAMED_BY, PROFILES, REMEDY, STANDS_FOR, active
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -44,7 +44,7 @@ def bench(context: typer.Context) -> None:
 
 def experiment(
     name: Annotated[str, typer.Argument(help="A claim, such as C1, or tiny: what every tiny network learns.")],
-    seeds: int = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="So many, from 0 on.")] = 3,
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "cpu",
     set_name: Annotated[
         str,
@@ -70,6 +70,11 @@ def experiment(
         raise fail(f"unknown experiment {name!r}: there are {', '.join(CLAIMS)}")
     try:
         chosen = active(profile, kinetics, ssv2)
+        if set_name in STANDS_FOR.values() and not chosen.folder_of(set_name):
+            raise ValueError(
+                f"--set {set_name}: nothing to run it on. {REMEDY[set_name]}; then name the folder by "
+                f"--{NAMED_BY[set_name][0]} DIR"
+            )
         arms = on_set(CLAIMS[name](chosen), set_name) if set_name else CLAIMS[name](chosen)
     except ValueError as error:
         raise fail(error) from None

@@ -33,7 +33,7 @@ def data_make(
     size: Annotated[int, typer.Option(help="Pixels along height and width.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames a clip.")] = 32,
     seed: int = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 works in this one.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = os.cpu_count() or 1,
     p: Annotated[float | None, typer.Option(help="X: share of looks that agree with the label; else 0.5.")] = None,
     gap: Annotated[int | None, typer.Option(help="G: frames between the two events; else 8.")] = None,
     easy: Annotated[bool, typer.Option("--easy", help="M, D: as easy as in the profile cpu.")] = False,
@@ -154,7 +154,7 @@ def data_check(
     ] = None,
     subset: Annotated[str | None, typer.Option(help="Kinetics: only the classes of the subset NAME.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where a row a file goes; else check.csv in the folder.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes that decode.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = os.cpu_count() or 1,
     seconds: Annotated[float, typer.Option(help="For one file at most.")] = 60.0,
 ) -> None:
     """Compare generated files with their SHA-256; decode every frame of Kinetics or Something-Something v2, going on

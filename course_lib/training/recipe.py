@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_type_hints
@@ -131,11 +132,14 @@ def require_sense(recipe: Recipe) -> None:
     """ValueError for values that no training could obey; those of the optimiser are asked by RecipeConfig."""
     for name, holds, remedy in (
         ("batch", recipe.batch >= 1, "give at least 1 clip a step"),
+        ("lr_clips", recipe.lr_clips >= 1, "give the clips a step that the rate is for"),
         ("epochs", recipe.epochs > 0, "give a positive number"),
         ("warmup", 0 <= recipe.warmup <= recipe.epochs, f"climb for 0 to {recipe.epochs:g} epochs"),
         ("repeats", recipe.repeats >= 1, "show each clip at least once"),
         ("at_once", recipe.at_once >= 0, "give 0, for all clips of a step, or a positive number"),
         ("views", min(recipe.views) >= 1 and recipe.views[1] in (1, 3), "give clips x crops, 1 or 3 crops: 10x3"),
+        ("short_side", 1 <= recipe.short_side[0] <= recipe.short_side[1], "give the least and the most: 256,320"),
+        ("area", recipe.area is None or 0 < recipe.area[0] <= recipe.area[1] <= 1, "give shares: 0.08,1"),
         ("erasing", 0 <= recipe.erasing <= 1, "give a probability from 0 to 1"),
         ("colour", 0 <= recipe.colour <= 1, "give a probability from 0 to 1"),
         ("grey", 0 <= recipe.grey <= 1, "give a probability from 0 to 1"),
@@ -151,25 +155,37 @@ def _value(name: str, text: str, kind: Any) -> Any:
     words = {"yes": True, "true": True, "no": False, "false": False, "none": None}
     try:
         if "tuple" in str(kind) and text != "none":
-            whole = "int" in str(kind)
-            parts = [part for part in text.replace("x", ",").split(",") if part]
-            return tuple(int(part) if whole else float(part) for part in parts)
+            parts = [_number(part, "int" in str(kind)) for part in text.replace("x", ",").split(",") if part]
+            if "..." not in str(kind) and len(parts) != 2:
+                raise ValueError(
+                    "give two numbers, such as " + {"views": "10x3", "area": "0.08,1"}.get(name, "256,320")
+                )
+            return tuple(parts)
         if "Literal" in str(kind):
             if text not in kind.__args__:
                 raise ValueError(f"use {' or '.join(map(repr, kind.__args__))}")
             return text
-        value = words[text.lower()] if text.lower() in words else float(text)
-        if value is None or isinstance(value, bool):
-            fits = kind is bool if isinstance(value, bool) else "None" in str(kind)
-            if not fits:
-                raise ValueError("not a number")
-            return value
+        word = words.get(text.lower(), ...)
         if kind is bool:
-            raise ValueError("say yes or no")
-        if "float" in str(kind):
-            return value
-        if value != int(value):
-            raise ValueError("not a whole number")
-        return int(value)
+            if not isinstance(word, bool):
+                raise ValueError("say yes or no")
+            return word
+        if word is None and "None" in str(kind):
+            return None
+        return _number(text, "float" not in str(kind))
     except ValueError as error:
         raise ValueError(f"{name}={text!r}: {error}") from None
+
+
+def _number(text: str, whole: bool) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError("give a finite number")
+    if not whole:
+        return value
+    if value != int(value):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(value)

@@ -19,7 +19,7 @@ from course_lib.training.folder import ABOUT, checkpoint_in, tested_weights
 from course_lib.training.recipe import Recipe, changed
 from course_lib.training.recipes import recipe
 from course_lib.training.report import judge, write_report
-from course_lib.training.sources import read_source
+from course_lib.training.sources import GENERATED, read_source
 from course_lib.video.transforms import Colours
 
 
@@ -124,6 +124,11 @@ def _released(run: Path, network: str | None, source: str | None, data: str | No
         raise ValueError(
             f"{run}: no {ABOUT} beside it, so it is not of a run; for a released file say --network, --source "
             f"({', '.join(SOURCES)}) and --data"
+        )
+    if data in GENERATED:
+        raise ValueError(
+            f"--data {data}: {run} knows the classes of Kinetics (K) or of Something-Something v2 (S); use one of "
+            "them, or a manifest.csv with their numbers"
         )
     chosen = recipe(network, data)
     net = build(network, classes=174 if data == "S" else configure(network).classes)

@@ -40,7 +40,7 @@ LAST = (FRAMES - 1) * STRIDE + (LENGTH - (FRAMES - 1) * STRIDE) // 2  # the last
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> VideoList:
-    """Textured pictures that pan and shake a little, about 0.3 Mbit a second: as hard to decode as Kinetics."""
+    """Textured pictures that pan and shake a little, about 0.3 Mbit a second."""
     folder = tmp_path_factory.mktemp("ten seconds")
     write_videos(folder, FILES, HEIGHT, WIDTH, LENGTH)
     rows = tuple(Video(f"{number}.mp4", 0, "train") for number in range(FILES))
