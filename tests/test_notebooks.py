@@ -1431,6 +1431,10 @@ def test_the_numbers_that_lesson_09_names_are_those_of_the_library():
     assert f"comes out at {vit[0]:.1f} M" in prose and f"(separate ones would make {vit[1]:.1f} M)" in prose
     assert f"builds {counted('mvitv2_l_40x3')[0]:.1f} M" in prose
     assert f"52.9 against {counted('mvit_b24_32x3')[0]:.1f} M" in prose
+    assert f"{counted('mvit_b24_32x3', classes=174)[0]:.1f} is the count with the 174 classes" in prose
+    assert {base.pool(scale.stride).kernel.t for scale in base.scales} == {3}  # pooled by the maximum it would be 1
+    assert {configure("mvit_b_16x4", kernel=None).pool(scale.stride).kernel.t for scale in base.scales} == {1}
+    assert "in our MViT pooling kernels reach over three steps more" in prose
 
     tiny = configure("mvitv2_tiny")
     (early, *_, late), blocks = tiny.scales, sum(tiny.depths)
@@ -1451,6 +1455,9 @@ def test_the_verdicts_of_lesson_09_say_what_its_records_say():
     def lost(run: dict[str, Any]) -> float:
         return run["scores"]["accuracy"] - run["scores"]["shuffled_accuracy"]
 
+    means = [100 * np.mean(by_seed(runs, "L", "accuracy", **arm)) for arm in arms.values()]
+    span = f"between {min(means):.0f} and {max(means):.0f} % of the clips in order, in the mean"
+    assert span in prose
     found = {name: interval(by_seed(runs, "L", lost, **arm)) for name, arm in arms.items()}
     assert found["MViT"].low > 0 and "MViT loses by shuffling, by an interval above zero" in prose
     assert found["ViT"].low > -0.02 and found["ViT"].high < 0.02 and "within 2 points of zero" in prose
@@ -1776,6 +1783,8 @@ def test_what_lesson_11_says_of_tiny_networks_stands_in_their_records():
     blind = [run for run in found if (run["arm"]["network"], tuple(run["arm"]["changes"].items())) in set(BLIND)]
     assert {run["scores"]["pair_accuracy"] for run in blind if run["arm"]["set_name"] == "D"} == {0.5}
     assert "are right within the pair exactly half of the time, in every recorded run" in prose
+    seeing = by_seed(records("C36", "cpu"), "D", "pair_accuracy", attention="factorised")
+    assert min(seeing) < 0.52 and "and some do not in the steps that they were given (10)" in prose
 
 
 def test_the_verdict_of_lesson_11_on_c28_says_what_its_records_say():

@@ -261,6 +261,15 @@ def test_f8_with_tables_symmetric_in_time_and_patches_of_one_frame_the_net_is_bl
     assert (net(x) - net(x[:, :, order])).abs().max() > 1e-4  # a shuffle it still sees: distances have changed
 
 
+def test_windows_of_an_odd_number_of_steps_break_f8():
+    """Half of three is rounded down: they shift by one step from the front and by two from the back."""
+    for steps, frames, sees in ((2, 8, False), (4, 8, False), (8, 8, False), (3, 9, True), (3, 6, True)):
+        net, x = tiny(patch=Grid(1, 4, 4), window=Grid(steps, 2, 2)), clip(2, 3, frames, 32, 32)
+        for table in tables(net):
+            table.data = (table.data + table.data.flip(1)) / 2
+        assert ((net(x) - net(x.flip(2))).abs().max() > 1e-4) == sees, steps
+
+
 def test_the_released_rule_for_windows_that_shrink_in_space_breaks_f8():
     """There a step in time is read as one in space, of which a table symmetric in time knows the sign."""
     x = clip(2, 3, 8, 32, 32)

@@ -117,7 +117,7 @@ PAPER_CLAIMS: dict[str, Claim] = {
         ("C2",),
     ),
     "C3": Claim(
-        "Shuffling the frames of test clips ruins MViT and leaves ViT alone. (Two controls ask why.)",
+        "Shuffling the frames of test clips ruins MViT and leaves ViT alone. (What it proves, two controls ask.)",
         "MViT, Table 9, K400, in order / shuffled at test: MViT-B 77.2 / 70.1, ViT-B 68.5 / 68.4.",
         "09",
         tuple(
