@@ -84,7 +84,7 @@ def test_the_doctor_speaks_in_an_installed_package(python):
     run = python("import sys; sys.argv = ['course', 'doctor']; from course_lib.cli import app; app()")
     lines = run.stdout.splitlines()
     found = {line.split()[1]: line.split()[0] for line in lines if line.startswith(("ok", "WRONG"))}
-    wanted = {"system", "Python", "torch", "GPU", "decoder", "disk", "data", "kinetics", "ssv2", "browser"}
+    wanted = {"system", "Python", "torch", "GPU", "decoder", "disk", "data", "kinetics", "ssv2", "browser", "box"}
     assert wanted == set(found), run.stderr[-2000:]
     assert [found[name] for name in ("system", "Python", "torch", "decoder")] == ["ok"] * 4, run.stdout
     assert found["data"] == "WRONG" and "course data small" in run.stdout, "nothing was generated there yet"

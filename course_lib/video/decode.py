@@ -17,7 +17,7 @@ and look as a player shows them: turned, mirrored, with square pixels. Their siz
 the decoder would round colours otherwise than `transforms.resize` (from 256 to 224 pixels by 1.1 to 1.5 of 255 levels
 in the mean and 26 to 48 at most, in each of swscale's methods), and saves no time.
 
-PyAV reads, with one thread. decord, which most papers' code uses, gave the same bytes where it was exact, took a third
+PyAV reads, with one thread. decord, which mmaction2 reads with, gave the same bytes where it was exact, took a third
 more time even for whole files, converts colours otherwise in interlaced pictures and odd sizes, and refuses some good
 files; so it has no part here. PyAV stops at damaged bytes that it decodes; a data set whose list has SHA-256 sums finds
 any change at all.
