@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from course_lib.analysis.cost import cost
 from course_lib.analysis.intervals import interval
-from course_lib.experiments import by_seed, paired, records
+from course_lib.experiments import by_seed, matching, paired, records
 from course_lib.experiments.claims import c2, c30
 from course_lib.models import build
 from course_lib.profiles import PROFILES
@@ -143,6 +144,8 @@ def test_the_verdict_on_starts_says_what_the_runs_say(prose):
     for way in ("central frame", "inflation", "random"):
         assert min(by_seed(found, "D", "pair_accuracy", **ARMS[way])) > 0.98
     assert "right within nearly every pair, the random one too" in prose
+    on_d = [by_seed(found, "D", "pair_accuracy", **ARMS[way]) for way in ("central frame", "inflation", "random")]
+    assert on_d == [[1.0]] * 3 and "how they start did not show, with one run each, all at 100 %" in prose
     assert all(0.42 < right < 0.58 for right in by_seed(found, "D", "pair_accuracy", **ARMS["uniform frames"]))
     assert "which see two of the eight frames, are at chance" in prose
 
@@ -169,6 +172,10 @@ def test_the_verdict_on_the_second_encoder_says_what_the_runs_say(prose):
     encoder = dict(model=2, time_depth=None, pool=None)
     assert all(0.42 < right < 0.58 for right in by_seed(found, "D", "pair_accuracy", **encoder))
     assert "The second encoder, read by its class token, is by then still at chance" in prose
+    runs = matching(found, "D", model=2, time_depth=None, pool=None)
+    losses = [sum(run["loss"][-50:]) / 50 for run in runs]
+    assert all(math.log(6) - loss < loss - math.log(2) for loss in losses), "nearer to that of a guess"
+    assert len(runs) == 1 and "In this one run the second encoder with class tokens was slower to learn" in prose
     over_steps, second = (dict(model=2, time_depth=depth, tubelet=None, pool="gap") for depth in (0, None))
     gained = interval(paired(found, "D", "pair_accuracy", over_steps, second))
     assert gained.low < 0 < gained.high and "The interval of the difference holds zero" in prose

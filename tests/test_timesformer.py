@@ -182,7 +182,7 @@ def test_divided_attention_at_the_start_is_the_image_transformer_it_came_from():
 
 
 def test_released_rule_the_class_token_sits_out_the_time_attention():
-    """The paper's eq. 13 lets it in; the released weights were trained without."""
+    """The paper's eq. 11 lets it in; the released weights were trained without."""
     net = wake(tiny())
     seen = []
     net.blocks[0].first[0].attention.register_forward_hook(lambda part, inputs, output: seen.append(len(inputs)))

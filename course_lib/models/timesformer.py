@@ -74,7 +74,7 @@ VARIANTS = {  # table 3; frames x pixels
 class FirstAttention(nn.Module):
     """An attention layer in front of the block's last: among patches alone, with a projection of its own.
 
-    The paper (eq. 13) lets patches see the class token here; the released code does not, and neither does this.
+    The paper (eq. 11) lets patches see the class token here; the released code does not, and neither does this.
     """
 
     def __init__(self, dim: int, heads: int, scheme: Groups, drop_path: float):

@@ -9,11 +9,12 @@ from course_lib.synthetic.appearance import KINDS
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Dials of the sets M and D. As they stand here, they are the sets at full difficulty; EASY is the other end.
+    """Dials of the sets M and D. As they stand here, they are the sets at full difficulty; EASY is D in the lessons.
 
     A network that looks at single frames and then compares them has to find what stays the same from one to the next.
-    Textures, many shapes, long steps and small turns all make that harder to learn. None of them gives a direction
-    away: partners show the same frames at any difficulty.
+    Very short ways make that hard to learn. Textures, many shapes and small turns hardly do so alone, but together,
+    without the wheel, they do, though the way is longer then (single runs: `course experiment dials`). None of them
+    gives a direction away: partners show the same frames at any difficulty.
     """
 
     texture: float = 1.0  # contrast of an object's two colours; 0: it has one
