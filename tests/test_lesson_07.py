@@ -144,6 +144,7 @@ def test_the_verdict_on_starts_says_what_the_runs_say(prose):
     for way in ("central frame", "inflation", "random"):
         assert min(by_seed(found, "D", "pair_accuracy", **ARMS[way])) > 0.98
     assert "right within nearly every pair, the random one too" in prose
+    # of one run each, so these words end with a further seed
     on_d = [by_seed(found, "D", "pair_accuracy", **ARMS[way]) for way in ("central frame", "inflation", "random")]
     assert on_d == [[1.0]] * 3 and "how they start did not show, with one run each, all at 100 %" in prose
     assert all(0.42 < right < 0.58 for right in by_seed(found, "D", "pair_accuracy", **ARMS["uniform frames"]))
