@@ -55,7 +55,7 @@ ANSWERS, NAMES = ["q1"], ["double"]
 
 
 def inputs(rng):
-    return {"x": rng.normal(size=rng.integers(2, 5, size=2))}
+    return {"x": rng.normal(size=rng.integers(2, 5, size=2)).astype("float32")}
 
 
 def call(answers, x):
@@ -91,7 +91,7 @@ NEEDS, ANSWERS, NAMES, CASES = ["q1"], ["q2"], ["shifted"], 2
 
 
 def inputs(rng):
-    return {"x": rng.normal(size=3), "by": int(rng.integers(1, 100))}
+    return {"x": rng.normal(size=3).astype("float32"), "by": int(rng.integers(1, 100))}
 
 
 def call(answers, x, by):
@@ -124,17 +124,21 @@ MUTANTS = {
 }
 
 
+RIGHT = {"q1-filled": "def double(x):\n    filled = torch.zeros(x.shape)\n    filled += x\n    return filled + x\n"}
+
+
 def notebook(cells) -> dict:
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": list(cells), "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def write_source(folder: Path, cells=CELLS, mutants=MUTANTS, name: str = "doubling") -> Path:
+def write_source(folder: Path, cells=CELLS, mutants=MUTANTS, name: str = "doubling", right=RIGHT) -> Path:
     """The folder of a source, as below notebooks/homework."""
-    (folder / name / "mutants").mkdir(parents=True)
+    for kind, beside in (("mutants", mutants), ("right", right)):
+        (folder / name / kind).mkdir(parents=True)
+        for answer, source in beside.items():
+            (folder / name / kind / f"{answer}.py").write_text(source)
     (folder / name / f"{name}.ipynb").write_text(json.dumps(notebook(cells)))
-    for mutant, source in mutants.items():
-        (folder / name / "mutants" / f"{mutant}.py").write_text(source)
     return folder / name
 
 

@@ -359,7 +359,8 @@ def test_every_gate_of_a_whole_release_is_in_its_report(released):
         "reference gets every point", "untouched notebook gets no point", "reference defines every name",
         "untouched notebook runs to its end", "reference notebook runs to its end", "q1-three-times loses points",
         "q1-three-times loses points nowhere else", "q2, all numbers + 1 %", "q2, the answer of the first case for all",
-        "every point from the grader", "nothing hidden",
+        "every point from the grader", "nothing hidden", "no input is in double precision",
+        "q1-filled, another right answer, gets every point",
     ):  # fmt: skip
         assert part in names
     assert report["spread"]["q1"] == {"answers": 6, "different": 6}
@@ -400,6 +401,14 @@ GATES = {
         swapped(CELLS, changed(DOUBLE, "torch.add(x, x)", "x + __import__('time').time_ns() % 1009")), MUTANTS,
         "the reference gets every point: q1 gets 0 of 2",
     ),
+    "inputs in double precision": (
+        swapped(CELLS, changed(SHIFT_TEST, '.astype("float32")', "")), MUTANTS,
+        "no input is in double precision: q2: x of `inputs` is float64, and what students make with torch.zeros is",
+    ),
+    "double precision in a list": (
+        swapped(CELLS, changed(DOUBLE_TEST, 'return {"x": rng', 'return {"more": [rng.normal(size=2)], "x": rng')),
+        MUTANTS, "q1: more of `inputs` is float64",
+    ),
     "points that do not add up": (
         swapped(CELLS, changed(SHIFT_TEST, '"zeros": (1,', '"zeros": (2,')), MUTANTS,
         "checks of q2 are worth 4 points, its test cell 3",
@@ -435,6 +444,20 @@ def test_a_notebook_that_stops_or_misjudges_the_reference_is_not_released(tmp_pa
     assert not gate.held and gate.found.startswith("test-q1 says Not yet: 3")
     gate = runs_whole("untouched", made[1], tmp_path)  # may say so, but not stop
     assert not gate.held and gate.found == "test-q2 stops with ZeroDivisionError: division by zero"
+
+
+def test_another_right_answer_that_loses_a_point_is_not_released(tmp_path, quick):
+    for right, sentence in (
+        ({"q1-late": "def double(x):\n    return 2 * x + 1\n"},
+         "q1-late, another right answer, gets every point: q1 gets 0 of 2; q2 gets 0 of 3"),
+        ({"q2-ends": "import os\n\nos._exit(0)\n"},
+         "q2-ends, another right answer, gets every point: its process ended"),
+        ({"q7-late": "1"}, "right/q7-late.py: its name must be <question>-<what>.py, of q1, q2"),
+    ):  # fmt: skip
+        (name,) = right
+        with pytest.raises(HomeworkError) as caught:
+            release(write_source(tmp_path / name, right=right), tmp_path / "out", 2)
+        assert sentence in str(caught.value)
 
 
 # Renamed as a whole ---------------------------------------------------------------------------------------------------
@@ -553,9 +576,9 @@ def test_a_hidden_line_is_found_however_it_is_packed(tmp_path, hidden, pack):
         ("numbers = answers.shifted(x, by)", ""),  # of `call`, which runs in the student's kernel
         ("from course_lib.grading.checks import same_numbers", ""),
         ("def shifted(x, by):\n    return double(x)", ""),
-        ('return {"x": rng.normal(size=rng.integers(2, 5, size=2))}', "a line hidden in test-q1"),
+        ('return {"x": rng.normal(size=rng.integers(2, 5, size=2)).astype("float32")}', "a line hidden in test-q1"),
         ("Because doubling is linear, says the solution.", "a line hidden in essay"),
-        ("three_times_it_is = x * 3\n# and so", "a line of the wrong answer q1-three-times"),
+        ("three_times_it_is = x * 3\n# and so", "a line of the answer q1-three-times"),
         (KEY.hex(), "the key of the release"),
         (KEY.hex().upper()[:10], ""),
         ("see q1-three-times.py", "the name of the private file"),

@@ -132,11 +132,12 @@ class Homework:
     untouched: bytes
     right: Mapping[str, str]  # answer id -> source
     mutants: Mapping[str, str]  # question-what -> source of that question's last answer
+    others: Mapping[str, str]  # the same, of other right answers
 
     def pieces(self, notebook: bytes) -> tuple[Piece, ...]:
         return extract(notebook, self.manifest, "the source").pieces
 
-    def with_mutant(self, question: Question, source: str) -> tuple[Piece, ...]:
+    def with_answer(self, question: Question, source: str) -> tuple[Piece, ...]:
         last = question.answers[-1]
         return tuple(
             Piece(piece.kind, source, piece.id, piece.index, piece.tags) if piece.id == last else piece
@@ -149,6 +150,28 @@ class Homework:
         while more := {n for n, part in self.hidden.items() if {question, *found} & set(part.needs)} - found:
             found |= more
         return found
+
+
+def single(draws: Draws) -> Gate:
+    """Is every fraction float32? A tensor that an answer makes itself is, and it does not go with float64."""
+    wrong = {
+        f"{question}: {name} of `inputs` is float64, and what students make with torch.zeros is float32; "
+        'write .astype("float32")'
+        for question, drawn in draws.inputs.items()
+        for cases in drawn
+        for given in cases
+        for name, part in given.items()
+        if _double(part)
+    }
+    return Gate("no input is in double precision", not wrong, "; ".join(sorted(wrong)) or "no tensor of float64")
+
+
+def _double(part: Any) -> bool:
+    if isinstance(part, Mapping):
+        part = list(part.values())
+    if isinstance(part, list):
+        return any(map(_double, part))
+    return isinstance(part, torch.Tensor) and part.dtype == torch.float64
 
 
 def defined(expected: Found) -> Gate:
@@ -207,7 +230,7 @@ def _checks_of(question: Question, found: Any) -> tuple[Check, ...]:
 def try_answers(
     homework: Homework, expected: Found, draws: Draws, tell: Callable[[str], None] = lambda line: None
 ) -> list[Gate]:
-    """Right, untouched and wrong answers, against `expected`. `tell` gets a line before each."""
+    """Right, untouched, other right and wrong answers, against `expected`. `tell` gets a line before each."""
     graded = [question for question in homework.manifest.questions if not question.manual]
     again = answers(homework.pieces(homework.reference), homework.hidden, draws)
     marks = {question.id: _marks(homework, question, again, expected, draws) for question in graded}
@@ -218,11 +241,18 @@ def try_answers(
     got = "; ".join(f"{name} gets up to {points:g}" for name, points in most.items() if points)
     gates.append(Gate("the untouched notebook gets no point", not got, got or f"0 in {draws.count} draws"))
     for question in graded:
-        for what, change in (("the answer of the first case for all", _repeated), ("all numbers + 1 %", _raised)):
+        for what, change in (
+            ("the answer of the first case for all", _repeated), ("all numbers + 1 %", _raised), ("no lists", _emptied)
+        ):  # fmt: skip
             changed = {question.id: [change(each) for each in expected[question.id]]}
+            if change is _emptied and probe.pack(changed) == probe.pack({question.id: expected[question.id]}):
+                continue  # it has none
             gates.append(
                 _loses(f"{question.id}, {what},", question, _marks(homework, question, changed, expected, draws))
             )
+    for name, source in homework.others.items():
+        tell(f"{name}, another right answer")
+        gates.append(_try_other(homework, name, source, expected, draws))
     for name, source in homework.mutants.items():
         tell(name)
         gates += _try_mutant(homework, homework.manifest.question(name.split("-")[0]), name, source, expected, draws)
@@ -282,10 +312,23 @@ def _loses(name: str, question: Question, points: Sequence[float]) -> Gate:
     return Gate(f"{name} loses points", not kept, found + (f": all points in {kept} of {len(points)}" if kept else ""))
 
 
+def _try_other(homework: Homework, name: str, source: str, expected: Found, draws: Draws) -> Gate:
+    what = f"{name}, another right answer, gets every point"
+    pieces = homework.with_answer(homework.manifest.question(name.split("-")[0]), source)
+    graded = [question for question in homework.manifest.questions if not question.manual]
+    try:
+        found = answers(pieces, homework.hidden, draws)
+        return replace(
+            _all_points(graded, {each.id: _marks(homework, each, found, expected, draws) for each in graded}), name=what
+        )
+    except HomeworkError as error:
+        return Gate(what, False, str(error))
+
+
 def _try_mutant(
     homework: Homework, question: Question, name: str, source: str, expected: Found, draws: Draws
 ) -> list[Gate]:
-    pieces = homework.with_mutant(question, source)
+    pieces = homework.with_answer(question, source)
     others = [each for each in homework.manifest.questions if each.id != question.id and not each.manual]
     try:
         found = answers(pieces, homework.hidden, draws)
@@ -307,6 +350,17 @@ def _try_mutant(
 
 def _repeated(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"cases": [found["cases"][0]] * len(found["cases"])}
+
+
+def _emptied(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing in every list: a `judge` that pairs what is there with what should be must see that it is missing."""
+
+    def empty(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: empty(each) for key, each in part.items()}
+        return [] if isinstance(part, list) else part
+
+    return {"cases": [empty(case) for case in found["cases"]]}
 
 
 def _raised(part: Any) -> Any:

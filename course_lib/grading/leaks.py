@@ -34,11 +34,11 @@ class Leak:
         return f"{self.path} holds {self.what}"
 
 
-def secrets(source: Source, mutants: Mapping[str, str], names: Iterable[str], key: bytes) -> dict[str, str]:
+def secrets(source: Source, beside: Mapping[str, str], names: Iterable[str], key: bytes) -> dict[str, str]:
     """What must not be found, as it looks without spaces and quotes -> what it is.
 
-    Lines of solutions, hidden tests and wrong answers; not imports, nor what students are shown of the same cell, nor
-    `call`, which is run in their kernels.
+    Lines of solutions, hidden tests and the answers beside the source; not imports, nor what students are shown of the
+    same cell, nor `call`, which is run in their kernels.
     """
     found = {_bare(key.hex()): "the key of the release"} | {
         _bare(name): f"the name of the private file {name}" for name in names
@@ -53,10 +53,10 @@ def secrets(source: Source, mutants: Mapping[str, str], names: Iterable[str], ke
             found[_bare(line)] = f"a line hidden in {cell.id}: {line:.60}"
     answers = source.of_kind("answer")
     allowed = {line for cell in answers for line in _lines(for_students(cell)) + _lines(solved(cell))}
-    for name, text in mutants.items():
+    for name, text in beside.items():
         for line in _lines(text):
             if line not in allowed:
-                found[_bare(line)] = f"a line of the wrong answer {name}: {line:.60}"
+                found[_bare(line)] = f"a line of the answer {name}: {line:.60}"
     return found
 
 

@@ -1,7 +1,7 @@
 """What a release says of itself, manifest.json, and the private part of a release as the grader reads it.
 
 DIR/student/<name>.ipynb, files/     all that students get
-DIR/private/  manifest.json  reference.ipynb  checks/<question>.py  mutants/  key
+DIR/private/  manifest.json  reference.ipynb  checks/<question>.py  mutants/  right/  key
 DIR/report.json
 """
 

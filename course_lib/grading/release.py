@@ -33,6 +33,7 @@ from course_lib.grading.gates import (
     answers,
     defined,
     runs_whole,
+    single,
     spread,
     try_answers,
     with_checks,
@@ -158,7 +159,11 @@ def prepare(source: Source) -> Homework:
         for cell in source.of_kind("test")
     }
     questions = _questions(source, hidden)
-    mutants = _mutants(folder / "mutants", source.path, [question for question in questions if not question.manual])
+    graded = [question.id for question in questions if not question.manual]
+    mutants, others = (_answers(folder / kind, graded) for kind in ("mutants", "right"))
+    for name in graded:
+        if not any(mutant.split("-")[0] == name for mutant in mutants):
+            raise HomeworkError(f"{source.path}: {name} has no wrong answer; write mutants/{name}-<what>.py")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     manifest = Manifest(
         homework=source.name,
@@ -175,6 +180,7 @@ def prepare(source: Source) -> Homework:
         untouched=notebook(source, for_students),
         right={cell.id: solved(cell) for cell in source.of_kind("answer")},
         mutants=mutants,
+        others=others,
     )
 
 
@@ -190,8 +196,9 @@ def _write(source: Source, part: Path, key: bytes) -> Homework:
     atomic_write(private / "reference.ipynb", homework.reference)
     for name, found in homework.hidden.items():
         atomic_write(private / "checks" / f"{name}.py", found.source.encode())
-    for name, text in homework.mutants.items():
-        atomic_write(private / "mutants" / f"{name}.py", text.encode())
+    for kind, beside in (("mutants", homework.mutants), ("right", homework.others)):
+        for name, text in beside.items():
+            atomic_write(private / kind / f"{name}.py", text.encode())
     sums = {str(path.relative_to(private)): sha256(path) for path in sorted(private.rglob("*.*"))}
     atomic_write(private / "key", key.hex().encode())
     for path in private.rglob("*"):
@@ -230,18 +237,14 @@ def _questions(source: Source, hidden: Mapping[str, Hidden]) -> tuple[Question, 
     return tuple(found)
 
 
-def _mutants(folder: Path, source: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """The wrong answers beside a source, by name."""
+def _answers(folder: Path, questions: Sequence[str]) -> dict[str, str]:
+    """The answers in a folder beside a source, by name."""
     found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
-    ids = {question.id for question in questions}
     for name in found:
-        if "-" not in name or name.split("-")[0] not in ids:
+        if "-" not in name or name.split("-")[0] not in questions:
             raise HomeworkError(
-                f"{folder / name}.py: its name must be <question>-<what>.py, of {', '.join(sorted(ids))}"
+                f"{folder / name}.py: its name must be <question>-<what>.py, of {', '.join(sorted(questions))}"
             )
-    for question in questions:
-        if not any(name.split("-")[0] == question.id for name in found):
-            raise HomeworkError(f"{source}: {question.id} has no wrong answer; write mutants/{question.id}-<what>.py")
     return found
 
 
@@ -344,7 +347,7 @@ def _try(
     gates = [_imports(source, homework)]
     tell("the reference")
     expected = answers(homework.pieces(homework.reference), homework.hidden, drawn)
-    gates.append(defined(expected))
+    gates += [defined(expected), single(drawn)]
     if all(gate.held for gate in gates):
         questions = tuple(with_checks(homework.hidden, q, expected, drawn) for q in homework.manifest.questions)
         manifest = replace(homework.manifest, questions=questions).stamped(
@@ -359,8 +362,9 @@ def _try(
     for name, content in (("untouched", homework.untouched), ("reference", homework.reference)):
         tell(f"the {name} notebook, from top to bottom")
         gates.append(runs_whole(name, content, part / "student"))
-    names = [f"{name}.py" for name in homework.mutants] + ["reference.ipynb"]
-    found = leaks.leaks(part / "student", leaks.secrets(source, homework.mutants, names, key))
+    beside = {**homework.mutants, **{f"{name} (right)": text for name, text in homework.others.items()}}
+    names = [f"{name}.py" for name in (*homework.mutants, *homework.others)] + ["reference.ipynb"]
+    found = leaks.leaks(part / "student", leaks.secrets(source, beside, names, key))
     what = "; ".join(map(str, found[:10])) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
     gates.append(Gate("nothing hidden is in what students get", not found, what or "nothing found"))
     spreads = {name: spread(name, expected) for name in homework.hidden} if gates[1].held else {}
