@@ -56,7 +56,7 @@ def test_what_the_full_network_costs(prose):
 
 # The recorded runs. Remade by `course experiment C11` and `course experiment C7`; these hold for any number of seeds.
 
-RGB, FLOW = {"shown": None, "colours": None}, {"colours": 2}
+RGB, FLOW, GREY = {"shown": None, "colours": None}, {"colours": 2}, {"shown": "grey"}
 
 
 def ahead(set_name: str, steps: int, measure: str = "accuracy") -> Interval:
@@ -87,6 +87,13 @@ def test_the_verdicts_say_what_the_records_say(prose):
     for shown in ("grey", "difference"):
         alone = by_seed(c7, "D", "accuracy", shown=shown)
         assert len(alone) >= 3 and min(alone) > 0.98
+    grey, behind = (paired(c7, "D", "accuracy", RGB, GREY), paired(c7, "D", "accuracy", GREY, FLOW))
+    assert len(grey) == len(behind) == 3 and min(grey) > 0 and interval(grey).low < 0
+    assert "whether it is about motion, three runs cannot tell" in prose
+    assert "are ahead of colours in every run, by an interval that holds zero, and one point behind flow" in prose
+    assert interval(behind).low > 0 and round(100 * np.mean(behind)) == 1
+    assert "three runs of grey frames the interval of their gap to colours holds zero" in prose
+    assert "flow is still one point ahead of them, by an interval above zero" in prose
     assert (
         "A network on **grey** frames is right in nearly all clips as well, in every run, and so is one on differ"
         in prose

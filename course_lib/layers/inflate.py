@@ -29,7 +29,7 @@ class ImageStart(NamedTuple):
 def inflate_conv(weight: Float[Tensor, "o i h w"], frames: int, how: How = "average") -> Float[Tensor, "o i t h w"]:
     """Give a 2-D kernel a time axis of `frames`.
 
-    average: every frame gets weight / frames, so that a still video gives the image's answer (I3D, section 2.1).
+    average: every frame gets weight / frames, so that a still video gives the image's answer (I3D, section 2.4).
     centre: only the middle frame gets the weight, so that the network starts as an image network (ViViT, eq. 9).
     """
     if frames < 1:

@@ -181,7 +181,7 @@ class I3D(nn.Module):
         return reduce(self.head(self.dropout(x)), "b classes t h w -> b classes", "mean")
 
     def image_start(self) -> ImageStart:
-        """The same without kernels and strides in time: Inception-v1 with batch norm (section 2.1)."""
+        """The same without kernels and strides in time: Inception-v1 with batch norm (section 2)."""
         return ImageStart(I3D(replace(self.config, image=True)))
 
 
