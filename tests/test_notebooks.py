@@ -1636,6 +1636,10 @@ def test_the_nonlocal_network_that_is_trained_is_the_learners_with_their_blocks_
         assert "the network: yours" in said_by(again) and "6 steps in" in said_by(again)
         assert "trained: MyNonLocalNet {'MyNonLocal'}" in said_by(again)
     assert "yours" in said_by(run("print(stamp is stamped and 'yours')"))
+    (asked,) = (cell for cell in code(notebook) if "verdict_6 =" in cell.source)
+    stamps = "def stamped(clip):  # in place\n    clip += torch.linspace(0, {}, clip.shape[2])[:, None, None]\n"
+    for most, says in ((3, "up to 3 is added; 2 is the most allowed"), (2, "every frame has a stamp of its own")):
+        assert says in verdict(run(f"{stamps.format(most)}    return clip\n{asked.source}", asked))
     (explorer,) = (cell for cell in code(notebook) if "def explorer_of" in cell.source)
     run(explorer.source, explorer)  # their weights, in a network whose affinities can be recorded
     twins = run(
@@ -1677,7 +1681,8 @@ def test_the_numbers_that_lesson_02_names_are_those_of_the_library():
         tokens = [layer for layer in layers if layer.name.startswith(stage)][-1].queries
         middle = int(np.ravel_multi_index([n // 2 for n in tokens.grid], tokens.grid))
         heard.append([part.stop - part.start for part in tokens.box(middle)])
-    assert heard == [[8, 91, 91], [8, 224, 224]] and "hears of all frames soon" in prose
+    assert heard == [[8, 91, 91], [8, 224, 224]]
+    assert "hears of all frames soon, but of the whole *picture* only in res4" in prose
 
 
 def test_lesson_02_tells_what_its_networks_reached():
@@ -1686,6 +1691,11 @@ def test_lesson_02_tells_what_its_networks_reached():
     within = {name: [float(row[name].removesuffix("%")) for row in rows] for name in ("C2D", "I3D", "C2D, stamped")}
     assert within["C2D"] == [50.0] * 3 and min(within["I3D"]) > 90
     assert "Exactly one half, and no training can change it" in prose_of("02_nonlocal")
+    outputs = [output for cell in code(read(path)) for output in cell.outputs]
+    said = " ".join(output.get("data", {}).get("text/plain", "") for output in outputs)
+    (on_batches,) = re.findall(r"02-c2d on set D: .*? the accuracy on the batch ([\d.]+)", said)
+    assert 0.4 < float(on_batches) <= 0.5
+    assert "has come near one half, the most that it can reach" in prose_of("02_nonlocal")
     told = "".join(output.get("text", "") for cell in code(read(path)) for output in cell.outputs)
     assert "C2D: 0% of the answers change by reversal" in told
     (right,) = re.findall(r"dot products, top-1 on L: ([\d.]+)%", told)
