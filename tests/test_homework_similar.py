@@ -174,7 +174,7 @@ def test_the_command_writes_a_page_and_names_what_it_cannot_use(release, tmp_pat
         return CliRunner().invoke(app, ["similar", *map(str, arguments)])
 
     found = run(release.folder, submissions, "--out", tmp_path / "page.html")
-    assert found.exit_code == 0 and "2 submissions, 1 of 1 pairs" in found.output, found.output
+    assert found.exit_code == 0 and "2 submissions, 1 of 1 pair in" in found.output, found.output
     assert Page(tmp_path / "page.html").texts["td"] == ["ann", "bob", "100%"]
     found = run(release.folder, tmp_path / "absent", "--out", tmp_path / "more.html")
     assert found.exit_code == 1 and "absent: No such file" in found.output
