@@ -81,7 +81,8 @@ def i3d(profile: Profile) -> tuple[str, tuple[tuple[str, object], ...]]:
 
 
 def c7(profile: Profile) -> tuple[Arm, ...]:
-    """A motion input helps a weak motion model: colours, grey, differences and exact flow, each alone; their logits are recorded, so that any of them can be added to those of the colours (late fusion)."""
+    """A motion input helps a weak motion model: colours, grey, differences and exact flow, each alone;
+    their logits are recorded, so that any of them can be added to those of the colours (late fusion)."""
     network, always = i3d(profile)
     return tuple(
         Arm(network, set_name, always + changes, recipe=SOME, shown=shown, measure=logits_of)
