@@ -223,6 +223,11 @@ def test_attention_is_judged_by_its_reach_before_its_numbers():
     assert "stops with ZeroDivisionError" in str(attends_as(lambda attend, x: 1 / 0, WIDTH))
 
 
+def test_a_single_number_is_not_called_a_multiple_of_what_it_should_be():
+    said = same_numbers(torch.tensor([[[12.0]]]), torch.tensor([[[16.0]]]))
+    assert not said and "expected 16, you have 12" in said.sentence and "all yours" not in said.sentence
+
+
 def test_the_class_token_is_judged_too():
     def last_frame(attend, x, cls):
         patches, _ = SPACE.apply(attend, x, cls)

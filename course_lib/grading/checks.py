@@ -194,7 +194,7 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _number_hint(have: Tensor, want: Tensor, close: float) -> str:
-    if have.square().sum() > 0:
+    if have.count_nonzero() > 1:  # a single number is some multiple of any other
         factor = float((have * want).sum() / have.square().sum())
         if (have * factor - want).abs().max() <= close and abs(factor) > 1e-9:
             return f"; all yours are {1 / factor:.4g} times what they should be: is a scale missing or used twice?"
