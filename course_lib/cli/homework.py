@@ -15,6 +15,23 @@ from course_lib.profiles import PROFILES, active
 from course_lib.words import count
 
 
+@contextmanager
+def in_sentences(out: Path, lost: str = "", stopped: str = "the same command begins again") -> Iterator[None]:
+    """What a command that writes to `out` ends with: a sentence, not a traceback. `lost` follows what is wrong with a
+    file, `stopped` says how things stand after Ctrl-C."""
+    from course_lib.grading.source import HomeworkError
+
+    try:
+        yield
+    except HomeworkError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error.filename or out}: {error.strerror or error}{lost}") from None
+    except KeyboardInterrupt:
+        fail(f"stopped; {stopped}")
+        raise typer.Exit(130) from None
+
+
 def release(
     source: Annotated[Path, typer.Argument(help="A source notebook, or its folder: notebooks/homework/NAME.")],
     out: Annotated[Path, typer.Option(help="The folder of the release; one of the same homework is replaced.")],
@@ -23,17 +40,9 @@ def release(
     """Make what students get of a homework and what its grader keeps, if right answers get every point, wrong ones lose
     some, and nothing hidden is in what students get."""
     from course_lib.grading.release import release as make
-    from course_lib.grading.source import HomeworkError
 
-    try:
+    with in_sentences(out, "; nothing was released", "nothing was released"):
         manifest = make(source, out, draws, typer.echo)
-    except HomeworkError as error:
-        raise fail(error) from None
-    except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror or error}; nothing was released") from None
-    except KeyboardInterrupt:
-        typer.secho("stopped; nothing was released", fg="red", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"{manifest.title}: {count(len(manifest.questions), 'question')}, {count(manifest.points, 'point')}")
     typer.echo(f"{out / 'student'} is for students, {out / 'private'} for the grader alone")
 
@@ -68,7 +77,6 @@ def grade(
 
     from course_lib.grading import box, cluster, run
     from course_lib.grading.manifest import Release
-    from course_lib.grading.source import HomeworkError
 
     try:
         active(profile)
@@ -87,22 +95,17 @@ def grade(
     else:
         typer.echo(f"box: {sandbox.name}")
     plan = run.Plan(release, submissions, out, sandbox, limits, profile, tuple(question or ()), retries, scheduler)
-    try:
-        with tqdm(desc=release.name, unit="submission") as bar:
+    with (
+        in_sentences(out, "; the same command goes on", "the same command goes on from here"),
+        tqdm(desc=release.name, unit="submission") as bar,
+    ):
 
-            def tell(done: int, total: int, not_graded: int) -> None:
-                bar.total, bar.n = total, done
-                bar.initial = bar.initial or done
-                bar.set_postfix_str(f"{count(not_graded, 'question')} not graded")
+        def tell(done: int, total: int, not_graded: int) -> None:
+            bar.total, bar.n = total, done
+            bar.initial = bar.initial or done
+            bar.set_postfix_str(f"{count(not_graded, 'question')} not graded")
 
-            summary = run.grade(plan, workers, student or (), again, tell)
-    except HomeworkError as error:
-        raise fail(error) from None
-    except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror or error}; the same command goes on") from None
-    except KeyboardInterrupt:
-        fail("stopped; the same command goes on from here")
-        raise typer.Exit(130) from None
+        summary = run.grade(plan, workers, student or (), again, tell)
     show_first([f"left aside, no submission: {name}" for name in summary.unread], 10)
     typer.secho(
         f"{summary.done} of {count(summary.students, 'submission')} marked in {summary.seconds:.0f} s, "
@@ -116,22 +119,6 @@ def grade(
         changed = count(summary.changed, "mark is not what it was", "marks are not what they were")
         typer.echo(f"{changed}, {len(summary.fallen)} fell: {out / 'regrade.csv'}")
         typer.secho("\n".join(f"  {line}" for line in summary.fallen[:20]), fg="red")
-
-
-@contextmanager
-def in_sentences(out: Path) -> Iterator[None]:
-    """What a command that writes to `out` and begins anew each time ends with: a sentence, not a traceback."""
-    from course_lib.grading.source import HomeworkError
-
-    try:
-        yield
-    except HomeworkError as error:
-        raise fail(error) from None
-    except OSError as error:
-        raise fail(f"{error.filename or out}: {error.strerror or error}") from None
-    except KeyboardInterrupt:
-        fail("stopped; the same command begins again")
-        raise typer.Exit(130) from None
 
 
 def feedback(
