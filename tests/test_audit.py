@@ -114,8 +114,16 @@ def out_of_memory(patch, path):
 
 
 def no_time(patch, path):
-    decode_all = worker.check
-    patch.setattr(worker, "check", lambda one, seconds: decode_all(one, 0.0 if one == path else seconds))
+    """Its decoder hangs."""
+    decode_all, ask = worker.check, worker.DecodeWorker.ask
+
+    def hangs(self, request):
+        if request["path"] == str(path):
+            os.kill(self.process.pid, signal.SIGSTOP)
+        return ask(self, request)
+
+    patch.setattr(worker.DecodeWorker, "ask", hangs)
+    patch.setattr(worker, "check", lambda one, seconds: decode_all(one, 0.1 if one == path else seconds))
 
 
 def no_process(patch, path):
@@ -151,7 +159,7 @@ def fails(error):
 
 
 MACHINE = {
-    no_time: "no answer within 0 s",
+    no_time: "no answer within 0.1 s",
     out_of_memory: r"died \(SIGKILL\)",
     no_process: "Too many open files",
     no_permission: "Permission denied",
@@ -358,7 +366,7 @@ def test_the_command_tells_files_that_could_not_be_checked_from_broken_ones(kine
     no_time(monkeypatch, kinetics_tree / "val" / "zumba" / "zumba.mp4")
     result = run(kinetics_tree)
     assert result.exit_code == 1 and "1 ok, 1 unchecked" in result.output
-    assert "val/zumba/zumba.mp4: could not be checked: no answer within 0 s" in result.output
+    assert "val/zumba/zumba.mp4: could not be checked: no answer within 0.1 s" in result.output
 
 
 def test_the_command_names_a_file_that_is_in_two_splits(kinetics_tree):

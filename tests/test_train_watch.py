@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from IPython.utils.capture import capture_output
 from stand_ins import write_kinetics
 from typer.testing import CliRunner
 
+import course_lib.datasets.clips as clip_files
 import course_lib.training.fit as fitting
 import course_lib.training.resume as resuming
 import course_lib.training.watch as watching
@@ -27,6 +29,7 @@ from course_lib.training.fit import Plan, fit
 from course_lib.training.folder import BEST, LAST
 from course_lib.training.metrics import Metrics, read
 from course_lib.training.resume import Asked, Step
+from course_lib.video.errors import VideoError
 
 
 @pytest.fixture(scope="module")
@@ -171,28 +174,72 @@ def test_an_impatient_second_ctrl_c_in_a_test_leaves_the_run_as_it_learned(folde
     assert all(ours.weights[name].equal(theirs.weights[name]) for name in theirs.weights)
 
 
-def test_ctrl_c_twice_under_torchrun_ends_all_processes_with_a_whole_checkpoint(folder, tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["course_lib.training.run", "train", "r2plus1d_tiny", "--data", "K", "--root", str(folder)]
-    command += ["--subset", "mini10", "--recipe", "short", "--out", str(out), "--workers", "0", "--save-every", "9999"]
-    command += ["--set", "batch=2", "--set", "epochs=9999", "--test-every", "9999"]
+def stopped_in_the_midst(start: list[str], workers: int, sent: list[signal.Signals], folder: Path, out: Path) -> str:
+    """What a training says that is sent these signals as a terminal does it, all its group at once."""
+    command = [sys.executable, "-m", *start, "course_lib.training.run", "train", "r2plus1d_tiny", "--data", "K"]
+    command += ["--root", str(folder), "--subset", "mini10", "--recipe", "short", "--out", str(out)]
+    command += ["--workers", str(workers), "--save-every", "9999", "--set", "batch=2", "--set", "epochs=9999"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(fitting.__file__).parents[2])}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [*command, "--test-every", "9999"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as started:
         try:
             said = ""
             assert started.stdout is not None
-            while not (out / "metrics.jsonl").is_file() or "loss" not in (out / "metrics.jsonl").read_text():
-                said += started.stdout.read(1)  # the progress line moves with every step
-            for _ in range(2):
-                os.killpg(started.pid, signal.SIGINT)  # as a terminal sends it, to all of them
-            said += started.communicate(timeout=120)[0]
+            while not any("loss" in line for line in read(out)) and (more := started.stdout.read(1)):
+                said += more  # the progress line moves with every step
+            for number in sent:
+                os.killpg(started.pid, number)
+                time.sleep(0.03)  # so that a second one meets torchrun handing on the first
+            return said + started.communicate(timeout=300)[0]
         finally:
             if started.poll() is None:
                 os.killpg(started.pid, signal.SIGKILL)
+
+
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+
+
+@pytest.mark.parametrize(
+    ("start", "workers", "sent"),
+    [
+        (TORCHRUN, 0, [signal.SIGINT, signal.SIGINT]),
+        (TORCHRUN, 1, [signal.SIGTERM]),
+        ([], 1, [signal.SIGTERM, signal.SIGTERM]),
+    ],
+    ids=["ctrl-c twice under torchrun", "ended under torchrun", "ended twice, as by Slurm"],
+)
+def test_what_is_sent_to_all_processes_of_a_run_stops_it_saved(start, workers, sent, folder, tmp_path):
+    out = tmp_path / "run"
+    said = stopped_in_the_midst(start, workers, sent, folder, out)
+    assert (out / LAST).exists(), said
     held = load(out / LAST)
     assert held.step == max(line["step"] for line in read(out)) + 1 and held.optimizer
     assert f"stopped after step {held.step} of" in said and "saved; the same command goes on" in said
-    assert json.loads((out / "run.json").read_text())["now"]["processes"] == 2
+    assert json.loads((out / "run.json").read_text())["now"]["processes"] == (2 if start else 1)
+
+
+def test_a_batch_that_cannot_be_read_loses_no_step_before_it(folder, tmp_path, monkeypatch):
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    fit(plan(folder, whole))
+    read_frames, asked = clip_files.read_frames, []
+
+    def breaks(path: Path, *of: object) -> object:
+        asked.append(path)
+        if len(asked) == 16:  # of the fourth batch
+            raise VideoError(path, "the disk is away for a moment")
+        return read_frames(path, *of)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clip_files, "read_frames", breaks)
+        with pytest.raises(VideoError, match="away for a moment"):
+            fit(plan(folder, out, test_every=9))
+    assert load(out / LAST).step == 3
+    fit(plan(folder, out))
+    ours, theirs = load(out / LAST), load(whole / LAST)
+    assert all(ours.weights[name].equal(theirs.weights[name]) for name in theirs.weights)

@@ -697,7 +697,7 @@ def test_an_error_of_a_disk_is_told_from_a_cut_file(video, monkeypatch):
         index_packets(video("closed.mp4"))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGHUP])
 @pytest.mark.parametrize("call", [probe, check])
 def test_a_decoder_that_is_killed_says_nothing_about_the_file(sent, call, video, own_worker):
     probe(video("closed.mp4"))
@@ -706,6 +706,15 @@ def test_a_decoder_that_is_killed_says_nothing_about_the_file(sent, call, video,
     threading.Timer(0.2, lambda: [os.kill(process.pid, s) for s in (sent, signal.SIGCONT)]).start()
     with pytest.raises(MachineError, match=sent.name):
         call(video("closed.mp4"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_decoder_answers_whatever_is_sent_to_all_processes_of_a_job(sent, video, own_worker):
+    probe(video("closed.mp4"))
+    process = own_worker._kept.worker.process
+    assert os.getsid(process.pid) == process.pid != os.getsid(0), "so what goes to a whole group does not reach it"
+    os.kill(process.pid, sent)
+    assert check(video("closed.mp4")) is None and own_worker._kept.worker.process is process
 
 
 def test_a_process_that_cannot_be_started_says_nothing_about_the_file(video, own_worker, monkeypatch):

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from course_lib.datasets.clips import ClipDataset, draw
@@ -34,7 +33,7 @@ from course_lib.datasets.lessons import Selection, select
 from course_lib.files import Problem
 from course_lib.machine import free_memory
 from course_lib.profiles import NAMED_BY, REMEDY, Profile
-from course_lib.training.batches import Batch
+from course_lib.training.batches import Batch, read_by
 from course_lib.training.sources import parts
 from course_lib.video.errors import VideoError
 from course_lib.video.sampling import dense, segments
@@ -201,7 +200,7 @@ def keep(
 
 def in_order(dataset: ClipDataset, batch: int, workers: int) -> Iterator[Batch]:
     """Every clip once, first to last, read by `workers` processes."""
-    batches = DataLoader(dataset, batch, num_workers=workers, generator=torch.Generator())
+    batches = read_by(workers, dataset, batch_size=batch)
     yield from told(lambda: ((PREPARE(clips), labels) for clips, labels in batches))()
 
 

@@ -6,7 +6,8 @@ the clips in an order fixed by (seed, e); clips that do not fill a last batch si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -105,18 +106,31 @@ def loader(
             [(index, epoch * repeats + time) for time in range(repeats) for index in chosen][mine]
             for epoch, chosen in order(len(dataset), batch, seed, step)
         )
-        batches: Any = DataLoader(
-            dataset,  # type: ignore[arg-type]  # torch's Dataset knows indices of one number only
-            batch_sampler=asked_for,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else it draws the workers' seeds from the global one
-        )
-        for clips, *rest in batches:
+        for clips, *rest in read_by(workers, dataset, batch_sampler=asked_for):
             clips = clips.to(device, non_blocking=True)
             yield clips if prepare is None else prepare(clips), *rest
 
     return batches_from
+
+
+def read_by(workers: int, dataset: Any, **batches: Any) -> Iterable[Any]:
+    """torch's DataLoader, `batches` are its `batch_size` or `batch_sampler`: it draws nothing from the global
+    generator, and none but this process ends its worker processes."""
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+        worker_init_fn=_undisturbed,
+        **batches,
+    )
+
+
+def _undisturbed(_: int) -> None:
+    """Ctrl-C and SIGTERM, which terminals, torchrun and Slurm send to all processes, are for the one that trains: it
+    may want another batch before it stops."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)
 
 
 def order(count: int, batch: int, seed: int, step: int = 0) -> Iterator[tuple[int, list[int]]]:

@@ -42,10 +42,10 @@ def train(
     a frozen backbone keeps the statistics of its batch norms. A parameter without `requires_grad` is not trained.
 
     With a `checkpoint` the run is saved there after every `every` steps, at the end, and when it is left
-    early: by Ctrl-C (which waits for the step to end; a second one does not, and saves nothing), `break` or
-    `close()`. Called again it goes on there, on the CPU bit for bit as if never stopped; a finished run puts
-    its weights into `net` and yields nothing more. `resume.history` has the earlier records. What is drawn from
-    torch's generators between two records does not change the training.
+    early: by Ctrl-C (which waits for the step to end; a second one does not, and saves nothing), `break`, `close()`
+    or a batch that cannot be read. Called again it goes on there, on the CPU bit for bit as if never stopped; a
+    finished run puts its weights into `net` and yields nothing more. `resume.history` has the earlier records. What is
+    drawn from torch's generators between two records does not change the training.
 
     A notebook keeps the frames of a failed cell alive. `with contextlib.closing(train(...)) as steps:`
     closes, and so saves, the run at once when the code between two steps fails or meets the Ctrl-C.

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from course_lib.training.checkpoint import Checkpoint, as_plain, load, save
 from course_lib.training.distributed import ALONE, Ranks, parted_like, whole
 from course_lib.training.optim import TrainConfig
+from course_lib.video.errors import VideoError
 
 
 class Step(NamedTuple):
@@ -42,7 +43,8 @@ class Step(NamedTuple):
 class Run:
     """A network, its optimiser and the records so far; with a path, also the file that they go on from.
 
-    Used as a context around the steps: left early, by Ctrl-C, `break` or `close()`, it saves.
+    Used as a context around the steps: left early, by Ctrl-C, `break`, `close()` or a batch that cannot be read, it
+    saves.
     """
 
     def __init__(
@@ -116,7 +118,9 @@ class Run:
     ) -> None:
         # kept alive by a traceback, a generator may close late, when others have gone on with the file or the net
         closed = isinstance(error, GeneratorExit) and self.mark == self._mark()
-        if closed or (isinstance(error, KeyboardInterrupt) and self.whole):
+        # where FSDP2 has parted them, the others would have to help, and they have got their batch
+        unread = isinstance(error, VideoError | RuntimeError) and not isinstance(self.net, FSDPModule)
+        if closed or (self.whole and (unread or isinstance(error, KeyboardInterrupt))):
             self.save()
 
     def _mark(self) -> tuple:

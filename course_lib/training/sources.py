@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from course_lib.datasets import kinetics
 from course_lib.datasets.clips import ClipDataset
@@ -24,6 +24,7 @@ from course_lib.paths import DATA
 from course_lib.synthetic.render import CLASSES
 from course_lib.synthetic.write import make
 from course_lib.training.augment import TrainAugment
+from course_lib.training.batches import read_by
 from course_lib.training.recipe import Recipe
 from course_lib.video.sampling import dense, segments, spread, views
 from course_lib.video.transforms import EvalTransform
@@ -169,6 +170,5 @@ def in_order(
 ) -> Iterator[Any]:
     """The chosen clips once, first to last, the last batch as short as it comes."""
     some: Any = Subset(dataset, chosen)
-    pinned = device.type == "cuda"
-    for clips, *rest in DataLoader(some, batch, num_workers=workers, pin_memory=pinned, generator=torch.Generator()):
+    for clips, *rest in read_by(workers, some, batch_size=batch):
         yield prepare(clips.to(device, non_blocking=True)), *rest

@@ -98,6 +98,7 @@ class DecodeWorker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what a terminal or torchrun sends to all is for the one who asks
         )
         self.owner, self.asked = os.getpid(), 0
         self.close = weakref.finalize(self, _end, self.process, self.owner)
@@ -189,7 +190,8 @@ def serve() -> None:
     """Answer requests until the pipe is closed."""
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print is no answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
+    for asked in (signal.SIGINT, signal.SIGTERM):  # so does Slurm, to every process of a job
+        signal.signal(asked, signal.SIG_IGN)
     _limit_memory()
     for line in questions:
         request = json.loads(line)
