@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from fractions import Fraction
 from functools import partial
@@ -448,6 +447,19 @@ def own_worker():
     worker._kept.__dict__.clear()
 
 
+def dies_of(sent: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next file is asked for while its decoder stands still, and the signal ends it before it answers."""
+    ask = worker.DecodeWorker.ask
+
+    def halted(self, request):
+        for number in (signal.SIGSTOP, sent, signal.SIGCONT):
+            os.kill(self.process.pid, number)
+        monkeypatch.undo()
+        return ask(self, request)
+
+    monkeypatch.setattr(worker.DecodeWorker, "ask", halted)
+
+
 @pytest.mark.parametrize("call", [probe, check, lambda path, seconds: read_frames(path, [0], seconds)])
 def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(call, video, own_worker):
     assert probe(video("closed.mp4")).frames == FRAMES
@@ -461,11 +473,9 @@ def test_a_decoder_that_hangs_is_killed_and_the_next_file_is_read(call, video, o
     assert numbers(read_frames(video("closed.mp4"), [7])) == [7]
 
 
-def test_a_decoder_that_crashes_costs_one_file_which_is_named(video, own_worker):
+def test_a_decoder_that_crashes_costs_one_file_which_is_named(video, own_worker, monkeypatch):
     probe(video("closed.mp4"))
-    crashing = own_worker._kept.worker.process
-    os.kill(crashing.pid, signal.SIGSTOP)
-    threading.Timer(0.2, lambda: [os.kill(crashing.pid, s) for s in (signal.SIGSEGV, signal.SIGCONT)]).start()
+    dies_of(signal.SIGSEGV, monkeypatch)
     with pytest.raises(VideoError, match=r"the process that decoded it died \(SIGSEGV\)") as crash:
         read_frames(video("closed.mp4"), [0])
     assert type(crash.value) is VideoError and crash.value.path == video("closed.mp4")
@@ -699,11 +709,9 @@ def test_an_error_of_a_disk_is_told_from_a_cut_file(video, monkeypatch):
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGHUP])
 @pytest.mark.parametrize("call", [probe, check])
-def test_a_decoder_that_is_killed_says_nothing_about_the_file(sent, call, video, own_worker):
+def test_a_decoder_that_is_killed_says_nothing_about_the_file(sent, call, video, own_worker, monkeypatch):
     probe(video("closed.mp4"))
-    process = own_worker._kept.worker.process
-    os.kill(process.pid, signal.SIGSTOP)
-    threading.Timer(0.2, lambda: [os.kill(process.pid, s) for s in (sent, signal.SIGCONT)]).start()
+    dies_of(sent, monkeypatch)
     with pytest.raises(MachineError, match=sent.name):
         call(video("closed.mp4"))
 
