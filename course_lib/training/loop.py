@@ -33,6 +33,7 @@ def train(
     ranks: Ranks = ALONE,
     at_once: int = 0,
     mean: AveragedModel | None = None,
+    also: Callable[[int], bool] = lambda done: False,
 ) -> Iterator[Step]:
     """Train `net` where it is (bfloat16 autocast on a GPU) and yield a record of every update.
 
@@ -41,11 +42,11 @@ def train(
     Parts of `net` that are in evaluation mode when the training begins stay in it, whatever is done between two steps:
     a frozen backbone keeps the statistics of its batch norms. A parameter without `requires_grad` is not trained.
 
-    With a `checkpoint` the run is saved there after every `every` steps, at the end, and when it is left
-    early: by Ctrl-C (which waits for the step to end; a second one does not, and saves nothing), `break`, `close()`
-    or a batch that cannot be read. Called again it goes on there, on the CPU bit for bit as if never stopped; a
-    finished run puts its weights into `net` and yields nothing more. `resume.history` has the earlier records. What is
-    drawn from torch's generators between two records does not change the training.
+    With a `checkpoint` the run is saved there after every `every` steps, where `also` says so of the steps done, at
+    the end, and when it is left early: by Ctrl-C (which waits for the step to end; a second one does not, and saves
+    nothing), `break`, `close()` or a batch that cannot be read. Called again it goes on there, on the CPU bit for bit
+    as if never stopped; a finished run puts its weights into `net` and yields nothing more. `resume.history` has the
+    earlier records. What is drawn from torch's generators between two records does not change the training.
 
     A notebook keeps the frames of a failed cell alive. `with contextlib.closing(train(...)) as steps:`
     closes, and so saves, the run at once when the code between two steps fails or meets the Ctrl-C.
@@ -80,7 +81,7 @@ def train(
                     if mean is not None:
                         mean.update_parameters(unwrapped(net))
                     run.records.append(Step(number, *values, time.perf_counter() - start, waited))
-            run.save_on_schedule()
+            run.save_on_schedule(also(number + 1))
             yield run.records[-1]
 
 

@@ -91,9 +91,9 @@ class Run:
             self.generators = get_generators(self.device)
             self.whole = True
 
-    def save_on_schedule(self) -> None:
-        """After every `every` steps and after the last."""
-        if len(self.records) % self.every == 0 or len(self.records) == self.config.steps:
+    def save_on_schedule(self, now: bool = False) -> None:
+        """After every `every` steps and after the last, and `now`."""
+        if now or len(self.records) % self.every == 0 or len(self.records) == self.config.steps:
             self.save()
         self.mark = self._mark()
 
