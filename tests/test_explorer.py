@@ -525,6 +525,20 @@ def test_the_stored_output_has_a_picture_beside_the_widget():
     assert "what class token 0 takes from. time: 0 of 61 tokens" in alt
 
 
+def test_the_still_tells_keys_from_the_tokens_that_ask():
+    """MViT pools its keys: a picture of 4 x 4 keys a step, in which 16 x 16 tokens ask."""
+    net = build("mvit_tiny", stride=4)
+    at = shares(net.config.clip, net.config.grid)
+    few = shares(net.config.clip, Grid(4, 4, 4))
+    whole = np.zeros(at.size, int), np.zeros(few.size, int)
+    layer = Relation("block 1 pooled", "block 1", "attention", at, few, {"joint": SameGroup(*whole)})
+    alt = AttentionExplorer(clip(Grid(8, 4, 4), 16), {"MViT": [layer]})._still()[1]
+    assert alt.startswith(
+        "8 frames of a clip in 4 steps of 4 x 4 keys; 4 x 16 x 16 tokens ask. MViT, block 1 pooled, one"
+    )
+    assert explorer()._still()[1].startswith("3 frames of a clip in 3 steps of 4 x 5 tokens. divided")
+
+
 @pytest.mark.parametrize("template", ["lab", "classic"])
 def test_nbconvert_shows_the_picture_with_its_alt_text_where_no_widget_state_is_stored(template):
     data, metadata = explorer()._repr_mimebundle_()

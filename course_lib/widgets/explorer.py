@@ -288,8 +288,13 @@ class AttentionExplorer(anywidget.AnyWidget):
         )
         takes = "used" if layer.kind == "gradient" else "takes from"
         title = f"{self.source}, {layer.name}, {self.view}: what {who} {takes}"
-        grid = keys.grid
-        alt = f"{len(self._frames)} frames of a clip in {grid.t} steps of {grid.h} x {grid.w} tokens. {title}. {said}."
+        drawn, asking = keys.grid, layer.queries.grid
+        what = "tokens"
+        if layer.kind == "attention" and self.view == ONE and drawn != asking:  # keys are pooled, or fewer tokens go on
+            what = f"keys; {asking.t} x {asking.h} x {asking.w} tokens ask"
+        alt = (
+            f"{len(self._frames)} frames of a clip in {drawn.t} steps of {drawn.h} x {drawn.w} {what}. {title}. {said}."
+        )
         return stills.still(self._frames, keys, self._box(place, layer, query), painted, title), alt
 
     def _painted(self, layers: list[Relation], layer: Relation, query: int) -> tuple[list[stills.Painted], Any]:
