@@ -16,10 +16,11 @@ import pytest
 import tiny_homework as tiny
 
 from course_lib.grading import box as boxes
-from course_lib.grading import engine
+from course_lib.grading import engine, kernels
 from course_lib.grading.box import Box, NoSafeBox
 
 SECRET = "hidden-answer-7f3a"
+SLEEP = f"7771{os.getpid():010}"  # seconds, by which a process is found
 
 LOOK = """
 import ctypes, json, os, resource, socket, subprocess
@@ -51,6 +52,9 @@ tried("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
 tried("unshare", lambda: call("unshare", 0x10000000))
 tried("ptrace", lambda: call("ptrace", 0, 0, 0, 0))
 tried("mount", lambda: call("mount", b"none", b"/tmp", b"tmpfs", 0, None))
+tried("memory of no process", lambda: os.memfd_create("x"))
+for name, arguments in {"shmget": (0, 1 << 20, 0o1600), "msgget": (0, 0o1600), "semget": (0, 9, 0o1600)}.items():
+    tried(name, lambda: call(name, *arguments))
 tried("setuid", lambda: os.setuid(0))
 tried("memory", lambda: resource.setrlimit(resource.RLIMIT_AS, (-1, -1)))
 tried("limits", lambda: [resource.getrlimit(which) for which in (resource.RLIMIT_NPROC, resource.RLIMIT_CORE)])
@@ -69,13 +73,18 @@ for folder in ("/tmp", "/dev/shm", "/home/student"):
         if os.path.exists(f"{folder}/{number}"):
             os.unlink(f"{folder}/{number}")
 tried("suid", lambda: subprocess.run(["su", "-c", "id"], capture_output=True, stdin=subprocess.DEVNULL).returncode)
-tried("daemon", lambda: subprocess.Popen(["setsid", "sleep", "7771"], start_new_session=True).pid)
+tried("daemon", lambda: subprocess.Popen(["setsid", "sleep", SLEEP], start_new_session=True).pid)
 print(json.dumps(said))
 """
 
 
 @pytest.fixture(scope="module")
-def said(sandbox, tmp_path_factory):
+def before() -> set[Path]:
+    return tiny.work_folders()
+
+
+@pytest.fixture(scope="module")
+def said(sandbox, tmp_path_factory, before):
     """What one kernel in the box could do."""
     folder = tmp_path_factory.mktemp("hidden")
     folder.chmod(0o755)
@@ -85,7 +94,7 @@ def said(sandbox, tmp_path_factory):
         names = {
             "SECRET_PATH": str(folder / "answers"), "PORT": server.getsockname()[1],
             "VENV": os.path.abspath(boxes.sys.prefix), "FILE": tiny.LIMITS.file_mb << 20,
-            "CLOSED": sandbox.steps_down,
+            "CLOSED": sandbox.steps_down, "SLEEP": SLEEP,
         }  # fmt: skip
         head = "\n".join(f"{name} = {value!r}" for name, value in names.items())
         head += "\nimport glob; KERNEL = glob.glob('/tmp/homework-*/kernel')[0]\n"
@@ -140,6 +149,11 @@ def test_limits_are_those_of_the_homework(said):
     assert all("OSError 28" in said[f"fill {folder}"] for folder in ("/tmp", "/dev/shm", "/home/student"))  # ENOSPC
 
 
+def test_no_memory_is_had_that_no_process_holds(said):
+    assert said["memory of no process"] == "PermissionError 1"
+    assert [said[name] for name in ("shmget", "msgget", "semget")] == ["(-1, 1)"] * 3
+
+
 def test_other_processes_and_the_graders_environment_are_not_seen(said):
     assert len(json.loads(said["processes"])) < 12
     assert set(eval(said["environment"])) - set(boxes.environment(1)) <= {"PWD", "JPY_SESSION_NAME", "KERNEL_ID",
@@ -151,11 +165,10 @@ def test_course_lib_which_holds_the_answers_is_not_there(said):
     assert "ModuleNotFoundError" in said["course_lib"]
 
 
-def test_nothing_outlives_its_box(said):
+def test_nothing_outlives_its_box(said, before):
     assert said["daemon"].isdigit()
-    left = [each.cmdline() for each in psutil.process_iter(["cmdline"]) if "7771" in (each.info["cmdline"] or [])]
-    assert not left
-    assert not list(Path("/tmp").glob(f"homework-{os.getpid()}-*"))
+    assert not [each for each in psutil.process_iter(["cmdline"]) if SLEEP in (each.info["cmdline"] or [])]
+    assert not (tiny.work_folders() - before)
 
 
 BOMBS = {
@@ -170,10 +183,37 @@ BOMBS = {
 @pytest.mark.parametrize("why", BOMBS)
 def test_a_box_ends_at_its_limit_and_says_which(why, sandbox):
     start = time.monotonic()
-    run = engine.run_box(Box(sandbox, tiny.LIMITS), ["print('before')", BOMBS[why], "print('after')"], 100)
+    limits = replace(tiny.LIMITS, cell_s=5 if why == "time" else 60)
+    run = engine.run_box(Box(sandbox, limits), ["print('before')", BOMBS[why], "print('after')"], 100)
     assert (run.stopped, run.at) == (why, 1)
     assert run.cells[0].text == "before\n" and len(run.cells) == 2
     assert time.monotonic() - start < 100
+
+
+MANY = """
+import os
+made = 0
+try:
+    while True:
+        os.close(os.open(f"/tmp/{made}", os.O_CREAT | os.O_WRONLY))
+        made += 1
+except OSError as error:  # as many as this machine lets a box have, by whatever limit
+    print(made, error)
+"""
+
+
+@pytest.mark.parametrize("forked", [True, False], ids=["forked", "a process of its own"])
+def test_a_box_ends_when_it_makes_more_files_than_memory_should_hold(forked, sandbox):
+    forking = kernels.Kernels.start(boxes.environment(1)) if forked else None
+    try:
+        if forking:
+            forking.ready()
+        box = Box(sandbox, replace(tiny.LIMITS, cell_s=60), kernels=forking)
+        run = engine.run_box(box, ["print('before')", MANY], 120)
+    finally:
+        if forking:
+            forking.end()
+    assert (run.stopped, run.at) == ("disk", 1), run
 
 
 BESIDE = "import glob, mmap, os, time\nplace = glob.glob('/tmp/homework-*/kernel')[0] + '/x'\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def judge(found, expected, x):
 CHECKS = {
     "q1": (Check("shape", 1), Check("numbers", 3)), "q2": (Check("numbers", 3),), "q3": (Check("count", 3),),
 }  # fmt: skip
+
+
+def work_folders() -> set[Path]:
+    """Of boxes of this process that are there."""
+    return set(Path("/tmp").glob(f"homework-{os.getpid()}-*"))
 
 
 def cell(source: str, grade_id: str = "", kind: str = "code", **flags: bool) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from course_lib.grading.manifest import Limits
 MB = 1 << 20
 FIRST_UID = 60001  # a grader that is root steps down to this one and, in a pool, those after it
 HOME = "/home/student"
+IN_MEMORY = ("/tmp", "/dev/shm")  # beside it, what a box can write that lies in memory
+INODES = 100_000  # files and folders that a box may hold in memory; each costs about 1 KB that no process has
 PREFIX = "/tmp/homework-"  # of work folders; short, because the path of a unix socket has at most 107 bytes
 
 
@@ -82,6 +84,9 @@ DENIED = {  # what a notebook never needs and attacks on the kernel do: (x86_64,
     "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105), "finit_module": (313, 273),
     "delete_module": (176, 106), "vmsplice": (278, 75), "personality": (135, 92), "quotactl": (179, 60),
     "swapon": (167, 224), "swapoff": (168, 225), "reboot": (169, 142), "acct": (163, 89), "syslog": (103, 116),
+    # they hold memory that is in no process, where nobody counts it
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186),
+    "semget": (64, 190),
 }  # fmt: skip
 CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
 NEW_USER = 0x10000000
@@ -181,7 +186,7 @@ def argv(box: Box, work: Path, command: Sequence[str]) -> list[str]:
         elif os.path.isdir(name):
             inner += ["--ro-bind", name, name]
     inner += ["--proc", "/proc", "--dev", "/dev"]
-    for name, size in (("/dev/shm", limits.tmp_mb), ("/tmp", limits.tmp_mb), (HOME, limits.folder_mb)):
+    for name, size in (*((each, limits.tmp_mb) for each in IN_MEMORY), (HOME, limits.folder_mb)):
         # the one who runs without a user namespace is still root while these are made
         inner += ["--perms", "1777", "--size", str(size * MB), "--tmpfs", name]
     sources = {**{each: Path(each) for each in prefixes()}, **box.mounts}
@@ -334,6 +339,31 @@ def _memory(process: psutil.Process, exact: bool) -> int:
         return _memory(process, exact=False) if exact else 0
     except psutil.Error:
         return 0
+
+
+def opened(process: subprocess.Popen, kernel: int | None = None) -> list[int]:
+    """Descriptors of the folders of a box that lie in memory: what its processes do later hides nothing from them."""
+    if kernel is None:  # bwrap's own processes see the machine, the last of them is in the box
+        (kernel,) = [each.pid for each in processes(process) if not each.children()]
+    found: list[int] = []
+    try:
+        for name in (*IN_MEMORY, HOME):
+            found.append(os.open(f"/proc/{kernel}/root{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    except BaseException:
+        close(found)
+        raise
+    return found
+
+
+def close(descriptors: Sequence[int]) -> None:
+    for each in descriptors:
+        os.close(each)
+
+
+def inodes(folders: Sequence[int]) -> int:
+    """How many files and folders lie in what `opened` gave."""
+    found = [os.fstatvfs(each) for each in folders]
+    return sum(each.f_files - each.f_ffree for each in found)
 
 
 def unlinked(process: subprocess.Popen, folder: Path, kernel: int | None = None) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 
 import nbformat
 import papermill
+import psutil
 import zmq
 import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
@@ -103,6 +104,7 @@ class BoxKernelManager(AsyncKernelManager):
     box = AnyTrait()
     work = AnyTrait()
     forked: int | None = None  # the kernel's pid, where the box's own process only waits
+    folders: tuple[int, ...] = ()  # see `boxes.opened`
 
     def format_kernel_cmd(self, extra_arguments: Any = None) -> list[str]:
         assert self.kernel_spec is not None
@@ -315,6 +317,11 @@ def _boot(client: BoxClient, manager: BoxKernelManager, start: float) -> None:
     else:
         client.start_new_kernel(**options)
         _wait_for_sockets(manager, start + START)
+    if manager.box.sandbox != boxes.NONE and manager.process is not None:
+        try:
+            manager.folders = tuple(boxes.opened(manager.process, manager.forked))
+        except (OSError, ValueError, psutil.Error):
+            raise DeadKernelError("the kernel is gone") from None
     client.start_new_kernel_client()
     client.run.start_seconds = round(time.monotonic() - start, 3)
 
@@ -367,7 +374,7 @@ def _wait_for_sockets(manager: BoxKernelManager, until: float) -> None:
 
 @contextmanager
 def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) -> Iterator[None]:
-    """Ends the box that takes more memory or time than it may, or fills the folder of its sockets."""
+    """Ends the box that takes more memory or time than it may, or makes too many files, or some beside its sockets."""
     over = threading.Event()
 
     def watch() -> None:
@@ -375,7 +382,6 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
             process = manager.process
             if process is None or process.poll() is not None:
                 continue
-            folder = Path(manager.ip).parent
             memory = boxes.resident(process, box.limits.memory_mb * MB, manager.forked) // MB
             run.peak_mb = max(run.peak_mb, memory)
             why = ""
@@ -383,7 +389,7 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
                 why = "memory"
             elif time.monotonic() > deadline + 2:
                 why = "submission time"
-            elif _crowded(folder) or (not box.sandbox.steps_down and boxes.unlinked(process, folder, manager.forked)):
+            elif boxes.inodes(manager.folders) > boxes.INODES or _stuffed(manager, process):
                 why = "disk"
             if why:
                 run.stopped = run.stopped or why
@@ -396,6 +402,13 @@ def _watched(manager: BoxKernelManager, box: Box, run: BoxRun, deadline: float) 
     finally:
         over.set()
         thread.join()
+        boxes.close(manager.folders)
+
+
+def _stuffed(manager: BoxKernelManager, process: subprocess.Popen) -> bool:
+    """Is there more in the folder of the sockets than sockets?"""
+    folder = Path(manager.ip).parent
+    return _crowded(folder) or (not manager.box.sandbox.steps_down and boxes.unlinked(process, folder, manager.forked))
 
 
 def _crowded(folder: Path) -> bool:

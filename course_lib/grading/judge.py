@@ -27,7 +27,7 @@ STOPS = {  # why a box ended, or gave nothing that can be judged
     "submission time": "the submission took longer than {submission_s:g} s altogether",
     "memory": "it took more memory than {memory_mb} MB",
     "output": "it printed more than {output_mb:g} MB",
-    "disk": "it wrote more than {folder_mb} MB",
+    "disk": "it wrote more than {folder_mb} MB, or too many files",
     "answer": "the answer is larger than {file_mb} MB",
     "died": "the kernel ended while it ran",
     "nonsense": "the kernel sent messages that no kernel sends",
