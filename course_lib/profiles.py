@@ -88,7 +88,9 @@ def active(name: str = "", kinetics: str = "", ssv2: str = "") -> Profile:
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(PROFILES)}")
     if PROFILES[name].replays:
-        return PROFILES[name]  # what was trained was trained on generated clips
+        if kinetics or ssv2:
+            print(f"Profile {name} reads what was trained on generated clips; {kinetics or ssv2} is not used.")
+        return PROFILES[name]
     return replace(PROFILES[name], kinetics=_usable("K", kinetics), ssv2=_usable("S", ssv2))
 
 

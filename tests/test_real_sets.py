@@ -18,6 +18,7 @@ from course_lib.cli import app
 from course_lib.datasets import kinetics, lessons, ssv2
 from course_lib.datasets.audit import audit_videos
 from course_lib.experiments import Arm, learn, load_set, real, run, score, with_recipe
+from course_lib.experiments.claims import CLAIMS, on_set
 from course_lib.experiments.full import start
 from course_lib.experiments.runs import by_pair, identity, recipe
 from course_lib.machine import free_memory
@@ -163,6 +164,18 @@ def test_what_is_missing_known_to_be_broken_or_in_both_splits_is_left_out_and_na
     assert all(video.sha256 for video in chosen.train.videos), "the sums of the check are compared at every reading"
 
 
+def test_a_file_that_was_mended_since_the_check_is_used(tmp_path):
+    root = write_kinetics(tmp_path, classes=("bowling", "high kick"), each=(2, 2))
+    clip = sorted((root / "train").iterdir())[0]
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[:900])
+    audit_videos(kinetics.read(root), root / "check.csv", 1, progress=False)
+    assert [problem.path for problem in lessons.select("K", root).left_out] == [f"train/{clip.name}"]
+    clip.write_bytes(whole)
+    chosen = lessons.select("K", root)
+    assert not chosen.left_out and f"train/{clip.name}" in {video.path for video in chosen.train.videos}
+
+
 def test_the_sum_of_a_selection_knows_clips_and_no_folder(tmp_path):
     sums = [lessons.select("K", write_kinetics(tmp_path / name, each=(1, 1))).sha256 for name in ("a", "b")]
     assert sums[0] == sums[1]
@@ -191,10 +204,11 @@ def test_segments_of_a_short_film_show_frames_twice():
     assert real.parts(24, 8).tolist() == list(range(1, 24, 3))
 
 
+@pytest.mark.parametrize("frames", [4, 8, 16, 32])
 @pytest.mark.parametrize("set_name", ["K", "S"])
-def test_clips_kept_in_memory_are_chosen_from_as_files_are(set_name):
-    """Frames of a film of ten seconds, by number: the same reach, steps and randomness, to a tick or two."""
-    rules, frames = real.SETS[set_name], 8
+def test_clips_kept_in_memory_are_chosen_from_as_files_are(set_name, frames):
+    """Frames of a film of ten seconds, by number: the same reach, steps and randomness, to a few ticks."""
+    rules = real.SETS[set_name]
     kept = rules.keep(300, rules.kept(frames))
     for seed in range(50):
         generator = [torch.Generator().manual_seed(seed) for _ in range(2)]
@@ -205,7 +219,7 @@ def test_clips_kept_in_memory_are_chosen_from_as_files_are(set_name):
         if set_name == "K":
             assert abs(int(np.ptp(direct)) - int(np.ptp(again))) <= 5
         else:
-            assert (np.asarray(again) // (300 / frames)).astype(int).tolist() == list(range(8))
+            assert (np.asarray(again) // (300 / frames)).astype(int).tolist() == list(range(frames))
         assert again[0] >= 0 and again[-1] < 300
     starts = {
         int(kept[rules.again(len(kept), frames, generator=torch.Generator().manual_seed(s))][0]) for s in range(99)
@@ -342,7 +356,7 @@ def test_a_folder_of_which_no_file_can_be_read_is_an_error(tmp_path):
     root = write_kinetics(tmp_path, classes=("bowling", "high kick"), each=(1, 1))
     for path in root.glob("train/*.mp4"):
         path.write_bytes(b"no video" * 100)
-    with pytest.raises(VideoError, match=r"train/.*\.mp4: "):
+    with pytest.raises(VideoError, match=r"train/.*\.mp4: .*; `course data check FOLDER` finds all such files"):
         load_set("K", replace(TINY, kinetics=str(root)), workers=1, progress=False)
 
 
@@ -382,6 +396,16 @@ def test_an_experiment_runs_its_arms_on_the_real_set_in_place_of_the_generated_o
         assert arms == {
             f"{NET}-{set_name}-attention={a}-scratch=True-smoke-s0.json" for a in ("space", "divided", "joint")
         }
+
+
+def test_arms_that_real_videos_cannot_have_are_left_out_and_dials_count_once():
+    whole = PROFILES["cpu"]
+    c7 = on_set(CLAIMS["C7"](whole), "S")
+    assert len(c7) == 3 and not any(("colours", 2) in arm.changes for arm in c7)
+    assert {arm.difficulty for arm in on_set(CLAIMS["C10"](whole), "S")} == {None}
+    assert len(on_set(CLAIMS["dials"](whole), "S")) == 2 < len(CLAIMS["dials"](whole))
+    with pytest.raises(ValueError, match="which set S has not"):
+        on_set(CLAIMS["C28"](whole), "S")
 
 
 @pytest.mark.parametrize(
@@ -527,3 +551,7 @@ def test_a_kinetics_of_600_classes_is_read_as_one(tmp_path):
     for number in range(589):
         (root / "train" / f"class {number:03d}").mkdir()
     assert lessons.select("K", root).train.classes == kinetics.subset("mini10")
+    (root / "val").rename(root / "away")
+    with pytest.raises(ValueError, match="no Kinetics val; looked for") as without:
+        lessons.select("K", root)
+    assert "400" not in str(without.value)

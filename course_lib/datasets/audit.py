@@ -90,7 +90,7 @@ def audit_videos(
         raise ValueError(f"workers={workers}: at least 1 process must decode")
     report, paths = Path(report), list(dict.fromkeys(video.path for video in videos.videos))
     known = read_report(report) if report.exists() else {}
-    todo = [path for path in paths if not _settled(known.get(path), videos.root / path)]
+    todo = [path for path in paths if not settled(known.get(path), videos.root / path)]
     bar = tqdm(desc=report.name, total=len(paths), initial=len(paths) - len(todo), unit="file", disable=not progress)
     with bar, _append(report) as write, ThreadPool(workers) as pool:
         for row in pool.imap_unordered(partial(_check, videos.root, seconds), todo):
@@ -152,7 +152,8 @@ def count(rows: dict[str, Row]) -> Counter[str]:
     return Counter(row.status for row in rows.values())
 
 
-def _settled(row: Row | None, path: Path) -> bool:
+def settled(row: Row | None, path: Path) -> bool:
+    """Whether what a report says of a file still holds: it is a verdict, and the file has not changed since."""
     if row is None or row.status == "unchecked" or any(words in row.reason for words in NO_VERDICTS):
         return False
     try:

@@ -37,6 +37,10 @@ REPLACEMENTS = "replacement/replacement_for_corrupted_k400"
 LABEL_MAPS = ("*label_map*", "*classnames*", "*labels.csv")
 
 
+class OtherVersion(ValueError):
+    """So many classes as another version has."""
+
+
 def read(
     root: str | Path,
     version: str = "400",
@@ -147,7 +151,7 @@ def _classes(root: Path, version: str, classes: Sequence[str] | str | Path | Non
     else:
         source, names = root, tuple(sorted(_gather(root, version)))
     if len(names) != int(version):
-        raise ValueError(
+        raise OtherVersion(
             f"{source}: {len(names)} classes, but Kinetics-{version} has {version}; is that the version? "
             "For other classes give their names in the order of labels (classes=)"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_lib.datasets import kinetics, ssv2
-from course_lib.datasets.audit import coverage, read_report
+from course_lib.datasets.audit import coverage, read_report, settled
 from course_lib.datasets.manifest import VideoList, find_leaks
 from course_lib.files import Problem
 
@@ -49,8 +49,8 @@ def select(set_name: str, root: str | Path, clips: int | None = None) -> Selecti
     """What lessons read of the folder `root` as set "K" or "S".
 
     With `clips`, so many at most are drawn, always the same ones, a fifth of them to test on and as many of each class,
-    or all where a class has fewer. A check.csv in the folder (`course data check`) is believed; without one broken
-    files show when they are read.
+    or all where a class has fewer. A check.csv in the folder (`course data check`) is believed, but for files that
+    have changed since; without one broken files show when they are read.
 
     Raises:
         ValueError: the folder cannot be read as that data set, or has clips to train and to test of fewer than two
@@ -117,7 +117,8 @@ def _read(set_name: str, root: Path, splits: Sequence[str] = ("train", "val")) -
             return [kinetics.read(root, version, split) for split in splits]
         except ValueError as error:
             problems.append(error)
-    raise problems[0]
+    # what is wrong with the version that it has the classes of; what says of every list that it is no 400 helps nobody
+    raise next((error for error in problems[1:] if not isinstance(error, kinetics.OtherVersion)), problems[0])
 
 
 def opposites_in_order() -> tuple[str, ...]:
@@ -139,7 +140,8 @@ def _sift(root: Path, lists: Sequence[VideoList]) -> tuple[list[VideoList], tupl
     """Train and val without files that cannot be read, and train without those of val; with the sums that are known."""
     report = root / "check.csv"
     known = read_report(report) if report.is_file() else {}
-    reasons = {path: row.reason for path, row in known.items() if row.status == "broken"}
+    broken = {path: row.reason for path, row in known.items() if row.status == "broken"}
+    reasons = {path: reason for path, reason in broken.items() if settled(known[path], root / path)}
     for videos in lists:
         reasons |= dict.fromkeys(coverage(videos).missing, "missing")
     listed = {video.path for videos in lists for video in videos.videos}

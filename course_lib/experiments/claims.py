@@ -429,12 +429,17 @@ CLAIMS: dict[str, Callable[[Profile], tuple[Arm, ...]]] = {
 
 
 def on_set(arms: Iterable[Arm], set_name: str) -> tuple[Arm, ...]:
-    """The arms on one set; for K and S those on the generated sets that it stands for, on it. ValueError if none."""
-    here = tuple(
-        dict.fromkeys(
-            replace(arm, set_name=set_name) for arm in arms if set_name in (arm.set_name, STANDS_FOR.get(arm.set_name))
-        )
-    )
+    """The arms on one set; for K and S those on the generated sets that it stands for, on it, without the dials that
+    films have not, and without those arms that want exact flow or a share of the clips. ValueError if none is left."""
+    arms = tuple(arms)
+    if set_name in STANDS_FOR.values():
+        real = [arm for arm in arms if STANDS_FOR.get(arm.set_name) == set_name]
+        able = [arm for arm in real if ("colours", 2) not in arm.changes and arm.share == 1]
+        if real and not able:
+            raise ValueError(f"every arm wants exact flow or a share of the clips, which set {set_name} has not")
+        here = tuple(dict.fromkeys(replace(arm, set_name=set_name, difficulty=None) for arm in able))
+    else:
+        here = tuple(arm for arm in arms if arm.set_name == set_name)
     if not here:
         sets = sorted({arm.set_name for arm in arms})
         real = sorted({STANDS_FOR[name] for name in sets if name in STANDS_FOR})
