@@ -12,9 +12,11 @@ import torch
 from course_lib.analysis.cost import cost
 from course_lib.analysis.intervals import Interval, interval
 from course_lib.experiments import by_seed, paired, records
+from course_lib.experiments.full import start
 from course_lib.experiments.inputs import late_fusion
 from course_lib.models import build
 from course_lib.models.i3d import LAYERS, Mix, same_padding
+from course_lib.profiles import PROFILES
 
 PATH = Path(__file__).parents[1] / "notebooks" / "01_i3d.ipynb"
 
@@ -122,6 +124,24 @@ def test_the_verdicts_say_what_the_records_say(prose):
     )
     long = by_seed(c11, "L", "accuracy", network="i3d_tiny", steps=200, start=None)
     assert min(long) > 0.97 and "wrong in fewer than 3 % of the clips" in prose
+    later = (arm | {"steps": 200} for arm in (nothing, stills))
+    late = interval([100 * by for by in paired(c11, "L", "accuracy", *later)])
+    assert late.low < 0 < late.high < 2
+    assert f"{late.mean:.1f} points ahead, by an interval that holds zero and ends below 2 points: three runs" in prose
     behind = paired(c11, "D", "pair_accuracy", nothing, stills)
     assert len(behind) >= 3 and max(behind) < 0 and interval(behind).high < 0
     assert "behind within the pair, in every run, by an interval below zero" in prose
+
+
+@pytest.mark.parametrize("name, rate", [("i3d_tiny", 0.1 / 64), ("r2plus1d_tiny", 0.01 / 32)])
+def test_a_network_that_no_released_file_is_named_for_trains_as_its_paper_does(name, rate, tmp_path, capsys):
+    """In lessons 01 and 03; a line says that it starts from nothing, and names no folder."""
+    gpu = PROFILES["gpu"]
+    config = start(build(name), gpu, folder=tmp_path)
+    assert capsys.readouterr().out == "start: from nothing\n"
+    assert (config.optimizer, config.peak_lr) == ("sgd", pytest.approx(rate * gpu.batch))
+    lesson = {"i3d_tiny": "01_i3d", "r2plus1d_tiny": "03_r2plus1d"}[name]
+    (fresh,) = (
+        cell for cell in nbformat.read(PATH.with_stem(lesson), as_version=4).cells if "def fresh(" in cell.source
+    )
+    assert "config=start(net, profile)" in fresh.source

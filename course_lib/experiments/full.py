@@ -44,7 +44,8 @@ def start(
     ]
     found = next((one for one in given if (folder / one[0]).is_file()), None)
     if found is None:
-        print(f"start: from nothing; {folder} has none of: {', '.join(name for name, *_ in given) or 'none is known'}")
+        missed = f"; {folder} has none of: {', '.join(name for name, *_ in given)}" if given else ""
+        print(f"start: from nothing{missed}")
     else:
         name, source, fill = found
         report = fill(net, folder / name, source, adapt=True)

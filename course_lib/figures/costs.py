@@ -24,7 +24,8 @@ def cost_lines(
         axis.plot(at, values, label=name, marker="o", markersize=3.5, **line_style(i))
     for mark in marks:
         axis.axvline(mark, color="0.45", linewidth=1, linestyle=":")
-        axis.text(mark, 0.03, f" {mark:.3g}", fontsize=size, transform=axis.get_xaxis_transform())
+        number = f"{mark:.0f}" if mark >= 1000 else f"{mark:.3g}"
+        axis.text(mark, 0.03, f" {number}", fontsize=size, transform=axis.get_xaxis_transform())
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xticks(list(at), [f"{x:g}" for x in at], rotation=45)
