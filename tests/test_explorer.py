@@ -53,6 +53,13 @@ def mask_layer(name: str, group: np.ndarray, block: str = "block 1", grid: Grid 
     return Relation(f"{block} {name}", block, "attention", at, at, {name: SameGroup(numbers, numbers)})
 
 
+def mask_after_weights() -> list[Relation]:
+    """A layer that is recorded, and a pooling of its tokens, which has no weights."""
+    first, group = learned(), np.append(np.arange(60) // 20, 3)
+    frames = Relation("frames", "", "pooling", first.queries, first.queries, {"a frame": SameGroup(group, group)})
+    return [first, frames]
+
+
 def relations(grid: Grid = GRID) -> dict[str, list[Relation]]:
     t, h, w = (axis.ravel() for axis in np.indices(grid))
     return {
@@ -157,6 +164,17 @@ def test_views_follow_from_the_layers():
     assert views(convolutions, 3) == [ONE, NETWORK] and chain(convolutions, 3, NETWORK) is None
     swin = layer_masks(build("video_swin_tiny"))
     assert [layer.name for layer in chain(swin, 4, NETWORK)] == [layer.name for layer in swin[1:5]]
+
+
+def test_a_mask_after_layers_with_weights_has_no_whole_network():
+    first, frames = layers = mask_after_weights()
+    assert views(layers, 0) == [ONE, BLOCK, NETWORK] and views(layers, 1) == [ONE, BLOCK]
+    assert views([frames], 0) == [ONE, BLOCK, NETWORK]
+    widget = AttentionExplorer(clip(), {"it": layers}, layer=first.name, view=NETWORK)
+    widget.layer = "frames"
+    assert widget.view == ONE and "20 of 61 tokens" in widget._still()[1]
+    (source,), _ = described({"it": layers}, {})
+    assert source["layers"][1]["views"] == [ONE, BLOCK] and set(source["layers"][1]["chains"]) == {BLOCK}
 
 
 def test_masks_that_many_layers_share_travel_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import shutil
@@ -11,9 +12,10 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from test_explorer import LAYOUTS, clip, everything, learned, tokens
+from test_explorer import LAYOUTS, clip, everything, learned, mask_after_weights, tokens
 from torch import nn
 
+from course_lib import paths
 from course_lib.analysis.gradients import USED, Gradients, Pass
 from course_lib.analysis.layers import layer_masks
 from course_lib.analysis.relations import Bits, Call, Reads, Relation, SameGroup, Weights, reach_of
@@ -33,7 +35,7 @@ const revive = (_, value) => value?.base64 === undefined ? value
   : Uint8Array.from(atob(value.base64), c => c.charCodeAt(0));
 const { code, given } = JSON.parse(text, revive);
 const plain = (_, value) => ArrayBuffer.isView(value) ? Array.from(value) : value;
-const found = new Function("explorer", ...Object.keys(given), code)(explorer, ...Object.values(given));
+const found = await new Function("explorer", ...Object.keys(given), code)(explorer, ...Object.values(given));
 console.log(JSON.stringify(found, plain));
 """
 
@@ -209,8 +211,24 @@ def test_each_token_is_told_by_how_many_layers_it_lies_back(node):
     """Divided attention on 1 x 2 patches in 2 frames: the own frame in the last layer, the rest one layer before."""
     layers = layer_masks(build("timesformer_tiny", depth=1, frames=2, size=(16, 32)))
     (source,), tables = described({"it": layers}, {})
-    steps = node(LAYERS + "return explorer.reachThrough(layers.slice(1), 0).steps", source=source, tables=tables)
-    assert steps == [1, 1, 2, 2, 1]
+    found = node(
+        LAYERS + "const { steps, told } = explorer.reachThrough(layers.slice(1), 0); return { steps, told }",
+        source=source, tables=tables,
+    )  # fmt: skip
+    assert found["steps"] == [1, 1, 2, 2, 1]
+    assert found["told"] == [
+        {"name": "space", "last": True, "found": 3}, {"name": "time", "last": False, "found": 2},
+    ]  # fmt: skip
+
+
+def test_layers_of_one_name_are_counted_together(node):
+    """Two blocks of divided attention on 2 x 2 patches in 2 frames: after one block there is nothing left to reach."""
+    layers = layer_masks(build("timesformer_tiny", depth=2, frames=2, size=32))
+    (source,), tables = described({"it": layers}, {})
+    told = node(LAYERS + "return explorer.reachThrough(layers.slice(1), 0).told", source=source, tables=tables)
+    assert told == [
+        {"name": "space", "last": False, "found": 5}, {"name": "time", "last": False, "found": 4},
+    ]  # fmt: skip
 
 
 def test_a_unit_sees_the_runs_that_python_has(node):
@@ -326,6 +344,12 @@ def test_the_words_say_what_the_masks_are(node):
     through = {"reached": [1] * 60 + [0]}
     words = say(node, layers, 1, query=60, view="whole block", through=through)
     assert words == "Class token. Through all layers of block 1 it can depend on 60 of 61 tokens."
+    ways = [("space", True, 21), ("time", False, 39)]
+    through["told"] = [{"name": name, "last": last, "found": found} for name, last, found in ways]
+    words = say(node, layers, 1, query=60, view="whole block", through=through)
+    assert words.endswith("can depend on 60 of 61 tokens: 21 in the last layer (space), 39 through time.")
+    through["told"].pop()
+    assert say(node, layers, 1, query=60, view="whole block", through=through).endswith("60 of 61 tokens.")
     assert "It sees 4.2 % of the clip through all layers up to" in say(node, layers, 0, query=0, seen=0.042)
 
 
@@ -403,6 +427,7 @@ def test_the_words_say_why_views_are_missing(node):
     signed = Relation("it", "it", "attention", tokens(), tokens(), {"it": Weights((call,), 61, 61)})
     assert why([signed], 0).startswith("Rollout multiplies shares. Affinities may be negative")
     assert why([gradient(tokens(), tokens())], 0).startswith("The gradient comes from the clip itself")
+    assert why(mask_after_weights(), 1).startswith("This layer only thins tokens out. Those before it show weights")
 
 
 def test_what_stands_beside_a_source_is_short(node):
@@ -417,3 +442,66 @@ def test_what_stands_beside_a_source_is_short(node):
     assert node("return explorer.factWords({ name: 'joint', facts: {} }, layer)", layer=layer) == (
         "joint · all: 1569 tokens, 2.5 M pairs"
     )
+
+
+# ---- the states that are kept for pages without a kernel
+
+# A page of nothing: elements and pens that take everything. The script shows each layer of each source in each view
+# that it has; what it throws ends the program.
+EVERY_VIEW = """
+const image = (w, h) => ({ data: new Uint8ClampedArray(4 * w * h) });
+const known = { createImageData: image, getImageData: (x, y, w, h) => image(w, h), measureText: () => ({ width: 10 }) };
+const pen = new Proxy({}, { get: (_, name) => known[name] ?? (() => {}), set: () => true });
+class Element {
+  constructor() { Object.assign(this, { style: { setProperty() {} }, dataset: {} }); }
+  append() {} replaceChildren() {} setAttribute() {} dispatchEvent() {} getContext() { return pen; }
+}
+const made = {};
+globalThis.document = { createElement: tag => (made[tag] ??= []).at(made[tag].push(new Element()) - 1) };
+globalThis.window = { devicePixelRatio: 1 };
+globalThis.OffscreenCanvas = Element;
+globalThis.createImageBitmap = async () => ({ width: 64, height: 64 * state.clip[0] });
+const heard = {}, model = {
+  get: name => state[name], save_changes() {}, send() {}, off() {},
+  set(name, value) { const old = state[name]; state[name] = value; if (old !== value) heard[`change:${name}`]?.(); },
+  on: (name, call) => (heard[name] = call),
+};
+return (async () => {
+  const stop = explorer.default.render({ model, el: new Element() }), said = [];
+  await new Promise(setImmediate);
+  const [canvas] = made.canvas, readout = made.p.find(({ className }) => className === "readout");
+  for (const { name: source, layers } of state.sources) for (const { name: layer, views, absent } of layers)
+    for (const view of views.filter(view => !absent.includes(view))) {
+      for (const [name, value] of Object.entries({ source, layer, view, head: 0 })) model.set(name, value);
+      await new Promise(setImmediate);
+      said.push([source, layer, view, readout.textContent]);
+    }
+  stop();
+  return said;
+})();
+"""
+STATES = sorted((paths.DATA / "explorers").glob("*.json.gz"))
+
+
+@pytest.mark.parametrize("path", STATES, ids=lambda path: path.name.partition(".")[0])
+def test_every_view_of_every_stored_explorer_answers(node, path):
+    kept = json.loads(gzip.decompress(path.read_bytes()))
+    for cell, explorers in kept.items():
+        for explorer in explorers:
+            answers = node(EVERY_VIEW, state=explorer["state"])
+            assert answers
+            silent = [one for one in answers if len(one[3]) < 40 or "kernel" in one[3]]
+            assert not silent, (cell, silent[:3])
+
+
+def test_every_stored_explorer_offers_what_the_notebook_does():
+    """No mask that comes after layers with weights has a whole network."""
+    assert len(STATES) == 11
+    for path in STATES:
+        for explorers in json.loads(gzip.decompress(path.read_bytes())).values():
+            for source in (source for explorer in explorers for source in explorer["state"]["sources"]):
+                for layer in (one for one in source["layers"] if not one["weights"]):
+                    assert set(layer["chains"]) <= set(layer["views"])
+                    for ends in layer["chains"].values():
+                        through = source["layers"][ends["first"] : ends["last"] + 1]
+                        assert not any(one["weights"] for one in through), (path.name, source["name"], layer["name"])

@@ -82,10 +82,12 @@ def chain(layers: Sequence[Relation], index: int, view: str) -> list[Relation] |
 
 
 def views(layers: Sequence[Relation], index: int) -> list[str]:
-    """The views that a layer has."""
-    if layers[index].kind in ("convolution", "pooling") and chain(layers, index, NETWORK) is None:
+    """The views that a layer has. Masks are not composed with weights: a mask after layers with weights has fewer."""
+    here, chains = layers[index], {view: chain(layers, index, view) for view in (BLOCK, NETWORK)}
+    if here.kind in ("convolution", "pooling") and chains[NETWORK] is None:
         return [ONE, NETWORK]
-    return [ONE, *(view for view in (BLOCK, NETWORK) if chain(layers, index, view) is not None)]
+    composed = {view: found for view, found in chains.items() if found is not None}
+    return [ONE, *(view for view, found in composed.items() if weighs(here) or not any(map(weighs, found)))]
 
 
 def described(relations: Sources, facts: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str, Any]], list[bytes]]:

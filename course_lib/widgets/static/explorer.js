@@ -153,8 +153,8 @@ function render({ model, el }) {
     else if (layers) {
       const same = layers.every(one => one.inputs.size === layers.at(-1).queries.size), colour = ({ parts }) => parts[0].colour;
       if (!same) entries.push(entry(swatch(colour(layers[0])), `can change it, through ${layers.length} layers`));
-      else for (const [name, one] of new Map([...layers].reverse().map(one => [one.parts[0].name, one])))
-        entries.push(entry(swatch(colour(one)), one === layers.at(-1) ? `joined in the last layer (${name})` : `reached through ${name}`));
+      else for (const { name, layer, last } of byName(layers))
+        entries.push(entry(swatch(colour(layer)), last ? `joined in the last layer (${name})` : `reached through ${name}`));
     } else for (const { colour, name } of layer.parts) entries.push(entry(swatch(colour), `joined in ${layer.name} (${name})`));
     legend.replaceChildren(...entries);
   }

@@ -89,8 +89,12 @@ export function enters(layer, asking) {
   return before;
 }
 
+// Layers of one name are told together, the last first: `last` where it is no other than the last layer.
+export const byName = layers => [...new Map([...layers].reverse().map(layer => [layer.parts[0].name, layer]))]
+  .map(([name, layer]) => ({ name, layer, last: layer === layers.at(-1) }));
+
 // Several layers in a row, the last first. Where all have the same tokens, each token is told by how many layers it
-// lies back (`steps`: 1 for the last); otherwise by the whole way alone.
+// lies back (`steps`: 1 for the last), and `told` counts them by name; otherwise there is the whole way alone.
 export function reachThrough(layers, query) {
   const last = layers.at(-1);
   let asking = new Uint8Array(last.queries.size);
@@ -101,7 +105,11 @@ export function reachThrough(layers, query) {
     if (same) asking.forEach((bit, token) => (steps[token] ||= bit * (back + 1)));
   });
   if (!same) steps.set(asking.map(bit => bit * layers.length));
-  return { reached: asking, steps };
+  const counts = new Uint32Array(layers.length + 1);
+  for (const step of steps) counts[step]++;
+  const under = name => layers.reduce((sum, layer, i) => sum + (layer.parts[0].name === name ? counts[layers.length - i] : 0), 0);
+  const told = same ? byName(layers).map(({ name, last }) => ({ name, last, found: under(name) })) : [];
+  return { reached: asking, steps, told };
 }
 
 // ---- rows of weights

@@ -26,7 +26,8 @@ export function describe({ query, layer, view, head, row, late, through, first, 
   else if (seen !== undefined) said.push(`It sees ${(100 * seen).toFixed(seen < 0.1 ? 1 : 0)} % of the clip through all layers up to ${layer.name}.`);
   else if (through) {
     const many = count(through.reached), where = view === "whole block" ? `all layers of ${layer.block}` : `all layers up to ${layer.name}`;
-    said.push(`Through ${where} it can depend on ${outOf(many, through.reached.length)}.`);
+    const { told = [] } = through, ways = told.map(({ name, last, found }) => `${found} ${last ? `in the last layer (${name})` : `through ${name}`}`);
+    said.push(`Through ${where} it can depend on ${outOf(many, through.reached.length)}${ways.length > 1 ? `: ${ways.join(", ")}` : ""}.`);
   } else {
     const counts = layer.parts.map(part => `${outOf(count(rowOf(part, query)), keys.size)} (${part.name})`);
     said.push(`In ${layer.name} it may take from ${counts.join(", ")}.`);
@@ -80,6 +81,8 @@ export const seenShare = (sees, query) => runsOf(sees, query)
 export function withoutWords({ kind, views }, layers) {
   if (views.length === VIEWS.length) return "";
   if (kind === "gradient") return "The gradient comes from the clip itself, through the whole network: there is nothing to compose.";
+  if (kind === "pooling" && !views.includes("whole network"))
+    return "This layer only thins tokens out. Those before it show weights, which are not composed with such a mask, so there is no whole network.";
   if (kind !== "attention")
     return "Convolutions run side by side and have no whole block; their whole network is the part of the clip that a unit sees.";
   if (layers.some(({ parts }) => parts.some(({ signed }) => signed)))
