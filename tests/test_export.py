@@ -158,6 +158,17 @@ def test_a_folder_that_is_no_site_is_left_alone(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_site_may_take_the_place_of_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    from course_lib.export.site import write_html
+
+    source, site = tmp_path / "made" / "source", tmp_path / "site"
+    source.mkdir(parents=True), site.mkdir()
+    (source / "index.rst").write_text("Here\n====\n")
+    monkeypatch.chdir(site)
+    assert write_html(source, Path(), {"html_theme": "basic"}, []).pages == 1
+    assert "Here" in (site / "index.html").read_text() and sorted(tmp_path.iterdir()) == [tmp_path / "made", site]
+
+
 def test_a_part_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ExportError, match="course_lib has no part attention: it has analysis, bench, cli, datasets"):
         build_site(ROOT, tmp_path / "site", ["attention"])

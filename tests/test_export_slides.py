@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from course_lib import cli
 from course_lib.export.explorers import mathml
 from course_lib.export.lessons import NO_STATE, ExportError
-from course_lib.export.slides import NoSlides, write_handout, write_slides
+from course_lib.export.slides import Deck, NoSlides, write_handout, write_slides
 
 LESSONS = Path(__file__).parents[1] / "notebooks"
 QUIZ = """## Five questions
@@ -176,3 +176,39 @@ def test_a_browser_that_prints_nothing_is_told(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="did not print 06"):
         write_handout(deck)
     assert list(tmp_path.iterdir()) == [deck]
+
+
+def test_a_browser_that_hangs_is_given_up_with_the_way_out(tmp_path, monkeypatch):
+    browser, deck = tmp_path / "slow.sh", tmp_path / "06-slides.html"
+    browser.write_text("#!/bin/sh\nexec sleep 60\n")
+    browser.chmod(0o755)
+    deck.write_text("x")
+    monkeypatch.setenv("COURSE_CHROMIUM", str(browser))
+    monkeypatch.setattr("course_lib.export.slides.PRINTING", 0.5)
+    with pytest.raises(ExportError, match=r"did not print 06-slides.html within 0.5 s: open .* add \?print-pdf"):
+        write_handout(deck)
+    assert sorted(tmp_path.iterdir()) == [deck, browser]
+
+
+def test_what_is_whole_when_one_stops_is_told(tmp_path, monkeypatch):
+    """Lessons, then sessions of a plan: the second of them is interrupted."""
+
+    def stopped(after: int, *args: str) -> str:
+        calls = iter(range(after))
+
+        def write(slides, path, stills):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            path.write_text("whole")
+            return Deck(path, 1, 1, stills)
+
+        monkeypatch.setattr("course_lib.export.slides._write", write)
+        result = CliRunner().invoke(cli.app, ["export", "slides", *args, "--out", str(tmp_path)])
+        assert result.exit_code == 130
+        return result.output
+
+    assert stopped(0, "05", "06") == "stopped; nothing was written\n"
+    for first, args in (("05_vtn-slides.html", ("05", "06")), ("workshop-1-slides.html", ("--plan", "workshop"))):
+        said = stopped(1, *args).splitlines()
+        assert len(said) == 2 and said[0].startswith(f"{tmp_path / first}: 1 slides"), said
+        assert said[1] == "stopped; what is named above is whole"

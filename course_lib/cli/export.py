@@ -16,13 +16,14 @@ app = typer.Typer(no_args_is_help=True, help="Lessons for readers and lecturers 
 
 
 @contextmanager
-def exporting(out: Path) -> Iterator[None]:
-    """What exports end with: a sentence, not a traceback."""
+def exporting(out: Path) -> Iterator[list[Path]]:
+    """What exports end with: a sentence, not a traceback. Takes down the files that are whole and have been told."""
+    whole: list[Path] = []
     try:
         from course_lib.export.lessons import ExportError
 
         try:
-            yield
+            yield whole
         except ExportError as error:
             raise fail(error) from None
         except OSError as error:
@@ -30,7 +31,7 @@ def exporting(out: Path) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise fail(f"no module {error.name}: install what exports need, pip install 'course_lib[export]'") from None
     except KeyboardInterrupt:
-        fail("stopped; nothing was written")
+        fail("stopped; what is named above is whole" if whole else "stopped; nothing was written")
         raise typer.Exit(130) from None
 
 
@@ -44,7 +45,7 @@ def export_slides(
     """Write slides with notes for a speaker as one HTML file: equations, live explorers, no kernel and no network."""
     if plan and lessons:
         raise fail(f"{' '.join(lessons)} and the plan {plan}: name lessons or a plan")
-    with exporting(out):
+    with exporting(out) as whole:
         from course_lib.export.lessons import find_lessons
         from course_lib.export.slides import Deck, NoSlides, write_handout, write_plan, write_slides
 
@@ -52,6 +53,7 @@ def export_slides(
             show_first([f"not alive: {still}" for still in deck.stills], 20)
             size = deck.path.stat().st_size / 1e6
             typer.echo(f"{deck.path}: {deck.slides} slides, {deck.minutes} minutes, {size:.1f} MB")
+            whole.append(deck.path)
             if pdf:
                 typer.echo(write_handout(deck.path))
 
@@ -100,6 +102,7 @@ def export_site(
     with exporting(out):
         from course_lib.export.site import build_site
 
+        out = out.resolve()  # while it is there: what replaces `.` leaves this process nowhere
         typer.echo("making the site takes a minute or so")
         built = build_site(NOTEBOOKS.parent, out)
     show_first([f"not alive: {still}" for still in built.stills], 20)

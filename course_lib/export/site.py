@@ -136,6 +136,7 @@ def write_html(source: Path, out: Path, settings: dict[str, Any], stills: list[s
     from sphinx.application import Sphinx
     from sphinx.errors import SphinxError
 
+    out = out.resolve()  # `.` has no name that another could be made of
     if out.exists() and not (out.is_dir() and ((out / ".buildinfo").is_file() or not any(out.iterdir()))):
         raise ExportError(f"{out} is there and is no site: name another folder, or empty it")
     out.parent.mkdir(parents=True, exist_ok=True)

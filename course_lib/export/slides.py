@@ -39,6 +39,7 @@ EXPLORER_ROOM = (420, 292)  # pixels for the frames of an explorer, before slide
 OPTION = re.compile(r"<details[^>]*><summary>(.*)</summary>\s*(Right)?")
 INTERVAL = re.compile(r"(\([^()<>]{,24}\))(?=</td>)")  # as one piece: 91.3 (86.6 to 96.0)
 PNG = re.compile(r'src="data:image/png;base64,([^"]{44})')
+PRINTING = 180  # seconds, after which a browser is taken to hang
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 COLOURS = {"light": "a11y-high-contrast-light", "dark": "a11y-high-contrast-dark"}
 
@@ -81,13 +82,12 @@ def write_slides(root: Path, lesson: Path, out: Path) -> Deck:
     return _write(slides, out / f"{lesson.stem}-slides.html", stills)
 
 
-def write_plan(root: Path, name: str, out: Path) -> list[Deck]:
+def write_plan(root: Path, name: str, out: Path) -> Iterator[Deck]:
     """Write a file for each session with slides of a plan in notebooks/plans.toml: out/NAME-slides.html, or
-    out/NAME-1-slides.html and so on if the plan has several sessions."""
+    out/NAME-1-slides.html and so on if the plan has several sessions. Yields each when it is whole."""
     plans = read_plans(root)
     if name not in plans:
         raise ExportError(f"no plan {name!r} in {root / 'notebooks' / 'plans.toml'}: it has {', '.join(plans)}")
-    decks = []
     sessions = plans[name].sessions
     for number, session in enumerate(sessions, 1):
         slides = [_opening(session.opening)] if session.opening else []
@@ -98,8 +98,7 @@ def write_plan(root: Path, name: str, out: Path) -> list[Deck]:
                 slides += [found[title] for title in part.slides]
         if slides:
             end = f"-{number}" if len(sessions) > 1 else ""
-            decks.append(_write(slides, out / f"{name}{end}-slides.html", stills))
-    return decks
+            yield _write(slides, out / f"{name}{end}-slides.html", stills)
 
 
 def _write(slides: Sequence[Slide], path: Path, stills: list[str]) -> Deck:
@@ -131,18 +130,19 @@ def _write(slides: Sequence[Slide], path: Path, stills: list[str]) -> Deck:
 
 
 def write_handout(deck: Path) -> Path:
-    """Print the slides with their notes beside them as a PDF, by Chromium or Chrome; ExportError if there is none."""
+    """Print the slides with their notes beside them as a PDF, by Chromium or Chrome; ExportError if there is none, or
+    if it prints nothing."""
     named = os.environ.get("COURSE_CHROMIUM")
     browsers = [named] if named else ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", MAC]
     browser = next((found for name in browsers if (found := shutil.which(name))), None)
+    way_out = f"open {deck} in any browser, add ?print-pdf to its address and print"
     if browser is None:
         raise ExportError(
-            f"no Chromium or Chrome found ({', '.join(browsers)}): name one in $COURSE_CHROMIUM, or open {deck} in any "
-            "browser, add ?print-pdf to its address and print"
+            f"no Chromium or Chrome found ({', '.join(browsers)}): name one in $COURSE_CHROMIUM, or {way_out}"
         )
     path = deck.with_suffix(".pdf")
     root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to sandbox itself for root
-    with tempfile.TemporaryDirectory() as profile, atomic_path(path) as part:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, atomic_path(path) as part:
         command = [
             browser,
             "--headless",
@@ -151,10 +151,13 @@ def write_handout(deck: Path) -> Path:
             f"--user-data-dir={profile}",
             "--no-pdf-header-footer",
         ]
-        said = subprocess.run(
-            [*command, f"--print-to-pdf={part}", f"{deck.resolve().as_uri()}?print-pdf"],
-            capture_output=True, text=True, timeout=180,
-        )  # fmt: skip
+        try:
+            said = subprocess.run(
+                [*command, f"--print-to-pdf={part}", f"{deck.resolve().as_uri()}?print-pdf"],
+                capture_output=True, text=True, timeout=PRINTING,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise ExportError(f"{browser} did not print {deck.name} within {PRINTING} s: {way_out}") from None
         if said.returncode or not part.is_file() or not part.stat().st_size:
             raise ExportError(f"{browser} did not print {deck.name}: {said.stderr.strip()[-300:]}")
     return path
