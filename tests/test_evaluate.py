@@ -53,6 +53,21 @@ def test_predict_gives_every_clip_in_order_and_leaves_the_network_as_it_was():
     assert not logits.requires_grad and not logits.is_inference()
 
 
+@pytest.mark.parametrize(("name", "logits"), [("timesformer_tiny", True), ("vivit_tiny", True), ("vtn_tiny", True),
+    ("vidtr_tiny", False), ("mvit_tiny", False), ("video_swin_tiny", False)])  # fmt: skip
+def test_views_are_averaged_before_or_after_softmax_as_each_released_test_does(name, logits):
+    """Logits: facebookresearch/TimeSformer (its network ends in `head`, its meter sums), Scenic (softmax_logits=False),
+    bomri/SlowFast. Probabilities: gluonmm (`postprocess`), PySlowFast's head in evaluation, mmaction2's "prob"."""
+    torch.manual_seed(0)
+    net = build(name, classes=5).eval()
+    answers = 3 * torch.randn(3, 5)  # views that differ, so that the order matters
+    net.forward = lambda views: answers
+    found, _ = predict_views(net, [(torch.randn(1, 3, 3, *net.config.clip), torch.zeros(1, dtype=torch.long))])
+    ways = answers.mean(0).softmax(0), answers.softmax(1).mean(0)
+    assert not torch.allclose(*ways, atol=1e-3)
+    torch.testing.assert_close(found[0], ways[0 if logits else 1], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("at_once", [1, 4, 100])
 def test_views_of_a_clip_are_answered_one_by_one_and_their_probabilities_averaged(at_once):
     torch.manual_seed(0)

@@ -114,6 +114,7 @@ class Block(Recomputable):
 class TimeSformer(nn.Module):
     """Clip in, logits out. Without frames to compare, attention="space" on one frame is an image ViT."""
 
+    averages_logits = True  # over views, as its released test: softmax before the mean is the other way
     head: nn.Module
 
     def __init__(self, config: TimeSformerConfig):

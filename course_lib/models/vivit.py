@@ -162,6 +162,8 @@ class Encoder(nn.Module):
 class ViViT(nn.Module):
     """Clip in, logits out."""
 
+    averages_logits = True  # over views, as its released test: softmax before the mean is the other way
+
     def __init__(self, config: ViViTConfig):
         super().__init__()
         self.config = c = config

@@ -188,6 +188,7 @@ class VTN(nn.Module):
     """Clip in, logits out. Give the frames' numbers in their video where they do not count 0, 1, 2, ..."""
 
     numbered = True  # training and testing on videos give them
+    averages_logits = True  # over views, as its released test: softmax before the mean is the other way
 
     def __init__(self, config: VTNConfig):
         super().__init__()

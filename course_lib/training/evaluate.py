@@ -38,7 +38,8 @@ def predict_views(
     ],
     at_once: int = 8,
 ) -> tuple[Float[Tensor, "n classes"], Int[Tensor, "n"]]:
-    """As `predict`, for batches of clips b views 3 T H W: probabilities, averaged over the views of each clip.
+    """As `predict`, for batches of clips b views 3 T H W: probabilities, averaged over the views of each clip; of a
+    network whose released test averages logits (`averages_logits`), those of the mean logits.
 
     A network whose head slides over clips that are larger or longer than those it was built for averages probabilities
     over its windows too, where its released test does (its method `probabilities`); else logits.
@@ -55,6 +56,9 @@ def predict_views(
                 f"them with the sampler `views` or three crops; use predict"
             )
         views = zip(*(part.flatten(0, 1).split(at_once) for part in (clips, *numbers)), strict=True)
+        if getattr(unwrapped(net), "averages_logits", False):
+            logits = torch.cat([net(*some).float() for some in views])
+            return logits.unflatten(0, clips.shape[:2]).mean(dim=1).softmax(dim=1)
         found = torch.cat([probabilities(net, *some) for some in views])
         return found.unflatten(0, clips.shape[:2]).mean(dim=1)
 
