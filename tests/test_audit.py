@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -127,17 +128,17 @@ def no_time(patch, path):
 
 
 def no_process(patch, path):
-    decode_all = worker.check
+    decode_all, start, here = worker.check, worker.DecodeWorker, threading.local()
+    refused = fails(OSError(errno.EMFILE, "Too many open files"))
 
-    def check_alone(one, seconds):
-        if one != path:
-            return decode_all(one, seconds)
-        worker._kept.worker = None
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(worker, "DecodeWorker", fails(OSError(errno.EMFILE, "Too many open files")))
-            return decode_all(one, seconds)
+    def check_it(one, seconds):
+        here.path = one
+        if one == path:
+            worker._kept.worker = None
+        return decode_all(one, seconds)
 
-    patch.setattr(worker, "check", check_alone)
+    patch.setattr(worker, "check", check_it)
+    patch.setattr(worker, "DecodeWorker", lambda: refused() if here.path == path else start())
 
 
 def no_permission(patch, path):
@@ -220,7 +221,7 @@ def test_a_report_torn_within_its_first_line_is_begun_anew(videos, tmp_path):
 def test_a_killed_check_goes_on_and_ends_with_the_same_rows(videos, tmp_path, examined):
     report = tmp_path / "report.csv"
     program = f"""
-import os, signal
+import os, signal, time
 from pathlib import Path
 from course_lib.datasets import audit
 from course_lib.video import worker
@@ -229,13 +230,15 @@ calls, decode_all = [], worker.check
 def dying(path, seconds):
     calls.append(path)
     if len(calls) == 5:
+        while Path({str(report)!r}).read_bytes().count(b"\\n") < 2:  # the row of a file before this one
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     return decode_all(path, seconds)
 worker.check = dying
 videos = {tuple(videos.videos)!r}
 audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos), {str(report)!r}, workers=1)
 """
-    killed = subprocess.run([sys.executable, "-c", program], cwd=Path(audit.__file__).parents[2], timeout=120)
+    killed = subprocess.run([sys.executable, "-c", program], cwd=Path(audit.__file__).parents[2], timeout=300)
     assert killed.returncode == -signal.SIGKILL
     begun = read_report(report)
     assert 0 < len(begun) < 10
@@ -263,12 +266,12 @@ audit.audit_videos(VideoList("test", Path({str(tmp_path)!r}), ("a", "b"), videos
 """
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, cwd=Path(audit.__file__).parents[2], stderr=subprocess.PIPE) as child:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while time.monotonic() < until and (not report.exists() or report.read_bytes().count(b"\n") < 2):
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
         try:
-            errors = child.communicate(timeout=60)[1].decode()
+            errors = child.communicate(timeout=300)[1].decode()
         finally:
             child.kill()
     assert "KeyboardInterrupt" in errors and set(read_report(report)) == {videos.videos[0].path}

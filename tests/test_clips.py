@@ -317,6 +317,7 @@ def test_seconds_limit_the_reading_of_an_item(probed_before, source):
     if probed_before:
         dataset.explain(0)
     dataset.seconds = 0.3
+    worker._kept.__dict__.clear()  # the process of earlier tests may be due to be renewed
     worker.probe(source.parent / "train" / "1_up.mp4")  # there is a process to stop
     os.kill(worker._kept.worker.process.pid, signal.SIGSTOP)
     with pytest.raises(MachineError, match=r"0_up\.mp4: no answer within 0\.3 s.*raise `seconds`"):

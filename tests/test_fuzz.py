@@ -118,7 +118,7 @@ def test_a_spoilt_file_is_refused_or_read_in_bounded_time_and_memory(files):
         slowest = max(slowest, time.perf_counter() - began)
         largest = max(largest, peak_memory())
     assert outcomes["read"] > 50 and outcomes["refused"] > 200, outcomes
-    assert slowest < 40  # each call has 20
+    assert slowest < 100  # each call has 20, beside what a process takes to start
     assert largest - at_rest < 512 * 2**20
 
 

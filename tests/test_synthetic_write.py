@@ -360,10 +360,10 @@ def test_a_script_that_its_workers_would_run_again_ends_with_what_to_change(tmp_
     )
     root = Path(write.__file__).parents[2]
     command, env = [sys.executable, str(script)], {**os.environ, "PYTHONPATH": str(root)}
-    ended = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1 and 'under `if __name__ == "__main__":`' in ended.stderr
     script.write_text(script.read_text().replace("\nmake(", "\nif __name__ == '__main__':\n    make("))
-    assert subprocess.run(command, cwd=root, env=env, timeout=120).returncode == 0
+    assert subprocess.run(command, cwd=root, env=env, timeout=300).returncode == 0
 
 
 @pytest.fixture
