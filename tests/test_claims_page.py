@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -139,6 +140,29 @@ def test_controls_are_those_that_test_another_sentence():
     assert controls["C34"] == ["D, in the pair: average with conv's norm minus average"]
     for name, claim in RUN.items():
         assert len(controls[name]) < len(claim.comparisons), name
+
+
+def test_controls_ask_what_their_lessons_say_would_be_seen():
+    """C3: whoever has a kernel over time loses. C36: factorised attention leads where a window is the whole clip, so
+    that a clear lead of joint attention there would be against the story that reconciles two papers."""
+    asked = {name: {one.what: one for one in RUN[name].comparisons if one.control} for name in ("C3", "C36")}
+    assert [one.expected for one in asked["C3"].values()] == ["more", "more"]
+    ((what, large),) = asked["C36"].items()
+    assert "windows of the whole clip: joint minus factorised" in what and large.expected == "less"
+    assert verdict([20.0, 21.0, 22.0], large.expected) == FAILS and verdict([-22.0, -21.0, -20.0], "less") == HOLDS
+    assert large.values(found_for(RUN["C36"])), what
+    page_of = (DATA / "results" / "README.md").read_text()
+    row = next(line for line in page_of.splitlines() if "ViT on cubes of 3 frames: in order minus shuffled" in line)
+    low = float(re.search(r"\(([-\d.]+) to", row)[1])
+    assert low > 0 and "| more |" in row and row.endswith("| control: holds |")
+
+
+def test_what_c37_says_of_set_g_stands_in_its_records():
+    told = PAPER_CLAIMS["C37"].counted
+    on_g = [run for run in records("C37", "cpu") if run["arm"]["set_name"] == "G"]
+    right = {run["arm"]["changes"]["shifted"]: f"{run['scores']['pair_accuracy']:.1%}"[:-1] + " %" for run in on_g}
+    assert len(on_g) == len(right) == 2 and {run["seed"] for run in on_g} == {0}
+    assert f"with a shift and without were at chance, {right['thw']} and {right['hw']} in the pair" in told
 
 
 def test_a_claim_whose_records_are_gone_is_an_error(tmp_path):

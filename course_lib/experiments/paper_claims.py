@@ -117,7 +117,8 @@ PAPER_CLAIMS: dict[str, Claim] = {
         ("C2",),
     ),
     "C3": Claim(
-        "Shuffling the frames of test clips ruins MViT and leaves ViT alone. (What it proves, two controls ask.)",
+        "Shuffling the frames of test clips ruins MViT and leaves ViT alone. (What it proves, two controls ask: ViT on "
+        "cubes of 3 frames, MViT without a kernel over time.)",
         "MViT, Table 9, K400, in order / shuffled at test: MViT-B 77.2 / 70.1, ViT-B 68.5 / 68.4.",
         "09",
         tuple(
@@ -130,7 +131,7 @@ PAPER_CLAIMS: dict[str, Claim] = {
             for title, expected, cube, control in (
                 ("MViT", "more", None, False),
                 ("ViT", "same", "(1, 16, 16)", False),
-                ("ViT on cubes of 3 frames", "same", "(3, 16, 16)", True),
+                ("ViT on cubes of 3 frames", "more", "(3, 16, 16)", True),
                 ("MViT without a kernel over time", "more", "(1, 7, 7)", True),
             )
         ),
@@ -435,11 +436,11 @@ PAPER_CLAIMS: dict[str, Claim] = {
                 PAIR,
                 arm(window=repr(box), attention="factorised"),
                 arm(window=repr(box), attention="joint"),
-                control=expected == "no less",
+                control=expected == "less",
             )
             for words, box, expected in (
                 ("2x2x2 tokens", Grid(2, 2, 2), "more"),
-                ("the whole clip", Grid(4, 4, 4), "no less"),
+                ("the whole clip", Grid(4, 4, 4), "less"),  # if the size of the window reconciles it with C23
             )
         ),
         ("C36",),
@@ -454,6 +455,9 @@ PAPER_CLAIMS: dict[str, Claim] = {
             compare("D, in the pair: one window minus two, shifted", "no less", "D", PAIR, SHIFTED, ONE_WINDOW),
         ),
         ("C37", "C36"),
+        counted="Without a shift in time the order of whole windows of frames changes no logit: lesson 10 proves and "
+        "measures it. Whether a shift makes that order learnable was not seen: on G, with one seed an arm, networks "
+        "with a shift and without were at chance, 49.4 % and 48.5 % in the pair.",
     ),
     "C38": Claim("The body of a network is to be trained ten times more slowly than its head."),
     "C39": Claim("The pyramid of MViT and its local cubes stand in for pretraining."),
