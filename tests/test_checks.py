@@ -82,6 +82,19 @@ def test_numbers_may_differ_by_rounding_only():
     assert same_numbers(x.numpy(), x)
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">i8", np.longdouble, np.uint16, np.uint32, np.uint64])
+def test_arrays_of_any_kind_are_numbers(dtype):
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    assert same_numbers(array, np.arange(6).reshape(2, 3)) and not same_numbers(array, np.ones((2, 3)))
+    assert same_numbers(array[:, ::-1], torch.tensor([[2, 1, 0], [5, 4, 3]]))
+
+
+@pytest.mark.parametrize("odd", [np.array(["a", "b"]), np.array([1, None])])
+def test_an_array_without_numbers_gets_a_reason(odd):
+    verdict = same_numbers(odd, torch.ones(2))
+    assert not verdict and f"numbers are expected, you have an array of {odd.dtype}" in verdict.sentence
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -111,6 +111,50 @@ def test_what_a_carried_box_prints_is_not_told_though_it_is_the_only_one(folder)
     assert second["cells"] == first["cells"] and "SECRET" not in json.dumps(second)
 
 
+# Carried --------------------------------------------------------------------------------------------------------------
+
+SQRT = "def quadruple(x):\n    return double(x) * int(math.sqrt(4))"
+IMPORTS = "import math\ndef double(x):\n    return 3 * x"
+ENDLESS = "import math\ndef double(x):\n    return 2 * x\nwhile True: pass"
+SLOW = "def double(x):\n    while True: pass"
+CARRIED = {  # q1, q2 -> the marks of both, and why
+    "imports in q1": (IMPORTS, SQRT, (1, 3), ""),
+    "a function in q1": ("def twice(y):\n    return y + y\ndef double(x):\n    return 3 * x",
+                         "def quadruple(x):\n    return twice(double(x))", (1, 3), ""),
+    "a q1 left out that q2 needs": (ENDLESS, SQRT, (None, None), "your cell q1 was left out: a cell ran longer"),
+    "a q1 left out that q2 does not need": (ENDLESS, tiny.RIGHT["q2"], (None, 3), ""),
+    "no answer with the own q1, wrong with a right one": (
+        SLOW, "def quadruple(x):\n    return 3 * double(x)", (None, 0), "with a right q1 in its place: not right"),
+    "wrong with both": (IMPORTS, "def quadruple(x):\n    return 2 * double(x) + 1", (1, 0), "the shape is right"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CARRIED)
+def test_a_right_answer_in_place_of_a_wrong_one_takes_nothing_else_away(case, folder):
+    """What else the wrong one's cell holds stays, and where it could not be run nothing is wrong for the want of it."""
+    q1, q2, points, reason = CARRIED[case]
+    hand_in(folder, "cy", tiny.notebook(tiny.cell(tiny.SETUP), *tiny.answers(q1=q1, q2=q2)))
+    plan = replace(plan_of(folder), limits=replace(tiny.LIMITS, cell_s=2, question_s=2))
+    rows = run.Marker(plan)(run.Task("cy"))["questions"]
+    assert [row["points"] for row in rows] == [*points, 3] and rows[1]["reason"].startswith(reason), rows
+    assert (rows[1]["points"] is None) == (rows[1]["carried"] == []), "only then it was graded so"
+
+
+def test_a_cell_that_never_ends_is_left_out_of_a_carried_box_though_no_own_box_was_opened(folder, monkeypatch):
+    endless = tiny.cell("while True: pass")
+    hand_in(folder, "cy", tiny.notebook(tiny.cell(tiny.SETUP), endless, *tiny.answers(q1=NEAR_1)))
+    plan = replace(plan_of(folder), limits=replace(tiny.LIMITS, cell_s=2))
+    marker = run.Marker(plan)
+    first = marker(run.Task("cy"))
+    assert [row["points"] for row in first["questions"]] == [None, 3, 3], first
+    answers.write(folder / "out", "cy", marker.new_answers)
+    monkeypatch.setitem(tiny.RIGHT, "q1", "def double(x):\n    return x + x")
+    release_again(folder)
+    second = run.Marker(plan)(run.Task("cy"))
+    assert [row["points"] for row in second["questions"]] == [None, 3, 3], second
+    assert second["times"]["boxes"] == 2, "one that it ended, and one without it"
+
+
 def test_of_two_files_of_a_download_the_newest_was_graded_and_the_student_is_told(folder):
     found = result_of(folder, BOB)
     assert found["messages"] == [f"of several files the newest was graded: {BOBS[1]}, not {BOBS[0]}"]

@@ -359,7 +359,7 @@ def test_a_question_alone_is_run_with_the_cells_up_to_its_last_answer(manifest, 
 def test_the_reference_stands_in_for_one_question_and_leaves_the_rest(manifest, student):
     pieces = extract(handed_in(with_answer(student)), manifest, "a/b.ipynb").pieces
     carried = with_reference(pieces, manifest.question("q1"), {"q1": "right"})
-    assert carried == (*pieces[:2], Piece("answer", "right", "q1"), *pieces[3:])
+    assert carried == (*pieces[:3], Piece("answer", "right", "q1"), *pieces[3:]), "after what is his own, which stays"
     stripped = [each | {"metadata": {}} for each in with_answer(student)]
     helpers = extract(handed_in(stripped), manifest, "a/b.ipynb").pieces
     sources = [piece.source for piece in with_reference(helpers, manifest.question("q1"), {"q1": "right"})]
@@ -424,6 +424,25 @@ def test_a_download_of_moodle_is_taken_as_it_is_and_a_text_beside_the_file_is_no
     }  # fmt: skip
     assert list(refusals) == ["Jo Text_14"] and "a text or a link" in refusals["Jo Text_14"] and not others
     assert {(one.site, one.id) for one in found.values()} == {("moodle", str(id)) for id in range(12, 17)}
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "file"),
+    [
+        ("Bob Lee_12_assignsubmission_file_x_34_assignsubmission_file_a.ipynb", "Bob Lee_12",
+         "x_34_assignsubmission_file_a.ipynb"),
+        ("Bob Lee_12_assignsubmission_file_Ann Ray_34_assignsubmission_file_a.ipynb", "Bob Lee_12",
+         "Ann Ray_34_assignsubmission_file_a.ipynb"),
+        ("anon_x1Y2z_680_12_a.ipynb", "anon_x1Y2z", "12_a.ipynb"),
+        ("LATE_anon_x1Y2z_680_12_a.ipynb", "anon_x1Y2z", "12_a.ipynb"),
+        ("leebob_12_678_34_679_a.ipynb", "leebob_12", "34_679_a.ipynb"),
+    ],
+)  # fmt: skip
+def test_whose_it_is_does_not_depend_on_how_he_calls_his_file(name, student, file, tmp_path):
+    (tmp_path / name).write_text("")
+    (one,) = students_in(tmp_path)[0].values()
+    assert (one.student, one.id) == (student, student.split("_")[1] if "anon" not in student else student)
+    assert [each[1] for each in one.files] == [file]
 
 
 def test_who_is_there_twice_is_not_graded_and_a_copy_beside_the_notebook_is_told(tmp_path):

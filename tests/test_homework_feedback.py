@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -15,12 +16,13 @@ import tiny_homework as tiny
 from typer.testing import CliRunner
 
 from course_lib.cli import app
-from course_lib.grading import page
+from course_lib.grading import box as boxes
+from course_lib.grading import page, run
 from course_lib.grading.feedback import write_feedback
 from course_lib.grading.manifest import Release
 from course_lib.grading.overrides import Settled, read_overrides
 from course_lib.grading.reference import ask
-from course_lib.grading.results import About, file_of
+from course_lib.grading.results import About, file_of, store
 from course_lib.grading.source import HomeworkError
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "base", "embed"}
@@ -235,6 +237,50 @@ def test_the_command_writes_a_page_a_student_and_names_what_it_cannot_use(result
     found = feedback(broken, "--out", tmp_path / "more")
     assert found.exit_code == 1 and "holds no results" in found.output
     assert not (tmp_path / "more").exists()
+
+
+ODD_NAMES = ["a\\b", "a\x1bb", os.fsdecode(b"J\xf6rg")]  # as they lie on the disk, not as they are shown
+
+
+@pytest.fixture(scope="module")
+def revealed(tmp_path_factory) -> Path:
+    """Two right ones and one after a fault of the grader's that came later, with what was asked."""
+    folder = tmp_path_factory.mktemp("revealed")
+    release = tiny.release(folder / "tiny")
+    plan = run.Plan(folder / "tiny", folder / "class", folder / "out", boxes.NONE, tiny.LIMITS)
+    marker = run.Marker(plan)
+    About.of(release).write(plan.out)
+    for student in ODD_NAMES:
+        (folder / "class" / student).mkdir(parents=True)
+        (folder / "class" / student / "tiny.ipynb").write_bytes(tiny.submission())
+        store(plan.out, student, marker(run.Task(student, "key", notes=("a note",))), "first")
+    task = run.Task(ODD_NAMES[0], "key")
+    blank = run.unmarked(release, release.manifest.questions, run.own_fault("KeyError"), "grader")
+    store(plan.out, task.student, run.result_of(release, plan, task, blank), "second")
+    write_feedback(plan.out, folder / "pages", {}, release)
+    return folder / "pages"
+
+
+@pytest.mark.parametrize("student", ODD_NAMES)
+def test_what_was_asked_is_drawn_again_whatever_the_student_is_called(student, revealed):
+    found = page_of(revealed, student)
+    assert "cannot be drawn again" not in found.text and "What you were asked in q3, case 3" in found.text
+    assert "10 of 10 points." in found.text
+
+
+def test_a_fault_of_the_grader_leaves_what_was_read_and_marked_before(revealed):
+    found = page_of(revealed, ODD_NAMES[0])
+    assert set(tiny.RIGHT.values()) <= set(found.code) and found.code.count(tiny.RIGHT["q1"]) == 2, "his and the right"
+    assert "This is about the file" in found.text and "a note" in found.text
+
+
+def test_a_result_without_a_file_costs_no_page(results, tmp_path):
+    """As graders before this one left some."""
+    broken = shutil.copytree(results, tmp_path / "broken")
+    path = broken / "results" / f"{file_of(small.ANN)}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"submission": None}))
+    assert write_feedback(broken, tmp_path / "pages", {}, Release.read(About.read(broken).release)).pages == 2
+    assert "cannot be drawn again" in page_of(tmp_path / "pages", small.ANN).text
 
 
 def test_only_the_release_that_graded_is_revealed(results, tmp_path):

@@ -84,6 +84,13 @@ def test_what_a_person_settled_wins(graded, tmp_path):
     assert rows[f"'{small.ANN}", "q2"]["reason"] == "'=copied"
 
 
+def test_a_folder_of_a_download_finds_its_row_by_the_sites_number(tmp_path):
+    (tmp_path / "moodle.csv").write_text(MOODLE)
+    roster = read_roster(tmp_path / "moodle.csv")
+    name = "Bob Lee_12_assignsubmission_file_x_13_assignsubmission_file_tiny.ipynb"
+    assert roster.rows[roster.find(name)]["Full name"] == "Bob Lee"
+
+
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t1", "\r1", "\n1", "＝1", "'=1", "''-1"])
 def test_no_field_is_a_formula_and_every_text_comes_back(text, tmp_path):
     (tmp_path / "a.csv").write_text(books.as_csv([["name"], [text]]), newline="")

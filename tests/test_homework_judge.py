@@ -7,7 +7,7 @@ import tiny_homework as tiny
 import torch
 
 from course_lib.grading.checks import Verdict, same_list, same_numbers, same_outputs, same_value
-from course_lib.grading.judge import STOPS, Found, alike, judge, told
+from course_lib.grading.judge import STOPS, Found, alike, in_fixed_words, judge, told
 from course_lib.grading.manifest import Check, Limits, Question
 from course_lib.grading.source import load_hidden
 
@@ -110,6 +110,20 @@ def test_not_attempted_and_not_defined_are_wrong():
 def test_memory_is_not_graded_wherever_it_ended():
     assert of(claim=stops("MemoryError")).stop == "memory" == of(claim={"unsent": "MemoryError"}).stop
     assert of(claim={"unsent": "OSError"}).stop == "answer"
+
+
+def test_whole_numbers_too_large_to_compare_are_wrong_and_said():
+    found = of(claim={"unsent": "TooLarge"})
+    assert (found.outcome, found.points) == ("wrong", 0) and "as large as 2**63" in found.reason
+
+
+def test_in_fixed_words_marks_stay_and_no_sentence_of_a_check():
+    found = in_fixed_words(QUESTION, of(RIGHT[0], torch.tensor([3.0, 5.0])), "with a right p in its place")
+    assert (found.outcome, found.points) == ("wrong", 1)
+    assert found.reason == "numbers: with a right p in its place: not right"
+    assert [check.sentence for check in found.checks] == [
+        f"with a right p in its place: {word}" for word in ("not right", "right")
+    ]
 
 
 @pytest.mark.parametrize("name", ["hidden: 3.5", "print", 7, None, ["KeyError"]])

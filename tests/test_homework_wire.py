@@ -36,6 +36,39 @@ def test_numpy_is_torch_and_strides_gradients_and_tuples_do_not_matter():
     assert found[1].tolist() == [2, 1, 0] and found[2].tolist() == [[2.0] * 2] * 3
 
 
+UNSIGNED = [np.uint16, np.uint32, np.uint64]
+
+
+@pytest.mark.parametrize("dtype", UNSIGNED)
+def test_unsigned_numbers_are_whole_numbers(dtype):
+    array = np.array([0, 1, np.iinfo(np.uint16).max], dtype)
+    for value in (array, torch.from_numpy(array)):
+        found = wire.plain(value)
+        assert found.dtype == torch.int64 and found.tolist() == [0, 1, 65535]
+    assert wire.plain(dtype(7)) == 7
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", ">i8", ">u4", np.longdouble])
+def test_the_order_of_bytes_and_more_precision_than_torch_has_do_not_matter(dtype):
+    array = np.array([[0, 1, 2], [3, 4, 5]], dtype)
+    found = wire.plain(array[:, ::-1])
+    assert found.tolist() == [[2, 1, 0], [5, 4, 3]] and found.is_floating_point() == (array.dtype.kind == "f")
+    assert wire.plain(array[0, 2]) == 2
+
+
+def test_whole_numbers_that_int64_does_not_hold_are_told_apart(tmp_path):
+    largest = np.array([2**63 - 1], np.uint64)
+    assert wire.plain(largest).tolist() == [2**63 - 1]
+    with pytest.raises(probe.TooLarge):
+        wire.pack(largest + np.uint64(1))
+    assert ask({"f": lambda x: largest + np.uint64(x)}, CALL, ["f"], [{"x": 1}], tmp_path) == {"unsent": "TooLarge"}
+    np.seterr(all="raise")
+    try:
+        assert wire.plain(np.array([np.finfo(np.longdouble).max]))[0] >= np.finfo(np.float64).max
+    finally:
+        np.seterr(all="warn", under="ignore")
+
+
 @pytest.mark.parametrize(
     "odd",
     [object(), {1, 2}, 1j, torch.ones(1, dtype=torch.complex64), np.array([None])],

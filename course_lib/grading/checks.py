@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from course_lib.analysis.reach import reach
 from course_lib.grading.inside import where_it_differs
+from course_lib.grading.probe import from_numpy
 from course_lib.grid import Grid
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.schemes import Scheme
@@ -155,6 +156,10 @@ def same_numbers(
     shape = same_shape(found, tuple(expected.shape), axes)
     if not shape:
         return shape
+    if isinstance(found, np.ndarray):
+        if found.dtype.kind not in "biufc":
+            return Verdict(False, f"numbers are expected, you have an array of {found.dtype}")
+        found = from_numpy(found)
     have, want = torch.as_tensor(found).detach().double(), expected.detach().double()
     if not have.isfinite().all():
         return Verdict(False, f"{int((~have.isfinite()).sum())} of {have.numel()} numbers are nan or infinite")

@@ -172,10 +172,12 @@ def up_to(pieces: Sequence[Piece], question: Question) -> tuple[Piece, ...]:
 
 
 def with_reference(pieces: Sequence[Piece], question: Question, reference: Mapping[str, str]) -> tuple[Piece, ...]:
-    """The pieces with the right answers in place of a question's own. What is run so must never be quoted."""
+    """The pieces with the right answers to a question after its own. What is run so must never be quoted.
+
+    Its own stay: what else they define or import may be what later answers need.
+    """
     own = [at for at, piece in enumerate(pieces) if belongs(piece, question)]
     setup = max((at for at, piece in enumerate(pieces) if piece.kind == "setup"), default=-1)
     at = own[-1] if own else setup
     right = tuple(Piece("answer", reference[name], name) for name in question.answers)
-    before = [piece for place, piece in enumerate(pieces[: at + 1]) if place not in own or piece.kind == "helper"]
-    return (*before, *right, *pieces[at + 1 :])
+    return (*pieces[: at + 1], *right, *pieces[at + 1 :])

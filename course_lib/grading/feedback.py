@@ -158,13 +158,8 @@ def _revealed(question: Question, row: Mapping[str, Any], result: Mapping[str, A
             yield page.code(release.reference[name])
     if question.id not in release.hidden or not row["inputs_sha256"]:
         return
-    asked = ask(
-        release.hidden[question.id],
-        release.key,
-        release.manifest.homework,
-        result["student"],
-        result["submission"]["sha256"],
-    )
+    hidden, submission = release.hidden[question.id], result["submission"] or {}
+    asked = ask(hidden, release.key, release.manifest.homework, result["student"], submission.get("sha256", ""))
     if asked.sha256 != row["inputs_sha256"]:
         yield page.paragraph("What you were asked cannot be drawn again on this machine.")
         return

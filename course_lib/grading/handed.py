@@ -27,11 +27,12 @@ from course_lib.grading.manifest import Manifest
 
 LARGEST = 100 << 20
 CANVAS = re.compile(
-    r"(?:(?P<name>.+?_)(?:LATE_)?(?P<id>\d+)|(?:LATE_)?(?P<anonymous>anon_[^_]+))"
+    r"(?:(?:LATE_)?(?P<anonymous>anon_[^_]+)|(?P<name>.+?_)(?:LATE_)?(?P<id>\d+))"
     r"_(?:(?P<number>\d+)_(?P<file>.+)|(?P<text>text|link)\.html)",
     re.DOTALL,
 )
-MOODLE = re.compile(r"(?P<student>.+_(?P<id>\d+))_assignsubmission_(?P<kind>[a-z]+)(?:_(?P<file>.*))?", re.DOTALL)
+# the first number is the site's; what comes after it may be the student's own name of his file
+MOODLE = re.compile(r"(?P<student>.+?_(?P<id>\d+))_assignsubmission_(?P<kind>[a-z]+)(?:_(?P<file>.*))?", re.DOTALL)
 NOT_HANDED_IN = ("__MACOSX", "lost+found")  # what unpacking and disks leave
 
 

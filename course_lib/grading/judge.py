@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -88,6 +88,13 @@ class Found:
 def not_graded(stop: str, limits: Limits, what: str = "") -> Judgement:
     """`what` stands before the sentence, as in "cell 3: "."""
     return Judgement("not_graded", None, what + STOPS[stop].format(**asdict(limits)), stop=stop)
+
+
+def in_fixed_words(question: Question, judgement: Judgement, what: str) -> Judgement:
+    """The same marks, and of no check more than right or not right, after `what`."""
+    words = {"right": "right", "wrong": "not right"}
+    checks = tuple(replace(each, sentence=f"{what}: {words[each.outcome]}") for each in judgement.checks)
+    return _sum(question, checks)
 
 
 def told(sentence: str) -> str:
@@ -193,6 +200,8 @@ def judge(
     if "unsent" in claim:
         if claim["unsent"] == "NotData":
             return _all_wrong(question, "it gives something that is neither tensor, number, text, list nor dictionary")
+        if claim["unsent"] == "TooLarge":
+            return _all_wrong(question, "it gives an array of whole numbers as large as 2**63 or larger")
         return not_graded(
             {"OSError": "answer", "MemoryError": "memory"}.get(str(claim["unsent"]), "unreadable"), limits
         )

@@ -19,7 +19,7 @@ from course_lib.grading import judge as judging
 from course_lib.grading.answers import Answers, Kept
 from course_lib.grading.box import HOME, MB, Box
 from course_lib.grading.engine import KEPT, KEPT_OF_CELL, Ask, BoxRun, Stopped, run_box
-from course_lib.grading.extract import Piece, Submission, belongs, up_to, with_reference
+from course_lib.grading.extract import Piece, Submission, belongs, shown, up_to, with_reference
 from course_lib.grading.judge import Found, Judgement
 from course_lib.grading.manifest import Question, Release
 from course_lib.grading.reference import Asked, Reference, ask
@@ -95,7 +95,8 @@ class Marking:
 
     def _draw(self, question: Question) -> None:
         hidden, manifest = self.release.hidden[question.id], self.release.manifest
-        asked = ask(hidden, self.release.key, manifest.homework, self.student, self.submission.sha256)
+        # by the name that the result holds, so that `course feedback --reveal` can draw it again
+        asked = ask(hidden, self.release.key, manifest.homework, shown(self.student), self.submission.sha256)
         self.asked[question.id] = asked
         self.expected[question.id] = self.reference.answer(hidden, asked)
 
@@ -217,17 +218,19 @@ class Marking:
     def _words(self, left_out: Sequence[Piece]) -> tuple[str, str]:
         return (called(left_out[0]), self.stopping.get(left_out[0], "died")) if left_out else ("", "")
 
-    def _without_stopping(self, wanted: Sequence[Piece], question: Question) -> tuple[Found, list[Piece]]:
+    def _without_stopping(
+        self, wanted: Sequence[Piece], question: Question, own: bool = True
+    ) -> tuple[Found, list[Piece]]:
         while True:
             known = set(self.stopping)
             pieces, left_out = self._part(wanted, question)
-            found = self.run(pieces, [question])
+            found = self.run(pieces, [question], own)
             if question.id in found:
                 return found[question.id], left_out
             ended = set(self.stopping) - known
-            own = [piece for piece in pieces if piece in self.stopping and belongs(piece, question)]
-            if own or not ended:  # also a setup that ends, which is nobody's fault but the machine's
-                return Found(stop=self.stopping[own[0]] if own else self.runs[-1].stopped or "died"), left_out
+            its = [piece for piece in pieces if piece in self.stopping and belongs(piece, question)]
+            if its or not ended:  # also a setup that ends, which is nobody's fault but the machine's
+                return Found(stop=self.stopping[its[0]] if its else self.runs[-1].stopped or "died"), left_out
 
     def _part(self, pieces: Iterable[Piece], question: Question) -> tuple[list[Piece], list[Piece]]:
         """What of the pieces is run for a question, and what is left out because it ended a box."""
@@ -238,9 +241,10 @@ class Marking:
         return kept, left_out
 
     def _carried(self, question: Question, marked: Mapping[str, Marked]) -> Marked:
-        """The better of two: as it is, and with right answers in place of the wrong ones that it builds on.
+        """The better of two: as it is, and with right answers after the wrong ones that it builds on.
 
-        That box holds what is hidden: nothing of its text is kept, and nothing else is judged in it.
+        That box holds what is hidden: nothing of its text is kept, and nothing else is judged in it. Without a mark of
+        the question as it is, a sentence could only be about that box, so it is a fixed one.
         """
         own, manifest = marked[question.id], self.release.manifest
         wrong = [
@@ -254,16 +258,17 @@ class Marking:
             pieces = with_reference(pieces, need, self.release.reference)
         answered = self._kept(question, answers.CARRIED, pieces)
         if answered is None:
-            part, left_out = self._part(pieces, question)
-            found = self.run(part, [question], own=False)
-            if question.id not in found:
-                return own
-            left_out = [piece for piece in left_out if not any(belongs(piece, need) for need in wrong)]
-            answered = Answered(found[question.id], self._words(left_out))
+            found, left_out = self._without_stopping(pieces, question, own=False)
+            answered = Answered(found, self._words(left_out))
             self._keep(question, answers.CARRIED, pieces, answered)
         better = self._judged(question, answered, quote=False)
         names, kept = tuple(need.id for need in wrong), own.kept and better.kept
+        if better.judgement.points is None:
+            return replace(own, kept=kept)
         if better.judgement.rank > own.judgement.rank:
+            if own.judgement.points is None:
+                said = f"with a right {' and '.join(names)} in its place"
+                better = replace(better, judgement=judging.in_fixed_words(question, better.judgement, said))
             return replace(better, carried=names, kept=kept, seconds=round(own.seconds + better.seconds, 3))
         return replace(own, carried=names, kept=kept)
 

@@ -24,8 +24,32 @@ DTYPES = (
 )  # fmt: skip
 
 
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # sent as int64: torch computes little with them
+
+
 class NotData(TypeError):
     """Neither a tensor, a number, a text nor a list or dictionary of them."""
+
+
+class TooLarge(NotData):
+    """Whole numbers that int64 does not hold."""
+
+
+def from_numpy(part: Any) -> Any:
+    """An array as a tensor, whatever its byte order, strides and precision; a number of NumPy's as Python's."""
+    if isinstance(part, np.generic):
+        return float(part) if part.dtype.kind == "f" else part.item()
+    dtype = np.dtype(np.float64) if part.dtype.char == "g" else part.dtype.newbyteorder("=")
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(np.array(part, dtype=dtype, copy=True))
+
+
+def signed(part: torch.Tensor) -> torch.Tensor:
+    """TooLarge if int64 does not hold its numbers."""
+    found = part.to(torch.int64)
+    if bool((found < 0).any()):
+        raise TooLarge(str(part.dtype))
+    return found
 
 
 def pack(value: Any) -> bytes:
@@ -34,8 +58,10 @@ def pack(value: Any) -> bytes:
 
     def tree(part: Any) -> Any:
         if isinstance(part, np.ndarray | np.generic) and part.dtype.kind in "biuf":
-            part = part.item() if isinstance(part, np.generic) else torch.from_numpy(np.array(part, copy=True))
+            part = from_numpy(part)
         if isinstance(part, torch.Tensor):
+            if part.dtype in UNSIGNED:
+                part = signed(part)
             if part.dtype not in DTYPES:
                 raise NotData(str(part.dtype))
             plain = part.detach().to_dense() if part.layout != torch.strided else part.detach()
@@ -135,7 +161,7 @@ def probe(user: dict[str, Any], call_source: str, names: list[str], asked: str, 
     try:
         content = pack(found)
     except BaseException as error:
-        kind = "NotData" if isinstance(error, NotData) else nearest_builtin(error)
+        kind = type(error).__name__ if isinstance(error, NotData) else nearest_builtin(error)
         content = pack({"unsent": kind})
     with open(answer, "r+b") as file:
         file.truncate(0)

@@ -117,7 +117,8 @@ def begin(out: Path) -> str:
 def store(out: Path, student: str, result: Mapping[str, Any], grading: str = "") -> dict[str, Any]:
     """Write a result whole, and give what was written. One of an earlier grading that changes goes to the history.
 
-    What was judged before with the same key stays, where this time it was not asked or could not be judged.
+    What was judged before with the same key stays, where this time it was not asked or could not be judged, and so does
+    what was read of the file, where this time it was not read.
     """
     old, file = read_result(out, student), f"{file_of(student)}.json"
     result = dict(result) | {"grading": grading}
@@ -128,6 +129,8 @@ def store(out: Path, student: str, result: Mapping[str, Any], grading: str = "")
             if new is None or (new["outcome"] == "not_graded" and row["outcome"] != "not_graded"):
                 rows[row["question"]] = row
         result["questions"] = list(rows.values())
+        if old["submission"] and not result["submission"]:
+            result |= {name: old[name] for name in ("submission", "messages", "texts", "sources")}
         if len(old["cells"]) > len(result["cells"]):
             result["cells"] = old["cells"]
     if old and old.get("grading") != grading and (old["key"] != result["key"] or marks(old) != marks(result)):

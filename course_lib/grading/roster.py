@@ -25,7 +25,7 @@ NAMES = {  # columns that a student's folder may be called by
 }
 DOWNLOADS = {  # how the site names what it packs for a teacher; the number is the student's
     "canvas": re.compile(r"[^_]+(?:_LATE)?_(\d+)_\d+(?:_.*)?"),
-    "moodle": re.compile(r".+_(\d+)_assignsubmission_(?:file|onlinetext).*"),
+    "moodle": re.compile(r".+?_(\d+)_assignsubmission_(?:file|onlinetext).*"),
 }
 IDENTITY = ("Student", "ID", "SIS User ID", "SIS Login ID", "Integration ID", "Root Account", "Section")
 TOTALS = "Points Possible"
