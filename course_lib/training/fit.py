@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,28 +14,33 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from course_lib.files import atomic_write, read_json, write_json
 from course_lib.layers.blocks import recompute
-from course_lib.machine import machine
 from course_lib.models import NETWORKS, build, configure
 from course_lib.training.batches import loader
 from course_lib.training.checkpoint import Checkpoint, save, steps_done
 from course_lib.training.distributed import Ranks, parallel, started, whole
 from course_lib.training.evaluate import accuracy, top_k
-from course_lib.training.folder import ABOUT, BEST, LAST
+from course_lib.training.folder import (
+    BEST,
+    LAST,
+    about_run,
+    clips_sum,
+    locked,
+    require_alike,
+    require_same,
+    write_about,
+)
 from course_lib.training.loop import train
-from course_lib.training.metrics import Metrics, read
-from course_lib.training.optim import moving_mean
+from course_lib.training.metrics import Metrics, read, was_tested
+from course_lib.training.optim import make_optimizer, moving_mean
 from course_lib.training.recipe import Recipe
 from course_lib.training.recipes import network_changes, recipe
 from course_lib.training.report import judge
-from course_lib.training.resume import settings, stop_asked, unwrapped
+from course_lib.training.resume import leave, resume, settings, stop_asked, unwrapped
 from course_lib.training.sources import Source, read_source, train_clips
 from course_lib.training.start import start_from
 from course_lib.video.transforms import ToNetwork
 from course_lib.words import count
-
-COMPUTED = ("bf16", "at_once", "channels_last", "recompute", "compile", "shard")  # settings that may change on the way
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Plan:
     stop_after: int | None = None  # steps of this call; None: all
 
 
+class LeftTest(Exception):
+    """A stop was asked for in a test, which the next call does from its beginning."""
+
+
 def fit(plan: Plan) -> Path:
     """Train as planned, on as many processes as torchrun has started; the run folder. A run that is there goes on.
 
@@ -70,7 +76,7 @@ def fit(plan: Plan) -> Path:
             cannot be written. The last whole checkpoint stays in every case.
     """
     chosen = recipe(plan.network, plan.data, plan.kind, plan.changes)
-    with started() as (ranks, device):
+    with started() as (ranks, device), ExitStack() as held:
         frames, size = configure(plan.network).clip[:2]
         source = read_source(plan.data, plan.root, plan.subset, size, plan.workers)
         numbered = getattr(NETWORKS[plan.network][0], "numbered", False)
@@ -80,15 +86,16 @@ def fit(plan: Plan) -> Path:
                 f"the recipe's batch={chosen.batch} of {len(dataset)} clips: give more clips, or a smaller batch, such "
                 f"as --set batch={max(1, len(dataset) // 4)}; the rate goes with it"
             )
-        epoch = len(dataset) // chosen.batch
-        config = chosen.config(epoch, plan.seed)
         if chosen.ema and chosen.shard:
             raise ValueError("ema keeps a second network whole, which shard=yes cannot: --set ema=0 or --set shard=no")
-        net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
-        about = _about(plan, chosen, dataset.classes, ranks)
-        _require_same(plan.out, about)
+        about = about_run(plan, chosen, source.train, ranks)
+        began = require_same(plan.out, about)
+        epoch = began["list"]["epoch"]  # as it began, also where clips have gone since
+        config = chosen.config(epoch, plan.seed)
+        held.enter_context(locked(plan.out, ranks, device))
         done = steps_done(plan.out / LAST)
-        ranks.wait()
+        require_alike(plan.out, ranks, {"steps done": done, "of": config.steps} | about["list"])
+        net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
         if plan.start is not None and not done:
             start = start_from(net, plan.start, plan.source, dataset.classes)
             about["started_from"] = start.origin
@@ -98,43 +105,61 @@ def fit(plan: Plan) -> Path:
         settled = settings(unwrapped(net), config)
         mean = moving_mean(unwrapped(net), chosen.ema) if chosen.ema else None
         prepare = to_network(chosen, device)
-        batches = loader(
-            dataset, chosen.batch, plan.seed, plan.workers, prepare, device, ranks=ranks, repeats=chosen.repeats
-        )
         if ranks.first:
-            _introduce(plan, chosen, source, epoch, config.steps, done, about, ranks)
+            _introduce(plan, chosen, source, epoch, config.steps, done, began["list"], ranks)
+            write_about(plan.out, about, done)
 
-        def ends(epochs: int, steps: int) -> bool:  # every so many epochs
-            return bool(epochs) and steps % (epochs * epoch) == 0
+        def ends(epochs: int, done: int) -> bool:  # every so many epochs
+            return bool(epochs) and done % (epochs * epoch) == 0
 
-        def test(step: int) -> None:
-            with _tested(net, mean, batches, chosen.precise_bn, ranks) as tested:
-                scored = judge(tested, source, chosen, frames, size, (1, 1), prepare, device, ranks, plan.workers)
+        def due(done: int) -> bool:  # a test
+            return done == config.steps or ends(plan.test_every, done) or ends(plan.keep_every, done)
+
+        def looking(clips: Tensor) -> Tensor:  # at each batch of a test, all of which have as many
+            if ranks.any(bool(asked), device):
+                raise LeftTest
+            return prepare(clips)
+
+        def batches(prepare: Callable[[Tensor], Tensor]) -> Callable[[int], Iterator]:
+            given = (dataset, chosen.batch, plan.seed, plan.workers, prepare, device)
+            return loader(*given, ranks=ranks, repeats=chosen.repeats)
+
+        def test(done: int) -> None:
+            with _tested(net, mean, batches(looking), chosen.precise_bn, ranks) as tested:
+                scored = judge(tested, source, chosen, frames, size, (1, 1), looking, device, ranks, plan.workers)
                 scores = {"top1": accuracy(*scored), "top5": top_k(*scored, k=min(5, scored[0].shape[1]))}
                 state = tested.state_dict().items()
                 weights = {name: full.cpu() for name, value in state for full in [whole(value)] if ranks.first}
             before = max((line["top1"] for line in read(plan.out) if "top1" in line), default=-1.0)
-            kept = Checkpoint(step + 1, settled, weights)
+            kept = Checkpoint(done, settled, weights)
             if ranks.first and scores["top1"] > before:
                 save(plan.out / BEST, kept)
-            if ranks.first and ends(plan.keep_every, step + 1):
-                save(plan.out / f"epoch-{(step + 1) // epoch:04d}.safetensors", kept)
-            metrics.test(step, scores)
+            if ranks.first and ends(plan.keep_every, done):
+                save(plan.out / f"epoch-{done // epoch:04d}.safetensors", kept)
+            metrics.test(done - 1, scores)
 
-        shown = ranks.first
+        shown, last = ranks.first, plan.out / LAST
+        late = ranks.any(ranks.first and done > 0 and due(done) and not was_tested(plan.out, done), device)
         with (
+            suppress(LeftTest),
             stop_asked() as asked,
             Metrics(plan.out, done, config.steps, chosen.batch * chosen.repeats, epoch, shown) as metrics,
         ):
-            steps = train(net, batches, config, plan.out / LAST, plan.save_every, ranks, chosen.at_once, mean)
+            if late:  # the run ended before this test did
+                saved = resume(last, settled, unwrapped(net), make_optimizer(unwrapped(net), config))
+                if mean is not None:
+                    mean.load_state_dict(saved.mean)
+                test(done)
+            given = (batches(prepare), config, last, plan.save_every, ranks, chosen.at_once, mean)
+            steps = train(net, *given, also=due)  # saved before each test, which may last
             with closing(steps):  # type: ignore[type-var]
                 for step in islice(steps, plan.stop_after):
                     metrics.step(step)
                     if ranks.any(bool(asked), device):
                         break
-                    done = step.number + 1
-                    if done == config.steps or ends(plan.test_every, done) or ends(plan.keep_every, done):
-                        test(step.number)
+                    if due(step.number + 1):
+                        test(step.number + 1)
+                leave(steps)
         if ranks.first:
             _say_goodbye(plan, config.steps)
         ranks.wait()
@@ -219,86 +244,37 @@ def _tested(
             buffer.copy_(before)
 
 
-def _about(plan: Plan, chosen: Recipe, classes: tuple[str, ...], ranks: Ranks) -> dict[str, Any]:
-    """All that the run depends on: what has to stay, and beside it what may change."""
-    stays = {name: value for name, value in asdict(chosen).items() if name not in COMPUTED}
-    return json.loads(
-        json.dumps(
-            {
-                "network": plan.network,
-                "changes": network_changes(plan.network, chosen),
-                "data": plan.data,
-                "subset": plan.subset,
-                "classes": classes,
-                "start": plan.start and Path(plan.start).name,
-                "seed": plan.seed,
-                "kind": plan.kind,
-                "recipe": stays,
-                "now": {
-                    "root": plan.root and str(Path(plan.root).resolve()),
-                    "set": plan.changes,
-                    "processes": ranks.world,
-                    "machine": machine(),
-                    "command": shlex.join(["course", "train", *sys.argv[(sys.argv[1:2] == ["train"] and 2) or 1 :]]),
-                },
-            }
-        )
-    )
-
-
-def _require_same(out: Path, about: dict[str, Any]) -> None:
-    """ValueError if the folder holds another run, or something else."""
-    there = read_json(out / ABOUT)
-    if there is None:
-        if out.is_dir() and any(out.iterdir()):
-            raise ValueError(f"--out {out}: the folder is not empty and holds no run: choose another one")
-        return
-    differ = [
-        f"{name}: {there[name]!r} there, {about[name]!r} now"
-        for name in about
-        if name not in ("now", "recipe", "classes") and there.get(name) != about[name]
-    ]
-    differ += [
-        f"{name}: {there['recipe'].get(name)!r} there, {value!r} now"
-        for name, value in about["recipe"].items()
-        if there["recipe"].get(name) != value
-    ]
-    if there["classes"] != about["classes"]:
-        differ.append(f"classes: {len(there['classes'])} there, {len(about['classes'])} now, or others")
-    if differ:
-        raise ValueError(
-            f"--out {out} holds another run:\n  " + "\n  ".join(differ) + "\nChoose another folder, or its settings"
-        )
-
-
 def _introduce(
-    plan: Plan, chosen: Recipe, source: Source, epoch: int, steps: int, done: int, about: dict, ranks: Ranks
+    plan: Plan, chosen: Recipe, source: Source, epoch: int, steps: int, done: int, began: dict, ranks: Ranks
 ) -> None:
-    lost = f", {len(source.left_out):,} left out, first {source.left_out[0]}" if source.left_out else ""
+    clips, classes = len(source.train.videos), len(source.train.classes)
+    notes = ""
+    if source.left_out:
+        path, reason = source.left_out[0]
+        notes += f", {len(source.left_out):,} left out, first {path} ({reason})"
+    if empty := classes - len({video.label for video in source.train.videos}):
+        notes += f"; {empty:,} of {count(classes, 'class', 'classes')} have no clip to train on"
     print(
         f"{plan.network}, recipe {plan.kind}: {chosen.source}\n"
-        f"{count(len(source.train.videos), 'clip')} to train on, {len(source.test.videos):,} to test on{lost}; "
+        f"{count(clips, 'clip')} to train on, {len(source.test.videos):,} to test on{notes}; "
         f"{count(chosen.batch, 'clip')} a step on {count(ranks.world, 'process', 'processes')}, "
         f"{count(epoch, 'step')} an epoch, {count(steps, 'step')}, "
         f"highest rate {chosen.lr * chosen.batch / chosen.lr_clips:.3g}"
         + (f"; goes on after step {done}" if done else "")
     )
-    if not done or read_json(plan.out / ABOUT) is None:
-        write_json(plan.out / ABOUT, about)
-    now = about["now"]
-    atomic_write(
-        plan.out / "README.md",
-        (
-            f"`{now['command']}`, from commit {now['machine']['commit']}, repeats this run (or goes on with it); "
-            f"`course evaluate {plan.out}` tests it. `run.json` has the recipe, seeds and versions, `metrics.jsonl` "
-            f"a line for each step.\n"
-        ).encode(),
-    )
+    if done and began["sum"] != clips_sum(source.train):
+        print(
+            f"the run began with {count(began['clips'], 'clip')} to train on, and now there are "
+            f"{f'{clips:,}' if clips != began['clips'] else 'as many, but others'}: its batches come from those "
+            f"of now, and it keeps its {count(epoch, 'step')} an epoch"
+        )
 
 
 def _say_goodbye(plan: Plan, steps: int) -> None:
     done = steps_done(plan.out / LAST)
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on")
+    elif not was_tested(plan.out, steps):
+        print(f"{count(steps, 'step')} done and saved, stopped before the last test; the same command does it")
     else:
         print(f"{count(steps, 'step')} done: course evaluate {plan.out}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,14 +18,37 @@ from course_lib.training.resume import Step
 FILE = "metrics.jsonl"
 
 
-def read(run: str | Path) -> Iterator[dict[str, Any]]:
+class Lines:
+    """The lines of a run as they come: each look reads what is new, and all where the run has begun its file anew."""
+
+    def __init__(self, run: str | Path):
+        self.path, self.file, self.lines, self.offset = Path(run) / FILE, 0, list[dict[str, Any]](), 0
+
+    def all(self) -> list[dict[str, Any]]:
+        """First to last; a line that is being written is left out, and comes when it is whole."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if (status.st_ino, self.offset <= status.st_size) != (self.file, True):
+                self.file, self.lines, self.offset = status.st_ino, [], 0
+            file.seek(self.offset)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self.offset += len(whole + end)
+        for line in whole.splitlines():
+            with suppress(ValueError):  # half written when its process died
+                self.lines.append(json.loads(line))
+        return self.lines
+
+
+def read(run: str | Path) -> list[dict[str, Any]]:
     """The lines of a run so far, first to last; a line that is being written is left out."""
-    path = Path(run) / FILE
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            yield json.loads(line)
-        except ValueError:  # the last one, half written when its process died
-            continue
+    return Lines(run).all()
+
+
+def was_tested(run: str | Path, done: int) -> bool:
+    """Whether the lines hold a test of the network after so many steps."""
+    return any("top1" in line and line["step"] == done - 1 for line in read(run))
 
 
 class Metrics:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,6 +87,7 @@ def train(
     with in_sentences(f"; {out} keeps the last whole checkpoint, from which the same command goes on"):
         from course_lib.training.fit import Plan, fit
 
+        _require_torchrun()
         changes = pairs(change or [])
         for name, number, least in (
             ("workers", workers, 0),
@@ -116,6 +118,7 @@ def evaluate(
     with in_sentences():
         from course_lib.training.tested import evaluate_run
 
+        _require_torchrun()
         evaluate_run(run, views, out, root, network, source, data, workers)
 
 
@@ -124,7 +127,7 @@ def watch(
     run: Annotated[Path, typer.Argument(help="A folder of `course train`.")],
     once: Annotated[bool, typer.Option("--once", help="Draw it once.")] = False,
 ) -> None:
-    """Draw the loss of a run while it trains, until it stops or Ctrl-C; in a notebook `training.watch.watch` does."""
+    """Draw the loss of a run for as long as it trains, or until Ctrl-C; in a notebook `training.watch.watch` does."""
     from course_lib.training.watch import watch_terminal
 
     try:
@@ -134,6 +137,16 @@ def watch(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         pass
+
+
+def _require_torchrun() -> None:
+    """ValueError where Slurm's srun has started several of these, none of which knows of the others."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
+    if tasks != "1" and "WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            f"srun has started this {tasks} times, and each would be a run of its own: give srun one task a node, "
+            "`srun --ntasks-per-node 1 torchrun ... -m course_lib.training.run ...`, and torchrun starts the processes"
+        )
 
 
 def pairs(texts: list[str]) -> dict[str, str]:

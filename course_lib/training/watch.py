@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from course_lib.files import read_json
-from course_lib.training.metrics import FILE, read
+from course_lib.training.folder import in_training
+from course_lib.training.metrics import FILE, Lines
 from course_lib.words import count
 
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille sign: four rows of two
-QUIET = 600.0  # seconds without a line, after which a run is taken to have stopped
+QUIET = 600.0  # seconds without a line, after which a run is taken to have stopped where nobody can tell
 
 
 class Progress(NamedTuple):
@@ -25,15 +26,16 @@ class Progress(NamedTuple):
     losses: list[float]
     tests: list[tuple[float, float]]
     line: str
-    quiet: float
+    goes_on: bool
 
 
-def progress(run: str | Path) -> Progress:
-    """ValueError for a folder in which no run has written."""
+def progress(run: str | Path, written: Lines | None = None) -> Progress:
+    """`written` holds what an earlier look has read. ValueError for a folder in which no run has written."""
     path = Path(run) / FILE
     if not path.is_file():
         raise ValueError(f"{run}: no {FILE}, so no run of `course train` has begun there")
-    lines = list(read(run))
+    trains = in_training(Path(run))  # asked first: what it writes at its end is drawn
+    lines = (written or Lines(run)).all()
     steps = [line for line in lines if "loss" in line]
     tests = [(line["epoch"], line["top1"]) for line in lines if "top1" in line]
     about: dict[str, Any] = read_json(Path(run) / "run.json") or {}
@@ -46,7 +48,8 @@ def progress(run: str | Path) -> Progress:
         told += f", {waited / max(seconds, 1e-9):.0%} waiting for data"
     if tests:
         told += f"; top-1 {tests[-1][1]:.1%}, best {max(top for _, top in tests):.1%}"
-    return Progress([line["loss"] for line in steps], tests, told, time.time() - path.stat().st_mtime)
+    goes_on = time.time() - path.stat().st_mtime <= QUIET if trains is None else trains
+    return Progress([line["loss"] for line in steps], tests, told, goes_on)
 
 
 def chart(values: Sequence[float], width: int = 72, height: int = 12) -> str:
@@ -69,27 +72,29 @@ def chart(values: Sequence[float], width: int = 72, height: int = 12) -> str:
 
 
 def watch_terminal(run: Path, seconds: float = 5.0, once: bool = False) -> None:
-    """Draw the loss anew every few seconds, until the run is quiet or Ctrl-C; once where nobody looks."""
+    """Draw the loss anew every few seconds, until the run stops or Ctrl-C; once where nobody looks."""
+    written = Lines(run)
     while True:
-        now = progress(run)
+        now = progress(run, written)
         size = shutil.get_terminal_size()
         live = sys.stdout.isatty() and not once
         print("\x1b[2J\x1b[H" * live + chart(now.losses, max(20, size.columns - 12)) + f"\n{now.line}", flush=True)
-        if not live or now.quiet > QUIET:
+        if not (live and now.goes_on):
             return
         time.sleep(seconds)
 
 
 def watch(run: str | Path, seconds: float = 5.0, once: bool = False) -> None:
-    """The same in a notebook cell, until the run is quiet or the stop button."""
+    """The same in a notebook cell, until the run stops or the stop button."""
     from IPython.display import display
 
     from course_lib.figures import picture, png
     from course_lib.figures.curves import curves
 
     shown: Any = None
+    written = Lines(run)
     while True:
-        now = progress(run)
+        now = progress(run, written)
         window = max(1, len(now.losses) // 50)
         # a bare Figure would be a line of text until somebody has called %matplotlib
         drawn = picture(png(curves({now.line: now.losses}, "loss", window=window)), now.line)
@@ -97,7 +102,7 @@ def watch(run: str | Path, seconds: float = 5.0, once: bool = False) -> None:
             shown = display(drawn, raw=True, display_id=True)
         else:
             shown.update(drawn, raw=True)
-        if once or now.quiet > QUIET:
+        if once or not now.goes_on:
             return
         try:
             time.sleep(seconds)
