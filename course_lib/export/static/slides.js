@@ -28,14 +28,21 @@
 
   page.classList.remove("handout", "print-pdf"); // the second keeps the sheets from the style that reveal.js has for paper
   // Keys belong to an explorer or a quiz that was reached by Tab. After a click they go on to drive the slides, so that
-  // a presenter's remote control is never caught.
+  // a presenter's remote control is never caught. Only a menu that a click has opened keeps them until it closes: without
+  // focus it would close at once.
   let clicked = false;
-  const own = element => element?.closest?.(".attention-explorer, details");
+  const own = element => element?.closest?.(".attention-explorer, details"), menu = element => element?.closest?.("select");
+  const open = element => CSS.supports("selector(:open)") && menu(element)?.matches(":open");
+  const letGo = element => clicked && own(element) && document.activeElement.blur(); // now: a key may be waiting already
   addEventListener("pointerdown", () => (clicked = true), true);
-  addEventListener("keydown", () => (clicked = false), true);
-  for (const event of ["click", "change"]) addEventListener(event, ({ target }) => {
-    if (clicked && own(target)) document.activeElement.blur(); // now: a key may be waiting already
-  });
+  addEventListener("keydown", () => {
+    const focused = document.activeElement;
+    if (open(focused)) return;
+    if (menu(focused)) letGo(focused); // closed without a choice
+    clicked = false;
+  }, true);
+  addEventListener("click", ({ target }) => menu(target) || letGo(target));
+  addEventListener("change", ({ target }) => letGo(target));
   Reveal.initialize({
     width: 1280, height: 720, margin: 0, minScale: 0.1, maxScale: 8, center: false, transition: "none", hash: true,
     controls: false, slideNumber: "c/t", totalTime: Number(document.querySelector(".reveal").dataset.totalTime),
