@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,17 @@ import torch.multiprocessing as mp
 from stand_ins import write_kinetics
 from torch import nn
 
+import course_lib.training.distributed as distributed
 import course_lib.training.fit as fitting
+import course_lib.training.resume as resuming
+from course_lib.models import NETWORKS, build
 from course_lib.training.checkpoint import load
 from course_lib.training.distributed import PeerLost, Ranks, started
+from course_lib.training.evaluate import predict_views
 from course_lib.training.fit import Plan, fit
 from course_lib.training.folder import LAST
 from course_lib.training.metrics import read
+from course_lib.video.errors import VideoError
 
 STEPS = 5  # an epoch
 
@@ -48,7 +54,14 @@ def on(world: int, task: Callable, *arguments: object) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    mp.start_processes(one_of, (world, port, task, *arguments), world, start_method="fork")
+    processes = mp.start_processes(one_of, (world, port, task, *arguments), world, join=False, start_method="fork")
+    assert processes is not None
+    try:
+        while not processes.join():
+            pass
+    finally:  # also where some wait for each other for ever
+        for process in processes.processes:
+            process.kill()
 
 
 def trained(rank: int, plan: Plan) -> None:
@@ -90,21 +103,28 @@ def test_two_and_four_processes_have_the_losses_weights_and_test_scores_of_one(f
     assert_alike(tmp_path / "four", alone)
 
 
+def told(plan: Plan) -> None:
+    """`fit`, which loses another process; it says so."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which comes while it says it
+    try:
+        fit(plan)
+    except PeerLost as error:
+        (plan.out / "told.txt").write_text(str(error))
+
+
 def dying(rank: int, plan: Plan) -> None:
     """The process of rank 1 dies after step 2, unasked; the other says what it saw."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which comes while it says it
     step = fitting.Metrics.step
 
     def last(self: fitting.Metrics, record: object) -> None:
         step(self, record)
         if rank == 1 and record.number == 2:
+            while len(losses(plan.out)) < 3:  # the other may yet be waiting for what this one has sent
+                time.sleep(0.01)
             os._exit(9)
 
     fitting.Metrics.step = last
-    try:
-        fit(plan)
-    except PeerLost as error:
-        (plan.out / "told.txt").write_text(str(error))
+    told(plan)
 
 
 def test_a_process_that_dies_ends_the_run_which_goes_on_on_other_numbers_of_processes(folder, alone, tmp_path):
@@ -119,24 +139,82 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_on_other_numbers_of_proc
     assert_alike(plan.out, alone)
 
 
-def asked(rank: int, plan: Plan) -> None:
-    """Only the process of rank 1 is asked to stop, after step 2."""
-    step = fitting.Metrics.step
+def asked(rank: int, plan: Plan, after: int) -> None:
+    """Only the process of rank 1 is asked to stop, after so many steps."""
+    step, mark = fitting.Metrics.step, resuming.Run._mark
 
     def last(self: fitting.Metrics, record: object) -> None:
         step(self, record)
-        if rank == 1 and record.number == 2:
+        if rank == 1 and record.number == after - 1:
             signal.raise_signal(signal.SIGTERM)
 
-    fitting.Metrics.step = last
+    def seen(self: resuming.Run) -> object:
+        """At each look it finds another file, as one does over NFS or while the first process writes it."""
+        return (mark(self), time.monotonic()) if rank == 1 else mark(self)
+
+    fitting.Metrics.step, resuming.Run._mark = last, seen
     fit(plan)
 
 
-def test_all_processes_stop_after_the_same_step_whichever_was_asked(folder, tmp_path, capfd):
-    plan = planned(folder, tmp_path / "run")
-    on(2, asked, plan)
-    assert load(plan.out / LAST).step == 3 and len(losses(plan.out)) == 3
-    assert "stopped after step 3 of 5, saved; the same command goes on" in capfd.readouterr().out
+@pytest.mark.parametrize("shard", ["no", "yes"])
+@pytest.mark.parametrize("after", [2, 3])
+def test_all_processes_stop_after_the_same_step_whichever_was_asked(after, shard, folder, tmp_path, capfd):
+    """The schedule saves after the second step, not after the third."""
+    plan = planned(folder, tmp_path / "run", shard=shard)
+    on(2, asked, plan, after)
+    assert load(plan.out / LAST).step == len(losses(plan.out)) == after
+    assert f"stopped after step {after} of 5, saved; the same command goes on" in capfd.readouterr().out
+
+
+def full_disk(rank: int, plan: Plan) -> None:
+    """The process of rank 0 cannot write the line of step 2."""
+    step = fitting.Metrics.step
+
+    def last(self: fitting.Metrics, record: object) -> None:
+        if rank == 0 and record.number == 2:
+            raise OSError(28, "No space left on device")
+        step(self, record)
+
+    fitting.Metrics.step = last
+    told(plan)
+
+
+@pytest.mark.parametrize(("shard", "kept"), [("no", 3), ("yes", 2)])
+def test_an_error_of_one_process_between_two_steps_ends_all(shard, kept, folder, tmp_path):
+    """What FSDP2 has parted cannot be saved by one alone: what stays is what the schedule has saved."""
+    plan = planned(folder, tmp_path / "run", shard=shard)
+    with pytest.raises(mp.ProcessRaisedException, match="No space left on device"):
+        on(2, full_disk, plan)
+    assert "another process of this training ended" in (plan.out / "told.txt").read_text()
+    assert load(plan.out / LAST).step == kept
+
+
+def unread(rank: int, plan: Plan) -> None:
+    """The process of rank 1 cannot read its part of the batch of step 3."""
+    loader = fitting.loader
+
+    def breaking(*of: object, **more: object) -> Callable:
+        def batches_from(step: int) -> Iterator:
+            for number, batch in enumerate(loader(*of, **more)(step), step):
+                if number == 3 and rank == 1:
+                    raise VideoError("a.mp4", "the disk is away for a moment")
+                yield batch
+
+        return batches_from
+
+    fitting.loader = breaking
+    told(plan)
+
+
+@pytest.mark.parametrize("shard", ["no", "yes"])
+def test_a_batch_that_one_process_cannot_read_loses_no_step_before_it(shard, folder, alone, tmp_path):
+    plan = replace(planned(folder, tmp_path / "run", shard=shard), save_every=100)
+    with pytest.raises(mp.ProcessRaisedException, match="the disk is away for a moment"):
+        on(2, unread, plan)
+    assert "another process of this training could not read its batch" in (plan.out / "told.txt").read_text()
+    assert load(plan.out / LAST).step == 3
+    on(2, trained, plan)
+    assert_alike(plan.out, alone)
 
 
 def test_a_network_parted_by_fsdp2_trains_alike_and_goes_on_whole(folder, alone, tmp_path):
@@ -145,6 +223,23 @@ def test_a_network_parted_by_fsdp2_trains_alike_and_goes_on_whole(folder, alone,
     assert set(weights(plan.out)) == set(weights(alone)), "the file does not tell how it was computed"
     on(1, trained, replace(plan, changes=plan.changes | {"shard": "no"}))
     assert_alike(plan.out, alone)
+
+
+def parted_and_whole(rank: int, names: list[str]) -> None:
+    with started() as (ranks, _):
+        for name in names:
+            torch.manual_seed(0)
+            net = build(name, classes=8)
+            batches = [(torch.randn(2, 1, 3, *net.config.clip), torch.zeros(2, dtype=torch.long))]
+            whole, _ = predict_views(net, batches)
+            parted, _ = predict_views(distributed.parallel(net, ranks, shard=True), batches)
+            torch.testing.assert_close(parted, whole)
+
+
+def test_a_network_parted_by_fsdp2_gives_the_probabilities_of_its_released_test():
+    names = ["nonlocal_tiny", "r2plus1d_tiny", "slowfast_tiny"]
+    assert all(hasattr(NETWORKS[name][0], "probabilities") for name in names)
+    on(2, parted_and_whole, names)
 
 
 def judged(rank: int, out: Path) -> None:

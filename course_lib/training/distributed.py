@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -99,7 +100,11 @@ def started() -> Iterator[tuple[Ranks, torch.device]]:
         yield ALONE, device
         return
     gpu = device.type == "cuda"
-    dist.init_process_group("nccl" if gpu else "gloo", device_id=device if gpu else None)  # else barriers guess it
+    # a test of hours has one message, at its end: whoever comes first may wait for longer than NCCL's ten minutes. That
+    # a process has died is noticed without it, by torchrun or by gloo
+    patience = timedelta(hours=2)
+    # barriers guess a device that they are not told
+    dist.init_process_group("nccl" if gpu else "gloo", device_id=device if gpu else None, timeout=patience)
     try:
         yield Ranks(dist.get_rank(), world), device
     except RuntimeError as error:
@@ -123,7 +128,7 @@ def parallel(net: nn.Module, ranks: Ranks, shard: bool = False) -> nn.Module:
     if not shard:
         devices = [parameter.device for parameter in net.parameters()][:1]
         return nn.parallel.DistributedDataParallel(net, device_ids=devices if devices[0].type == "cuda" else None)
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     # each block is gathered for itself, so that no more than one lies there whole; the innermost are parted first
     for parts in reversed(list(net.modules())):
@@ -132,6 +137,8 @@ def parallel(net: nn.Module, ranks: Ranks, shard: bool = False) -> nn.Module:
                 if sum(parameter.numel() for parameter in part.parameters()) > SMALL:
                     fully_shard(part)
     fully_shard(net)
+    if hasattr(net, "probabilities"):  # some are tested by it, past the forward pass that FSDP2 knows
+        register_fsdp_forward_method(net, "probabilities")
     return net
 
 

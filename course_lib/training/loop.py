@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def train(
     at_once: int = 0,
     mean: AveragedModel | None = None,
     also: Callable[[int], bool] = lambda done: False,
-) -> Iterator[Step]:
+) -> Generator[Step, bool | None, None]:
     """Train `net` where it is (bfloat16 autocast on a GPU) and yield a record of every update.
 
     `batches_from(step)` gives the batches from that step on, see `batches.shuffled` and `batches.loader`.
@@ -55,6 +55,10 @@ def train(
     batch, and the first one writes; loss and accuracy are means over all. With `at_once`, so many clips are computed at
     a time, and their gradients added up. `mean` follows the weights (`RecipeConfig.ema`, `optim.moving_mean`).
 
+    A batch that one process cannot read ends all of them after the same step, saved. What FSDP2 has parted has to be
+    saved by all together: there neither `break` nor `close()` nor an error saves anything, `resume.leave(steps)` does,
+    called by all after the same step.
+
     Raises ValueError for a network in evaluation mode as a whole, a checkpoint of another run, labels without a class
     and batches that end early; FloatingPointError when the loss or the gradient is no longer a finite number.
     """
@@ -73,7 +77,7 @@ def train(
         for number in range(done, config.steps):
             start = time.perf_counter()
             with run.own_generators():
-                batch = next(batches, None)
+                batch = run.next_batch(batches)
                 waited = time.perf_counter() - start
                 with run.whole_step():
                     restore(kept)
@@ -82,7 +86,9 @@ def train(
                         mean.update_parameters(unwrapped(net))
                     run.records.append(Step(number, *values, time.perf_counter() - start, waited))
             run.save_on_schedule(also(number + 1))
-            yield run.records[-1]
+            if (yield run.records[-1]):  # `resume.leave`
+                run.save()
+                return
 
 
 def update(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel
 
 from course_lib.training.checkpoint import Checkpoint, as_plain, load, save
-from course_lib.training.distributed import ALONE, Ranks, parted_like, whole
+from course_lib.training.distributed import ALONE, PeerLost, Ranks, parted_like, whole
 from course_lib.training.optim import TrainConfig
 from course_lib.video.errors import VideoError
 
@@ -44,7 +44,9 @@ class Run:
     """A network, its optimiser and the records so far; with a path, also the file that they go on from.
 
     Used as a context around the steps: left early, by Ctrl-C, `break`, `close()` or a batch that cannot be read, it
-    saves.
+    saves. A network that FSDP2 has parted is put together by all processes, so it is saved only where all come: on
+    schedule, by `leave`, and before a batch that one of them cannot read. Whatever else ends one of them ends the run
+    with its last whole checkpoint; waiting for the others' help would last for ever.
     """
 
     def __init__(
@@ -70,6 +72,27 @@ class Run:
             if mean is not None:
                 mean.load_state_dict(saved.mean)
         self.whole, self.mark = True, self._mark()
+
+    @property
+    def parted(self) -> bool:
+        return isinstance(self.net, FSDPModule)
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """None after the last. Where one process cannot read its own, all end before the step, and lose none."""
+        try:
+            batch = next(batches, None)
+        except (VideoError, RuntimeError):
+            self._all_have_read(False)
+            raise
+        if not self._all_have_read(True):
+            raise PeerLost("another process of this training could not read its batch")
+        return batch
+
+    def _all_have_read(self, this: bool) -> bool:
+        lost = self.ranks.any(not this, self.device)
+        if lost and self.parted:
+            self.save()
+        return not lost
 
     @contextmanager
     def own_generators(self) -> Iterator[None]:
@@ -116,17 +139,23 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # kept alive by a traceback, a generator may close late, when others have gone on with the file or the net
-        closed = isinstance(error, GeneratorExit) and self.mark == self._mark()
-        # where FSDP2 has parted them, the others would have to help, and they have got their batch
-        unread = isinstance(error, VideoError | RuntimeError) and not isinstance(self.net, FSDPModule)
-        if closed or (self.whole and (unread or isinstance(error, KeyboardInterrupt))):
+        # kept alive by a traceback, a generator may close late, when others have gone on with the file or the net;
+        # several processes do not ask, since each would look at the file at another moment
+        closed = isinstance(error, GeneratorExit) and (self.ranks.world > 1 or self.mark == self._mark())
+        left = isinstance(error, KeyboardInterrupt | VideoError | RuntimeError) and self.whole
+        if (closed or left) and not self.parted:
             self.save()
 
     def _mark(self) -> tuple:
         """Differs once anybody has written or deleted the file or changed a weight in place."""
         file = self.path.stat() if self.path is not None and self.path.exists() else None
         return file and (file.st_ino, file.st_mtime_ns), [parameter._version for parameter in self.net.parameters()]
+
+
+def leave(steps: Generator[Step, bool | None, None]) -> None:
+    """End a training and save it. All its processes have to come here, after the same step."""
+    with suppress(StopIteration):
+        steps.send(True)
 
 
 def history(checkpoint: str | Path) -> list[Step]:
