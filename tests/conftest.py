@@ -11,6 +11,8 @@ import torch
 from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests share tests/reference/recipe.py and the like
+for name in ("DATA", "PROFILE", "KINETICS", "SSV2", "KEEPS_TRAINED"):  # what somebody chose for the lessons
+    os.environ.pop(f"COURSE_{name}", None)
 torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
 
 
