@@ -147,7 +147,7 @@ def test_pictures_of_rows_mark_those_that_stay_and_their_words_say_it():
     film, rows = np.zeros((4, 8, 8, 3), np.uint8), np.eye(4) * 0.6 + 0.1
     rows[1] = 0.25
     words = kept_words(rows, [0, 2])
-    assert "0 0.300 stays" in words and "1 0.000," in words and "3 0.300." in words
+    assert "0 0.3000 stays" in words and "1 0.0000," in words and "3 0.3000." in words
     figure = kept_rows(film, rows, [0, 2])
     bars = [bar for axis in figure.axes for bar in axis.patches]
     assert [bar.get_facecolor() == to_rgba(BLUE) for bar in bars] == [True, False, True, False]

@@ -39,7 +39,7 @@ def kept_rows(
 def kept_words(rows: Float[np.ndarray, "T T"], kept: Collection[int]) -> str:
     """The same picture for those who cannot see it."""
     told = ", ".join(
-        f"{frame} {deviation:.3f}{' stays' if frame in kept else ''}"
+        f"{frame} {deviation:.4f}{' stays' if frame in kept else ''}"
         for frame, deviation in enumerate(rows.std(axis=1, ddof=1))
     )
     return f"Standard deviation of each frame's row of attention weights: {told}."
