@@ -89,12 +89,14 @@ def fit(plan: Plan) -> Path:
         if chosen.ema and chosen.shard:
             raise ValueError("ema keeps a second network whole, which shard=yes cannot: --set ema=0 or --set shard=no")
         about = about_run(plan, chosen, source.train, ranks)
-        began = require_same(plan.out, about)
-        epoch = began["list"]["epoch"]  # as it began, also where clips have gone since
-        config = chosen.config(epoch, plan.seed)
+        there = require_same(plan.out, about)
         held.enter_context(locked(plan.out, ranks, device))
         done = steps_done(plan.out / LAST)
-        require_alike(plan.out, ranks, {"steps done": done, "of": config.steps} | about["list"])
+        began = (there if done else about)["list"]
+        epoch = began["epoch"]  # as it began, also where clips have gone since
+        config = chosen.config(epoch, plan.seed)
+        goes_on = {"steps done": done, "steps": config.steps, "clips": len(dataset)}
+        require_alike(plan.out, ranks, goes_on | {"sum of their list": about["list"]["sum"]})
         net = make_network(plan.network, len(dataset.classes), chosen, plan.seed)
         if plan.start is not None and not done:
             start = start_from(net, plan.start, plan.source, dataset.classes)
@@ -106,7 +108,7 @@ def fit(plan: Plan) -> Path:
         mean = moving_mean(unwrapped(net), chosen.ema) if chosen.ema else None
         prepare = to_network(chosen, device)
         if ranks.first:
-            _introduce(plan, chosen, source, epoch, config.steps, done, began["list"], ranks)
+            _introduce(plan, chosen, source, epoch, config.steps, done, began, ranks)
             write_about(plan.out, about, done)
 
         def ends(epochs: int, done: int) -> bool:  # every so many epochs

@@ -123,12 +123,10 @@ def require_alike(out: Path, ranks: Ranks, here: dict[str, Any]) -> None:
     """ValueError, in all processes, unless all go on from the same step with the same clips."""
     first, *others = ranks.gather(here)
     for rank, theirs in enumerate(others, 1):
-        if differ := [
-            f"{name} {theirs[name]} there, {first[name]} here" for name in first if theirs[name] != first[name]
-        ]:
+        if differ := [f"{name}: {theirs[name]}, not {first[name]}" for name in first if theirs[name] != first[name]]:
             raise ValueError(
-                f"process {rank} would not train what the first does ({'; '.join(differ)}): --out {out} and the "
-                "videos have to be the same for all, in folders that all nodes see"
+                f"process {rank} would not train what the first does ({'; '.join(differ)}): --out {out} has to "
+                "be one folder that all nodes see, and the videos have to be the same"
             )
 
 
