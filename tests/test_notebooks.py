@@ -850,6 +850,12 @@ def test_the_readme_says_how_long_the_course_takes():
 
 
 @each
+def test_every_exercise_has_two_hints_and_then_a_solution(path):
+    folded = [re.findall(r"<summary>(.*?)</summary>", cell.source) for cell in tagged(read(path), "solution")]
+    assert folded and all(titles == ["Hint 1", "Hint 2", "Solution"] for titles in folded)
+
+
+@each
 def test_code_fits_the_page(path):
     notebook = read(path)
     outputs = [output.get("data", {}) for cell in code(notebook) for output in cell.outputs]
@@ -1552,6 +1558,8 @@ def test_the_verdicts_of_lesson_09_say_what_its_records_say():
     less = paired(runs, "L", "accuracy", arms["MViT"], arms["MViT"] | dict(trained_on="shuffled_frames"))
     assert max(less) < 0 and all(lost(run) >= 0 for run in both["MViT"])
     assert "MViT learns less, seed by seed, and is still no worse on films in order" in prose
+    assert not matching(runs, "L", cube=cubes["no kernel"], trained_on="shuffled_frames")
+    assert "MViT without a kernel over time, was never trained on shuffled frames" in prose
 
     runs = records("C34", "cpu")
     pool = {kind: dict(pooling=kind) for kind in ("conv", "max", "average", "average_norm")}
