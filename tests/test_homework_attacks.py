@@ -21,6 +21,7 @@ from course_lib.grading.feedback import write_feedback
 COUNT = 24
 NAMES = tiny.wide(COUNT)
 RIGHT = "def f(x):\n    return 2 * x"
+SLEEP = f"7773{os.getpid():010}"  # seconds, by which a process is found
 TOKEN = "token-of-the-grader-9d2e"
 WIDE_LIMITS = replace(tiny.LIMITS, cell_s=30, question_s=30, submission_s=400)
 
@@ -230,7 +231,7 @@ def daemon():
             for each in range(1, 32):
                 try: signal.signal(each, signal.SIG_IGN)
                 except OSError: pass
-            os.execvp("sleep", ["sleep", "7773"])
+            os.execvp("sleep", ["sleep", SLEEP])
         os._exit(0)
 tried("daemon", daemon)
 print(json.dumps(said))
@@ -450,7 +451,12 @@ def bind(place: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def graded(sandbox, tmp_path_factory, request):
+def before() -> set[Path]:
+    return tiny.work_folders()
+
+
+@pytest.fixture(scope="module")
+def graded(sandbox, tmp_path_factory, before):
     """One run over all of them: {student: result}."""
     folder = tmp_path_factory.mktemp("hostile")
     tiny.wide_release(folder / "tiny", COUNT, WIDE_LIMITS, tolerance=2e-3)
@@ -464,7 +470,7 @@ def graded(sandbox, tmp_path_factory, request):
         hidden.bind(f"\0homework-{os.getpid()}")
         hidden.listen()
         names = {"TOKEN": TOKEN, "RELEASE": str(folder), "PORT": server.getsockname()[1], "GRADER": os.getpid(),
-                 "ABSTRACT": f"homework-{os.getpid()}"}  # fmt: skip
+                 "ABSTRACT": f"homework-{os.getpid()}", "SLEEP": SLEEP}  # fmt: skip
         head = "\n".join(f"{name} = {value!r}" for name, value in names.items())
         students["looking"] = notebook({}, tiny.cell(head + LOOK))
         for name, content in {**students, **FILES}.items():
@@ -679,6 +685,20 @@ ENDERS = {
         "target=time.sleep, args=(60,)).start()\n        except Exception: pass",
     "memory of many processes": "import os, time\ndef count(x):\n    for _ in range(5):\n        if not os.fork():\n"
         "            a = b'x' * (300 << 20); time.sleep(60)\n    time.sleep(60)",
+    "memory of files without a folder": "import os\ndef count(x):\n    found = []\n    while True:\n"
+        "        found.append(os.memfd_create('a'))\n        os.write(found[-1], b'x' * (8 << 20))",
+    "memory of System V": """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype, libc.shmdt.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def count(x):
+    while (one := libc.shmget(0, 60 << 20, 0o1600)) >= 0:
+        place = libc.shmat(one, None, 0)
+        ctypes.memset(place, 1, 60 << 20)
+        libc.shmdt(place)
+    raise OSError(ctypes.get_errno(), "refused")""",
+    "files without end": "import os\nmade = 0\nwhile True:\n"
+        "    os.close(os.open(f'/tmp/{made}', os.O_CREAT | os.O_WRONLY))\n    made += 1",
     "output": "import os, sys\ndef count(x):\n    while True: sys.__stdout__.write('x' * 10_000)",
     "a message too large": "from IPython.display import display\ndef count(x):\n"
         "    display({'image/png': 'x' * (20 << 20)}, raw=True)\n    while True: pass",
@@ -689,7 +709,7 @@ print('\x1b[' * 60_000)
 def count(x): return -1""",
     "its own kernel is killed": "import os\ndef count(x): os.kill(os.getpid(), 9)",
     "its own kernel is stopped": "import os\ndef count(x): os.kill(os.getpid(), 19)",
-    "its own kernel is another program": "import os\ndef count(x): os.execvp('sleep', ['sleep', '7774'])",
+    "its own kernel is another program": f"import os\ndef count(x): os.execvp('sleep', ['sleep', '{SLEEP}'])",
     "a crash in C": "import ctypes\ndef count(x): return ctypes.string_at(0)",
     "every descriptor is closed": "import os\ndef count(x):\n    os.closerange(3, 256)\n    return -1",
     "the kernel shuts down": "def count(x): return get_ipython().kernel.do_shutdown(True) and -1",
@@ -701,7 +721,7 @@ ENDING = replace(tiny.LIMITS, cell_s=2, question_s=2, submission_s=60, memory_mb
 
 
 @pytest.fixture(scope="module")
-def ended(sandbox, tmp_path_factory):
+def ended(sandbox, tmp_path_factory, before):
     folder = tmp_path_factory.mktemp("ending")
     tiny.release(folder / "tiny", ENDING)
     tried = {**WAYS_OUT, **ENDERS}
@@ -732,15 +752,23 @@ def test_what_ends_a_box_gains_nothing_and_ends_in_time(name, ended):
     (only,) = found["questions"]
     assert only["points"] in (0, None), only
     assert only["stop"] not in ("grader", "no start"), only
-    assert found["seconds"] < ENDING.submission_s, found["seconds"]
+    assert found["seconds"] < ENDING.submission_s + 20, found["seconds"]
 
 
-def test_no_process_and_no_folder_of_an_ended_box_is_left(ended, graded):
+def test_memory_that_no_process_holds_is_refused(ended):
+    for name in ("memory of files without a folder", "memory of System V"):
+        (only,) = ended[name]["questions"]
+        assert only["points"] == 0 and "PermissionError" in only["reason"], only
+    (only,) = ended["files without end"]["questions"]
+    assert only["stop"] in ("disk", "time"), only  # 2 s may be too few on a busy machine
+
+
+def test_no_process_and_no_folder_of_an_ended_box_is_left(ended, graded, before):
     commands = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
-    assert not [each for each in commands if each[:1] == ["sleep"] and each[1:2] in (["7773"], ["7774"])]
+    assert not [each for each in commands if each == ["sleep", SLEEP]]
     mine = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-    left = [each for each in Path("/tmp").glob("homework-*") if each.name.split("-")[1] in map(str, mine)]
-    assert not left
+    left = {each for each in Path("/tmp").glob("homework-*") if each.name.split("-")[1] in map(str, mine)}
+    assert not (left - before)
 
 
 # Single ones ----------------------------------------------------------------------------------------------------------

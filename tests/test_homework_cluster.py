@@ -33,6 +33,15 @@ def dask(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", *arguments], **STARTED, start_new_session=True)
 
 
+def end(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture
 def address(dask_cluster) -> str:
     return dask_cluster[0]
@@ -56,8 +65,7 @@ def dask_cluster(tmp_path_factory) -> Iterator[tuple[str, int]]:
         family = [psutil.Process(one.pid) for one in started]
         family += [child for one in family for child in one.children(recursive=True)]
         for one in started:
-            one.terminate()
-            one.wait(30)
+            end(one)
         for process in psutil.wait_procs(family, timeout=60)[1]:
             process.kill()
 
@@ -169,8 +177,7 @@ def test_a_scheduler_that_other_machines_can_join_is_refused_though_it_is_called
         with pytest.raises(HomeworkError, match="neither TLS nor of this machine"):
             cluster.connect(f"tcp://127.0.0.1:{port}")
     finally:
-        open_to_all.terminate()
-        open_to_all.wait(30)
+        end(open_to_all)
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
@@ -191,6 +198,8 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
 def test_over_tls_a_scheduler_that_is_killed_loses_no_mark_and_another_goes_on(sandbox, tmp_path):
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     a_class(tmp_path)
+    slow_too = tiny.submission(q1="def double(x):\n    return 3 * x", q3=SLOW_3)  # two are slow: one is left
+    (tmp_path / "class" / "cy ü\udcff" / "tiny.ipynb").write_bytes(slow_too)
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, **STARTED)
@@ -221,8 +230,7 @@ def test_over_tls_a_scheduler_that_is_killed_loses_no_mark_and_another_goes_on(s
             finally:
                 family = psutil.Process(nanny.pid).children(recursive=True)
                 boss.kill()
-                nanny.terminate()
-                nanny.wait(30)
+                end(nanny)
                 for process in psutil.wait_procs(family, timeout=60)[1]:
                     process.kill()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +22,9 @@ from course_lib.grading import books, mark, results, run
 from course_lib.grading import box as boxes
 from course_lib.grading.box import Box
 from course_lib.grading.extract import extract
+from course_lib.grading.manifest import Limits, Release
 from course_lib.grading.reference import Reference
+from course_lib.grading.results import file_of
 from course_lib.grading.source import HomeworkError
 
 WRONG_3 = "def count(x):\n    return -1"
@@ -35,8 +37,9 @@ def graded(sandbox, tmp_path_factory):
     reference = Reference.of_release(release)
     box = mark.box_of(release, Box(sandbox))
 
-    def of(notebook: bytes) -> tuple[dict, dict]:
-        found = mark.grade_one(release, reference, "ann", extract(notebook, release.manifest, "ann/tiny.ipynb"), box)
+    def of(notebook: bytes, limits: Limits = box.limits) -> tuple[dict, dict]:
+        handed_in = extract(notebook, release.manifest, "ann/tiny.ipynb")
+        found = mark.grade_one(release, reference, "ann", handed_in, replace(box, limits=limits))
         return {row["question"]: row for row in found["questions"]}, found
 
     return of
@@ -235,7 +238,8 @@ ENDS = {
 @pytest.mark.parametrize("attack", ENDS)
 def test_a_question_that_ends_the_box_costs_only_itself(attack, graded):
     why, source = ENDS[attack]
-    rows, _ = graded(tiny.submission(q3=source))
+    limits = replace(tiny.LIMITS, question_s=5 if why == "question time" else 60)
+    rows, _ = graded(tiny.submission(q3=source), limits)
     assert points(rows) == [4, 3, None], rows
     assert rows["q3"]["stop"] == why and rows["q3"]["outcome"] == "not_graded"
 
@@ -344,7 +348,7 @@ def test_a_file_of_a_result_is_safe_and_belongs_to_one_student():
 
 def test_a_question_judged_before_is_not_lost_by_a_second_try(tmp_path):
     row = {"question": "q1", "points": 4, "outcome": "right", "stop": ""}
-    head = {"schema": 1, "student": "ann", "key": "k", "attempts": 1, "cells": [1, 2]}
+    head = {"schema": 1, "student": "ann", "key": "k", "attempts": 1, "submission": {}, "cells": [1, 2]}
     results.store(
         tmp_path,
         "ann",
@@ -365,6 +369,87 @@ def test_the_command_refuses_a_machine_without_a_safe_box_and_runs_nothing(folde
     assert found.exit_code == 4 and "load a profile" in found.output and not (folders / "out").exists()
 
 
+def test_a_full_disk_is_told_before_anything_is_run(folders, monkeypatch):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/homework-1-x")
+
+    monkeypatch.setattr(boxes, "find_sandbox", full)
+    arguments = ["grade", str(folders / "tiny"), str(folders / "class"), "--out", str(folders / "out")]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 1 and found.output == "/tmp/homework-1-x: No space left on device; nothing was run\n"
+
+
+def test_a_box_on_a_full_disk_says_where_it_is(monkeypatch):
+    def full(self: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as raised, boxes.work_folder(Box(boxes.NONE)):
+        pass
+    assert raised.value.filename.startswith(boxes.PREFIX)
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "/tmp: No space left on device: make room there; the same command goes on from here"),
+        (errno.EDQUOT, "/tmp: Disk quota exceeded: make room there; the same command goes on from here"),
+        (errno.ENOMEM, "Cannot allocate memory: give fewer --workers; the same command goes on from here"),
+        (errno.EMFILE, "Too many open files: raise the limit of open files (ulimit -n); the same command goes on"),
+        (errno.EIO, ""),
+    ],
+)
+def test_what_every_submission_would_stop_with_ends_the_run_and_what_helps_is_told(number, sentence, monkeypatch):
+    class Broken(run.Marker):
+        def __init__(self) -> None: ...
+
+        def __call__(self, task: run.Task) -> dict:
+            raise OSError(number, os.strerror(number))
+
+    def full(**given: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run.tempfile, "TemporaryFile", full)
+    what, said = run.answer(Broken(), run.Task("ann"))
+    assert what == ("unable" if sentence else "failed") and said.startswith(sentence or "OSError"), said
+    monkeypatch.undo()
+    if number == errno.ENOSPC:  # one box filled the disk, and is gone: no reason to stop all others
+        assert run.answer(Broken(), run.Task("ann")) == ("failed", "OSError")
+
+
+def test_what_stopped_by_the_graders_own_fault_is_tried_again_by_the_same_command(folders, monkeypatch):
+    (folders / "class" / "empty" / "tiny.ipynb").write_bytes(tiny.submission())
+    release, given = Release.read(folders / "tiny"), list[run.Task]()
+
+    def broken(plan: run.Plan, tasks: list, workers: int):
+        given.extend(tasks)
+        yield from ((task, run.own_fault("OSError")) for task in tasks)
+
+    def whole(plan: run.Plan, tasks: list, workers: int):
+        for task in tasks:
+            given.append(task)
+            found = run.unmarked(release, run.asked_of(release, plan, task), "", "")
+            for row in found["questions"]:
+                row |= {"points": row["max_points"], "outcome": "right"}
+            yield task, run.result_of(release, plan, task, found)
+
+    def course() -> str:
+        arguments = ["grade", str(folders / "tiny"), str(folders / "class"), "--out", str(folders / "out")]
+        found = CliRunner().invoke(app, [*arguments, "--trust-submissions", "--student", "empty"])
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    again = "3 questions stopped by the grader's own fault: the same command tries them again"
+    monkeypatch.setattr(run, "pool", broken)
+    assert again in course() and again in course()
+    monkeypatch.setattr(run, "pool", whole)
+    assert again not in course()
+    course()
+    assert [task.attempt for task in given] == [1, 1, 1], "the grader's own fault takes no try away"
+    assert given[1].questions == given[2].questions == ("q1", "q2", "q3")
+    assert [row["points"] for row in gradebook(folders) if row["student"] == "empty"] == ["4", "3", "3"]
+
+
 def test_trusted_submissions_say_so_in_every_result(folders):
     arguments = ["grade", str(folders / "tiny"), str(folders / "class"), "--out", str(folders / "out")]
     found = CliRunner().invoke(app, [*arguments, "--trust-submissions"])
@@ -373,39 +458,72 @@ def test_trusted_submissions_say_so_in_every_result(folders):
     assert len(results) == 3 and {result["sandbox"] for result in results} == {"none"}
 
 
-def test_a_grader_and_a_worker_that_are_killed_lose_and_give_no_mark(sandbox, tmp_path):
+def test_a_run_that_is_stopped_again_and_again_gives_the_marks_of_one_that_was_not(sandbox, tmp_path):
+    """Killed twice, its worker once, and ended once; two of the submissions are hostile."""
     tiny.release(tmp_path / "tiny")
     hand_in(tmp_path, "ann", tiny.submission())
+    hand_in(tmp_path, "bad", tiny.submission(q3=ENDS["os._exit"][1]))
     hand_in(tmp_path, "bob", tiny.submission(q3=WRONG_3))
-    hand_in(tmp_path, "cy", tiny.submission())
-    more = [f"dan{i}" for i in range(4)]  # so that there is something left to do at each kill
-    for name in more:
-        hand_in(tmp_path, name, tiny.submission(q3="import time\ntime.sleep(4)\n" + tiny.RIGHT["q3"]))
+    for number in range(4):  # so that there is something left to do at each kill
+        hand_in(tmp_path, f"dan{number}", tiny.submission(q3="import time\ntime.sleep(3)\n" + tiny.RIGHT["q3"]))
+    hand_in(tmp_path, "evil", tiny.submission(q1=ODD_ANSWERS["q1"]))
     command = [sys.executable, "-c", "from course_lib.cli import app; app()", "grade", str(tmp_path / "tiny"),
-               str(tmp_path / "class"), "--out", str(tmp_path / "out"), "--workers", "1"]  # fmt: skip
+               str(tmp_path / "class"), "--out", str(tmp_path / "out"), "--workers", "1",
+               "--cell-seconds", "60"]  # fmt: skip
     results = tmp_path / "out" / "results"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
-        wait_for(lambda: results.is_dir() and list(results.glob("*.json")))
-        time.sleep(0.3)  # the next one is under way
+    kept: dict[str, int] = {}
+
+    def under_way(process: subprocess.Popen) -> psutil.Process:
+        """Its worker, once it has marked one more and is at work on the next."""
+        known = len(list(results.glob("*.json")))
+        wait_for(lambda: len(list(results.glob("*.json"))) > known)
+        time.sleep(0.3)
+        assert process.poll() is None and len(list(results.glob("*.json"))) < 8
+        kept.update((path.name, path.stat().st_mtime_ns) for path in results.glob("*.json"))
+        return next(each for each in psutil.Process(process.pid).children() if is_worker(each))
+
+    def gone(family: list[psutil.Process]) -> None:
+        left = psutil.wait_procs(family, timeout=60)[1]
+        assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE], "workers and boxes end with it"
+
+    heard = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **heard) as first:
+        under_way(first)
         family = psutil.Process(first.pid).children(recursive=True)
         first.kill()
-    gone = psutil.wait_procs(family, timeout=60)[1]
-    assert not [each for each in gone if each.status() != psutil.STATUS_ZOMBIE], "its workers and boxes end with it"
-    kept = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as second:
-        killed = wait_for(lambda: [each for each in psutil.Process(second.pid).children() if is_worker(each)])
-        time.sleep(1)
-        assert len(kept) < 3 + len(more) and second.poll() is None
-        os.kill(killed[0].pid, signal.SIGKILL)
-        second.communicate(timeout=300)
-    assert second.returncode in (0, 1)
-    if second.returncode:  # the worker was killed before it began, which is told
-        subprocess.run(command, check=True, capture_output=True)
+        gone(family)
+    with subprocess.Popen(command, **heard) as second:
+        under_way(second).kill()
+        under_way(second)
+        family = psutil.Process(second.pid).children(recursive=True)
+        second.kill()
+        gone(family)
+    with subprocess.Popen(command, **heard) as third:
+        under_way(third)
+        family = psutil.Process(third.pid).children(recursive=True)
+        third.terminate()
+        _, errors = third.communicate(timeout=60)
+        gone(family)
+    assert third.returncode == 130 and errors.endswith("stopped; the same command goes on from here\n"), errors
+    ended = {str(each.pid) for each in family} | {str(third.pid)}
+    assert not [each for each in Path("/tmp").glob("homework-*") if each.name.split("-")[1] in ended]
+    subprocess.run(command, check=True, capture_output=True)
+    hostile = f"{file_of('bad')}.json"  # its kernel died, so it is tried once more at the end
+    kept.pop(hostile, None)
     assert {name: (results / name).stat().st_mtime_ns for name in kept} == kept, "what was done is not touched"
+    assert len(kept) > 2
+    run.grade(replace(plan_of(tmp_path, sandbox), out=tmp_path / "calm", limits=replace(tiny.LIMITS, cell_s=60)), 2)
+    marks = {}
+    for out in ("out", "calm"):
+        for told in ("feedback", "gradebook"):
+            said = CliRunner().invoke(app, [told, str(tmp_path / out), "--out", str(tmp_path / out / told)])
+            assert said.exit_code == 0, said.output
+        marks[out] = (tmp_path / out / "gradebook" / "wide.csv").read_text()
+        assert len(list((tmp_path / out / "feedback").glob("*.html"))) == 8
+    assert marks["out"] == marks["calm"]
     assert [row["points"] for row in gradebook(tmp_path)] == [
-        *("4", "3", "3", "4", "3", "0", "4", "3", "3"), *("4", "3", "3") * len(more)
+        *("4", "3", "3"), *("4", "3", ""), *("4", "3", "0"), *("4", "3", "3") * 4, *("0", "3", "3")
     ]  # fmt: skip
-    assert not list(Path("/tmp").glob(f"homework-{first.pid}-*"))
 
 
 def is_worker(process: psutil.Process) -> bool:

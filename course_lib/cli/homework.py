@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ from course_lib.words import count
 @contextmanager
 def in_sentences(out: Path, lost: str = "", stopped: str = "the same command begins again") -> Iterator[None]:
     """What a command that writes to `out` ends with: a sentence, not a traceback. `lost` follows what is wrong with a
-    file, `stopped` says how things stand after Ctrl-C."""
+    file, `stopped` says how things stand after Ctrl-C or SIGTERM, which ends it in the same way."""
     from course_lib.grading.source import HomeworkError
 
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except HomeworkError as error:
@@ -30,6 +32,8 @@ def in_sentences(out: Path, lost: str = "", stopped: str = "the same command beg
     except KeyboardInterrupt:
         fail(f"stopped; {stopped}")
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def release(
@@ -80,11 +84,12 @@ def grade(
 
     try:
         active(profile)
-        if trust_submissions:
-            sandbox = box.NONE
-        else:
-            sandbox = cluster.find_sandbox(scheduler) if scheduler else box.find_sandbox()
-        limits = run.limits_of(Release.read(release).manifest, cell_seconds, submission_seconds)
+        with in_sentences(out, "; nothing was run", "nothing was run"):
+            if trust_submissions:
+                sandbox = box.NONE
+            else:
+                sandbox = cluster.find_sandbox(scheduler) if scheduler else box.find_sandbox()
+            limits = run.limits_of(Release.read(release).manifest, cell_seconds, submission_seconds)
     except box.NoSafeBox as error:
         fail(f"{error}. Nothing was run. --trust-submissions runs the notebooks of people you trust without a box")
         raise typer.Exit(4) from None
@@ -115,6 +120,9 @@ def grade(
     )
     for line in run.where_time_goes(out):
         typer.echo(f"  {line}")
+    if summary.own_faults:
+        faults = count(summary.own_faults, "question")
+        typer.secho(f"{faults} stopped by the grader's own fault: the same command tries them again", fg="red")
     if summary.changed:
         changed = count(summary.changed, "mark is not what it was", "marks are not what they were")
         typer.echo(f"{changed}, {len(summary.fallen)} fell: {out / 'regrade.csv'}")

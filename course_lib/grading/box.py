@@ -264,8 +264,11 @@ def work_folder(box: Box) -> Iterator[Path]:
             (work / name).mkdir(mode=0o755)
         (work / "answer").touch(mode=0o600)
         program = seccomp_filter()
-        if program:
-            (work / "filter").write_bytes(program)
+        try:
+            if program:
+                (work / "filter").write_bytes(program)
+        except OSError as error:  # a disk that is full does not say where
+            raise OSError(error.errno, error.strerror, str(work)) from error
         if box.sandbox.steps_down:
             for name in ("answer", "kernel"):
                 os.chown(work / name, box.uid, box.uid)

@@ -7,6 +7,7 @@ already is left as it is. A worker that dies takes its box with it, and its subm
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -15,6 +16,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +42,11 @@ from course_lib.grading.results import SCHEMA, About, file_of, read_result, stor
 from course_lib.grading.source import HomeworkError
 
 PACKAGES = ("torch", "numpy", "einops", "safetensors", "ipykernel", "papermill")
+SPENT = {  # what a machine has none of any more, and so every submission stops with: what helps
+    errno.ENOSPC: "make room there", errno.EDQUOT: "make room there", errno.ENOMEM: "give fewer --workers",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close what holds so many files open",
+}  # fmt: skip
 DEATHS = 2  # of workers, over one submission, before a person has to look
 
 
@@ -85,6 +92,7 @@ class Summary:
     unread: tuple[str, ...] = ()  # what lies in the folder of submissions and is none
     changed: int = 0  # marks that are not what they were
     fallen: tuple[str, ...] = ()  # those of them that are lower now, or open again
+    own_faults: int = 0  # questions over which the grader itself stopped
 
 
 def environment() -> dict[str, str]:
@@ -230,8 +238,11 @@ def _work(plan: Plan, slot: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     try:
         marker = Marker(plan, slot)
-    except HomeworkError as error:
-        pipe.send(("unable", str(error)))
+    except (HomeworkError, OSError) as error:
+        sentence = spent(error) if isinstance(error, OSError) else str(error)
+        if not sentence:
+            raise
+        pipe.send(("unable", sentence))
         return
     pipe.send(("ready", None))
     while True:
@@ -243,11 +254,33 @@ def _work(plan: Plan, slot: int, pipe: Connection) -> None:
 
 
 def answer(marker: Marker, task: Task) -> tuple[str, Any]:
-    """("done", result and the answers to keep) or ("failed", the class of what the grader stopped with)."""
+    """What became of it.
+
+    ("done", result and the answers to keep), ("failed", the class of what the grader stopped with), or ("unable", what
+    the machine lacks), which ends the run.
+    """
     try:
         return "done", marker(task) | {"answers": marker.new_answers}
+    except OSError as error:
+        sentence = spent(error)
+        return ("unable", sentence) if sentence else ("failed", type(error).__name__)
     except Exception as error:  # the class says enough, its text may hold what is hidden
         return "failed", type(error).__name__
+
+
+def spent(error: OSError) -> str:
+    """What the machine lacks, and what helps; "" if an error is of another kind, or what it lacked is there again."""
+    if error.errno not in SPENT:
+        return ""
+    folder, where = Path(boxes.PREFIX).parent, ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        try:  # one box may have filled it, and is gone
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(1 << 20))
+            return ""
+        except OSError:
+            where = f"{folder}: "
+    return f"{where}{os.strerror(error.errno)}: {SPENT[error.errno]}; the same command goes on from here"
 
 
 def own_fault(error: str) -> str:
@@ -384,8 +417,12 @@ def grade(
                 old = None if again else read_result(plan.out, name)
                 if old is None or old.get("key") != task.key or asked - {row["question"] for row in old["questions"]}:
                     tasks.append(task)
-                elif stopped := _worth_again(plan, old):
-                    tasks.append(replace(task, attempt=old["attempts"] + 1, questions=stopped))
+                else:
+                    stopped = _worth_again(plan, old)
+                    own = tuple(name for name in _own_faults(old) if name in asked)
+                    if stopped or own:  # the grader's own fault is no attempt
+                        attempt = old["attempts"] + bool(stopped)
+                        tasks.append(replace(task, attempt=attempt, questions=stopped + own))
         try:
             done = _mark_all(release, plan, tasks, workers, tell, len(students or names), grading)
         finally:
@@ -395,8 +432,9 @@ def grade(
         changed, fallen = write_changes(plan.out, grading)
         (plan.out / "unfinished").unlink()
     not_graded = sum(row["outcome"] == "not_graded" for result in all_results for row in result["questions"])
+    own = sum(len(_own_faults(result)) for result in all_results)
     seconds = time.monotonic() - start
-    return Summary(len(names), done, not_graded, seconds, tuple(map(shown, others)), changed, fallen)
+    return Summary(len(names), done, not_graded, seconds, tuple(map(shown, others)), changed, fallen, own)
 
 
 def _task(release: Release, plan: Plan, handed: Handed) -> Task:
@@ -415,6 +453,10 @@ def _worth_again(plan: Plan, result: Mapping[str, Any]) -> tuple[str, ...]:
     """The questions that stopped for what a busy machine may have caused, if a try is left."""
     stopped = tuple(row["question"] for row in result["questions"] if row["stop"] in judging.RETRIED)
     return stopped if result["attempts"] <= plan.retries else ()
+
+
+def _own_faults(result: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row["question"] for row in result["questions"] if row["stop"] == "grader")
 
 
 def _mark_all(
