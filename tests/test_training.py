@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from course_lib.training.batches import in_order, loader, order, shuffled, unit_range
 from course_lib.training.loop import train
 from course_lib.training.optim import TrainConfig, learning_rate, parameter_groups
-from course_lib.training.resume import Step, Stopped, history, stopping
+from course_lib.training.resume import Step, Stopped, history, leave, stopping
 
 CONFIG = TrainConfig(steps=12, peak_lr=1e-2, warmup=4, grad_clip=0.8)
 SECONDS = Step._fields.index("seconds")
@@ -304,6 +304,17 @@ def test_ctrl_c_in_the_wait_for_a_batch_saves_the_steps_before_it(tmp_path, befo
     assert [step.number for step in history(tmp_path / "run")] == list(range(before))
     rest = losses(train(tiny(seed=1), batches_of_two_classes(), CONFIG, tmp_path / "run"))
     assert rest == losses(train(tiny(), batches_of_two_classes(), CONFIG))[before:]
+
+
+def test_leave_ends_a_run_saved_and_is_not_needed_at_its_end(tmp_path):
+    steps = train(tiny(), batches_of_two_classes(), CONFIG, tmp_path / "run")
+    first = list(islice(steps, 5))
+    leave(steps)
+    assert history(tmp_path / "run") == first and next(steps, None) is None
+    steps = train(tiny(), batches_of_two_classes(), CONFIG, tmp_path / "run")
+    rest = list(steps)
+    leave(steps)
+    assert history(tmp_path / "run") == first + rest and len(first + rest) == CONFIG.steps
 
 
 def test_a_run_left_behind_does_not_write_over_those_that_went_on(tmp_path):

@@ -37,7 +37,7 @@ class Step(NamedTuple):
     lr: float
     grad_norm: float  # before clipping
     seconds: float  # the wait for the batch included
-    waited: float = 0.0  # seconds, for the batch
+    waited: float = 0.0  # seconds, until every process had its batch
 
 
 class Run:
