@@ -1934,6 +1934,21 @@ def test_what_lesson_11_says_of_tiny_networks_stands_in_their_records():
     assert min(seeing) < 0.52 and "and some do not in the steps that they were given (10)" in prose
 
 
+def test_what_was_counted_stands_in_the_story_and_beside_all_claims_of_lesson_11():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "11_comparison")
+    (story,) = (rows for rows in stored_tables(path) if "the story says" in rows[0])
+    (beside,) = (rows for rows in stored_tables(path) if any(title.startswith("beside") for title in rows[0]))
+    counted = {name: claim.counted for name, claim in PAPER_CLAIMS.items() if claim.counted}
+    assert [tuple(row.values()) for row in beside] == [*counted.items()]
+    rows = [[*row.values()] for row in story]  # a claim under the same sentence as the one above begins with its name
+    told = {row[-3]: row[-1] for row in rows}
+    assert all(text in told[name] for name, text in counted.items()) and told["C31"].startswith("cannot be told")
+    (said,) = (row[0] for row in rows if row[1] == "C3")
+    assert said == "Shuffled frames harm MViT and not ViT" and told["C3"] == "holds"
+    prose = prose_of("11_comparison")
+    assert "that MViT therefore *knows* time does not follow, since a plain ViT on cubes of three frames is" in prose
+
+
 def test_the_verdict_of_lesson_11_on_c28_says_what_its_records_say():
     prose = prose_of("11_comparison")
     found = [run for run in records("C28", "cpu") if run["seed"] < 3]
