@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SMALLEST = 24  # CSS pixels at 1280 x 720, 18 points; what is said in an explorer, too
 SMALLEST_IN_FIGURE = 14  # by what a figure says of itself; figures.letters aims at 16
-# Letters of the slide that is shown as [size, their words], what is cut off, and what lies outside. Letters in pictures,
-# those in an explorer's frames among them, are not found as text.
+# Letters of the slide that is shown as [size, their words], what is cut off, and what lies outside. Letters in pictures
+# and in an explorer's frames are not found as text.
 MEASURE = r"""() => {
   const section = document.querySelector("section.present"), sheet = section.querySelector(".sheet");
   const frame = sheet.getBoundingClientRect(), letters = [], outside = [];
@@ -52,6 +52,35 @@ MEASURE = r"""() => {
       return [width, said && Number(said[1]) * width / one.naturalWidth];
     }),
     minutes: section.dataset.timing / 60, notes: section.querySelector("aside.notes").textContent.trim().length };
+}"""
+
+
+# Chooses every source, some of its layers and each of their views in the explorer of the slide that is shown: how many
+# choices there are, and those of which something lies outside the slide.
+CHOICES = """async () => {
+  const section = document.querySelector("section.present"), sheet = section.querySelector(".sheet"), outside = [];
+  const drawn = () => new Promise(done => setTimeout(done, 25));
+  const values = name => [...section.querySelector(`select[aria-label="${name}"]`).options].map(({ value }) => value);
+  const choose = async (name, value) => {
+    const select = section.querySelector(`select[aria-label="${name}"]`);
+    select.value = value, select.onchange(), await drawn();
+  };
+  let choices = 0;
+  for (const source of values("Scheme or network")) {
+    await choose("Scheme or network", source);
+    const layers = values("Layer"), each = Math.ceil(layers.length / 6);
+    for (const layer of layers.filter((_, i) => i % each === 0 || i === layers.length - 1)) {
+      await choose("Layer", layer);
+      for (const radio of section.querySelectorAll("input[type=radio]:enabled")) {
+        radio.checked = true, radio.onchange(), await drawn(), choices++;
+        const boxes = [".readout", "canvas"].map(one => section.querySelector(one).getBoundingClientRect());
+        const fits = sheet.scrollHeight <= sheet.clientHeight && sheet.scrollWidth <= sheet.clientWidth;
+        if (!fits || boxes.some(({ bottom, right }) => bottom > 720 || right > 1280))
+          outside.push([source, layer, radio.value, sheet.scrollHeight - sheet.clientHeight]);
+      }
+    }
+  }
+  return [choices, outside];
 }"""
 
 
@@ -120,6 +149,21 @@ def faults_of_a_slide(page, index: int) -> list[tuple]:
         if tiny := [size for _, size in slide["pictures"] if size is None or size < SMALLEST_IN_FIGURE]:
             wrong.append((slide["title"], tiny))
     return wrong
+
+
+def test_whatever_is_chosen_in_an_explorer_it_stays_within_the_slide(browser, decks):
+    wrong, choices = [], 0
+    for stem, deck in decks.items():
+        page, seen = opened(browser, deck)
+        live = "Reveal.getSlides().flatMap((slide, i) => (slide.querySelector('.live-explorer') ? [i] : []))"
+        for index in page.evaluate(live):
+            at(page, index)
+            many, outside = page.evaluate(CHOICES)
+            choices += many
+            wrong += [(stem, index, *one) for one in outside]
+        assert not seen.errors, stem
+        page.close()
+    assert choices > 700 and not wrong
 
 
 def test_what_plans_open_with_is_read_from_the_last_row_and_does_not_overflow(browser, tmp_path, monkeypatch):
@@ -289,7 +333,7 @@ def test_on_paper_sheets_keep_their_form_and_figures_their_size(browser, decks):
 
 
 def test_axe_finds_nothing_to_stumble_over_in_light_and_nothing_too_faint_in_dark(browser, decks):
-    """On the sheets of the handouts, where all slides and notes are there at once, and on two slides as they are shown."""
+    """On the sheets of the handouts, where all slides and notes are there at once, and on two slides as shown."""
     axe, found = Axe(), []
     faint = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
     first = "what => Reveal.getSlides().findIndex(slide => slide.querySelector(what))"
