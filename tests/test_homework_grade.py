@@ -417,6 +417,22 @@ def test_what_every_submission_would_stop_with_ends_the_run_and_what_helps_is_to
         assert run.answer(Broken(), run.Task("ann")) == ("failed", "OSError")
 
 
+def test_an_answer_that_finds_no_room_on_the_disk_is_not_taken_for_a_bad_one(monkeypatch):
+    class Unread(run.Marker):
+        def __init__(self) -> None:
+            self.new_answers = b""
+
+        def __call__(self, task: run.Task) -> dict:
+            return {"questions": [{"stop": "unreadable"}]}
+
+    def full(**given: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    assert run.answer(Unread(), run.Task("ann"))[0] == "done"
+    monkeypatch.setattr(run.tempfile, "TemporaryFile", full)
+    assert run.answer(Unread(), run.Task("ann"))[0] == "unable"
+
+
 def test_what_stopped_by_the_graders_own_fault_is_tried_again_by_the_same_command(folders, monkeypatch):
     (folders / "class" / "empty" / "tiny.ipynb").write_bytes(tiny.submission())
     release, given = Release.read(folders / "tiny"), list[run.Task]()

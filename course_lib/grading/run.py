@@ -260,7 +260,11 @@ def answer(marker: Marker, task: Task) -> tuple[str, Any]:
     the machine lacks), which ends the run.
     """
     try:
-        return "done", marker(task) | {"answers": marker.new_answers}
+        found = marker(task)
+        stopped = any(row["stop"] for row in found["questions"])
+        if stopped and (sentence := spent(OSError(errno.ENOSPC, ""))):  # an answer that found no room is no bad one
+            return "unable", sentence
+        return "done", found | {"answers": marker.new_answers}
     except OSError as error:
         sentence = spent(error)
         return ("unable", sentence) if sentence else ("failed", type(error).__name__)
