@@ -85,14 +85,28 @@ def watch(page: Any) -> Seen:
 @contextlib.contextmanager
 def lab_server(root: Path, env: dict[str, str] | None = None, ready_within: float = 90) -> Iterator[Lab]:
     """JupyterLab on 127.0.0.1, serving `root`, with settings, kernels and workspaces of its own."""
+    for attempts_left in (2, 1, 0):  # a port that was free may be taken before the server has it
+        try:
+            with _served(root, env or {}, ready_within) as lab:
+                yield lab
+            return
+        except PortTaken:
+            if not attempts_left:
+                raise
+
+
+class PortTaken(RuntimeError):
+    """Somebody else listens on the port that was free a moment ago."""
+
+
+@contextlib.contextmanager
+def _served(root: Path, env: dict[str, str], ready_within: float) -> Iterator[Lab]:
     home = Path(tempfile.mkdtemp(prefix="course-lab-"))
     for plugin, settings in SETTINGS.items():
         file = home / "settings" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), home / "settings")
     own = {
         "JUPYTER_CONFIG_DIR": "config",
@@ -111,7 +125,7 @@ def lab_server(root: Path, env: dict[str, str] | None = None, ready_within: floa
                 "--ServerApp.kernel_websocket_connection_class=course_lib.lab.PromptConnection",
                 *("--LabApp.news_url=", "--LabApp.extension_manager=readonly"),
             ],
-            env={**os.environ, **{name: str(home / folder) for name, folder in own.items()}, **(env or {})},
+            env={**os.environ, **{name: str(home / folder) for name, folder in own.items()}, **env},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -130,6 +144,12 @@ def lab_server(root: Path, env: dict[str, str] | None = None, ready_within: floa
             shutil.rmtree(home, ignore_errors=True)
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _wait_until_up(server: subprocess.Popen, lab: Lab, log: Path, seconds: float) -> None:
     last = time.monotonic() + seconds
     while True:
@@ -139,7 +159,9 @@ def _wait_until_up(server: subprocess.Popen, lab: Lab, log: Path, seconds: float
             return
         except OSError as error:
             if server.poll() is not None or time.monotonic() > last:
-                raise RuntimeError(f"JupyterLab did not come up:\n{log.read_text()[-3000:]}") from error
+                said = log.read_text()
+                taken = server.poll() is not None and "is already in use" in said
+                raise (PortTaken if taken else RuntimeError)(f"JupyterLab did not come up:\n{said[-3000:]}") from error
         time.sleep(0.1)
 
 

@@ -120,6 +120,8 @@ def test_every_other_lesson_runs_and_its_first_picture_answers_a_click(browser, 
 
 IMAGES = """() => [...document.querySelectorAll(".jp-OutputArea-output img")]
     .map(image => [image.alt, image.naturalWidth])"""
+LOADED = """() => [...document.querySelectorAll(".jp-OutputArea-output img")]
+    .every(image => image.complete && image.naturalWidth > 100)"""
 WIDE = """() => [...document.querySelectorAll(".jp-CodeCell .cm-scroller, .jp-OutputArea-output pre")]
     .filter(code => code.scrollWidth > code.clientWidth + 1).map(code => code.innerText)"""
 TABLES = """() => [...document.querySelectorAll(".jp-OutputArea-output table")]
@@ -139,6 +141,7 @@ def test_stored_pictures_have_words_and_code_does_not_scroll_sideways(browser, s
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         open_notebook(page, server, path.name)
         page.wait_for_function(f"() => document.querySelectorAll('.jp-OutputArea-output img').length === {stored}")
+        page.wait_for_function(LOADED)
         images = page.evaluate(IMAGES)
         assert stored >= 8 and all(len(alt) > 20 and width > 100 for alt, width in images), images
         assert page.evaluate(WIDE) == []
@@ -154,5 +157,6 @@ def test_stored_pictures_have_words_and_code_does_not_scroll_sideways(browser, s
 
 def test_pictures_made_in_a_run_have_words_too(lesson):
     page, _ = lesson
+    page.wait_for_function(LOADED)
     images = page.evaluate(IMAGES)
     assert len(images) >= 8 and all(len(alt) > 20 and width > 100 for alt, width in images), images
