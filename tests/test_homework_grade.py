@@ -481,7 +481,7 @@ def test_a_run_that_is_stopped_again_and_again_gives_the_marks_of_one_that_was_n
     hand_in(tmp_path, "bad", tiny.submission(q3=ENDS["os._exit"][1]))
     hand_in(tmp_path, "bob", tiny.submission(q3=WRONG_3))
     for number in range(4):  # so that there is something left to do at each kill
-        hand_in(tmp_path, f"dan{number}", tiny.submission(q3="import time\ntime.sleep(3)\n" + tiny.RIGHT["q3"]))
+        hand_in(tmp_path, f"dan{number}", tiny.submission(q3="import time\ntime.sleep(2)\n" + tiny.RIGHT["q3"]))
     hand_in(tmp_path, "evil", tiny.submission(q1=ODD_ANSWERS["q1"]))
     command = [sys.executable, "-c", "from course_lib.cli import app; app()", "grade", str(tmp_path / "tiny"),
                str(tmp_path / "class"), "--out", str(tmp_path / "out"), "--workers", "1",
