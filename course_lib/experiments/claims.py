@@ -433,9 +433,9 @@ def on_set(arms: Iterable[Arm], set_name: str) -> tuple[Arm, ...]:
     films have not, and without those arms that want exact flow or a share of the clips. ValueError if none is left."""
     arms = tuple(arms)
     if set_name in STANDS_FOR.values():
-        real = [arm for arm in arms if STANDS_FOR.get(arm.set_name) == set_name]
-        able = [arm for arm in real if ("colours", 2) not in arm.changes and arm.share == 1]
-        if real and not able:
+        meant = [arm for arm in arms if STANDS_FOR.get(arm.set_name) == set_name]
+        able = [arm for arm in meant if ("colours", 2) not in arm.changes and arm.share == 1]
+        if meant and not able:
             raise ValueError(f"every arm wants exact flow or a share of the clips, which set {set_name} has not")
         here = tuple(dict.fromkeys(replace(arm, set_name=set_name, difficulty=None) for arm in able))
     else:

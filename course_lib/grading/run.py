@@ -436,9 +436,9 @@ def grade(
         changed, fallen = write_changes(plan.out, grading)
         (plan.out / "unfinished").unlink()
     not_graded = sum(row["outcome"] == "not_graded" for result in all_results for row in result["questions"])
-    own = sum(len(_own_faults(result)) for result in all_results)
+    faults = sum(len(_own_faults(result)) for result in all_results)
     seconds = time.monotonic() - start
-    return Summary(len(names), done, not_graded, seconds, tuple(map(shown, others)), changed, fallen, own)
+    return Summary(len(names), done, not_graded, seconds, tuple(map(shown, others)), changed, fallen, faults)
 
 
 def _task(release: Release, plan: Plan, handed: Handed) -> Task:
