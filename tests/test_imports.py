@@ -87,7 +87,7 @@ def modules_after(statement: str) -> set[str]:
 def test_networks_and_training_need_neither_jupyter_nor_a_decoder():
     loaded = modules_after("import course_lib.models, course_lib.official, course_lib.training.fit")
     heavy = {"IPython", "ipywidgets", "anywidget", "matplotlib", "decord", "av", "jupyterlab", "papermill", "nbformat"}
-    heavy |= {"psutil", "msgpack", "filelock"}
+    heavy |= {"psutil", "msgpack"}
     assert not heavy & loaded
 
 
