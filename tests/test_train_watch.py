@@ -226,7 +226,7 @@ def test_an_impatient_second_ctrl_c_in_a_test_leaves_the_run_as_it_learned(folde
     assert all(ours.weights[name].equal(theirs.weights[name]) for name in theirs.weights)
 
 
-def tests_of(run: Path) -> list[dict[str, float]]:
+def steps_tested(run: Path) -> list[dict[str, float]]:
     return [{name: line[name] for name in ("step", "top1", "top5")} for line in read(run) if "top1" in line]
 
 
@@ -248,7 +248,7 @@ def tested(folder, tmp_path_factory):
     told = plan(folder, tmp_path_factory.mktemp("tested") / "run", keep_every=1)
     told = replace(told, changes=told.changes | {"ema": "0.8", "precise_bn": "2"})
     fit(told)
-    assert [line["step"] for line in tests_of(told.out)] == [1, 3, 4]
+    assert [line["step"] for line in steps_tested(told.out)] == [1, 3, 4]
     return told
 
 
@@ -276,14 +276,14 @@ def test_a_test_that_a_run_was_stopped_at_is_done_when_it_goes_on(when, step, te
     if when != "it dies":
         last = "stopped after step 2 of 5, saved" if step == 2 else "5 steps done and saved, stopped before the last"
         assert last in said
-    assert load(told.out / LAST).step == step and step - 1 not in [line["step"] for line in tests_of(told.out)]
+    assert load(told.out / LAST).step == step and step - 1 not in [line["step"] for line in steps_tested(told.out)]
     fit(told)
-    assert tests_of(told.out) == tests_of(tested.out)
+    assert steps_tested(told.out) == steps_tested(tested.out)
     for name in ("epoch-0001.safetensors", "epoch-0002.safetensors", LAST, BEST):
         ours, theirs = load(told.out / name), load(tested.out / name)
         assert ours.step == theirs.step and all(ours.weights[k].equal(theirs.weights[k]) for k in theirs.weights)
     fit(told)
-    assert tests_of(told.out) == tests_of(tested.out), "none is done twice"
+    assert steps_tested(told.out) == steps_tested(tested.out), "none is done twice"
 
 
 def stopped_in_a_test(rank: int, plan: Plan) -> None:
@@ -310,13 +310,13 @@ def test_several_processes_leave_a_test_together_and_go_on_from_the_same_step(fo
     told = plan(folder, tmp_path / "run")
     told = replace(told, changes=told.changes | {"batch": "4", "epochs": "1.5"})  # three steps
     on(2, stopped_in_a_test, told)
-    assert load(told.out / LAST).step == 2 and not tests_of(told.out)
+    assert load(told.out / LAST).step == 2 and not steps_tested(told.out)
     on(2, sees_another_folder, told)
     said = [(tmp_path / f"told-{rank}.txt").read_text() for rank in range(2)]
     differ = "process 1 would not train what the first does (steps done: 0, not 2): --out "
     assert all(sentence.startswith(differ) for sentence in said)
     on(2, trained, told)
-    assert [line["step"] for line in tests_of(told.out)] == [1, 2]
+    assert [line["step"] for line in steps_tested(told.out)] == [1, 2]
 
 
 def test_a_run_goes_on_with_its_steps_when_a_clip_is_left_out(tmp_path, capsys):
@@ -335,7 +335,7 @@ def test_a_run_goes_on_with_its_steps_when_a_clip_is_left_out(tmp_path, capsys):
     assert "keeps its 2 steps an epoch" in said and "5 steps done" in said
     assert f"1 left out, first train/{broken.name} (not a video" in said and "Problem(" not in said
     assert "1 of 10 classes have no clip to train on" in said
-    assert load(out / LAST).step == 5 and [line["step"] for line in tests_of(out)] == [1, 3, 4]
+    assert load(out / LAST).step == 5 and [line["step"] for line in steps_tested(out)] == [1, 3, 4]
     assert json.loads((out / "run.json").read_text())["list"]["clips"] == 10
     away = sorted((folder / "train").glob("*.mp4"))
     for path in away[4:]:
