@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,7 @@ def test_each_process_has_the_gpu_of_its_number_and_nccl_is_told_which(monkeypat
         monkeypatch.setenv(name, value)
     with distributed.started() as (ranks, device):
         assert (ranks, device) == (Ranks(6, 8), torch.device("cuda", 2)) and "ended" not in told
+    assert told.pop("timeout") > timedelta(hours=1), "a test of hours has one message, at its end"
     assert told == {"set": device, "device_id": device, "kind": "nccl", "ended": True}
     monkeypatch.setenv("LOCAL_RANK", "4")
     try:

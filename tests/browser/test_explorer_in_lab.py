@@ -259,7 +259,10 @@ def test_a_whole_block_shows_what_comes_in_through_all_its_layers(lab):
     lab.set("masks", layer="block 1 time", pinned=[5, 24, 40])
     lab.set("masks", view="whole block")
     assert picture(lab, "masks") == "#" * 33
-    lab.says("masks", "Through all layers of block 1 it can depend on all 33 tokens.")
+    lab.says(
+        "masks",
+        "Through all layers of block 1 it can depend on all 33 tokens: 17 in the last layer (space), 16 through time.",
+    )
     lab.shot("masks", "whole_block")
 
 
