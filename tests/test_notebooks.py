@@ -23,6 +23,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from stand_ins import write_kinetics, write_ssv2
+from test_tiny_records import divided_on_the_hard_sets
 
 from course_lib.analysis.cost import Cost, cost
 from course_lib.analysis.intervals import interval, t_quantile
@@ -1919,11 +1920,7 @@ def test_what_lesson_11_says_of_tiny_networks_stands_in_their_records():
     on_l = [run["scores"]["accuracy"] for run in found if run["arm"]["set_name"] == "L"]
     assert min(on_l) > 0.9 and min(map(min, top.values())) > 0.9
     assert "on D and L all of these networks pass 90 %" in prose
-    hard = records("C1", "cpu")
-    named, way = (
-        [100 * value for value in by_seed(hard, name, measure, attention="divided")]
-        for name, measure in (("A", "accuracy"), ("M", "pair_accuracy"))
-    )
+    named, way = divided_on_the_hard_sets()
     assert f"of A's clips divided attention names {min(named):.0f} to {max(named):.0f} %, of M's" in prose
     assert f"right within the pair in {min(way):.0f} to {max(way):.0f} % (06)" in prose
     assert 2.5 < max(seconds.values()) / min(seconds.values()) < 3.5 and "apart by a factor of three" in prose

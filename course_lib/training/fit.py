@@ -24,7 +24,6 @@ from course_lib.training.folder import (
     BEST,
     LAST,
     about_run,
-    clips_sum,
     locked,
     require_alike,
     require_same,
@@ -108,7 +107,7 @@ def fit(plan: Plan) -> Path:
         mean = moving_mean(unwrapped(net), chosen.ema) if chosen.ema else None
         prepare = to_network(chosen, device)
         if ranks.first:
-            _introduce(plan, chosen, source, epoch, config.steps, done, began, ranks)
+            _introduce(plan, chosen, source, config.steps, done, began, about["list"], ranks)
             write_about(plan.out, about, done)
 
         def ends(epochs: int, done: int) -> bool:  # every so many epochs
@@ -247,9 +246,9 @@ def _tested(
 
 
 def _introduce(
-    plan: Plan, chosen: Recipe, source: Source, epoch: int, steps: int, done: int, began: dict, ranks: Ranks
+    plan: Plan, chosen: Recipe, source: Source, steps: int, done: int, began: dict, now: dict, ranks: Ranks
 ) -> None:
-    clips, classes = len(source.train.videos), len(source.train.classes)
+    clips, classes, epoch = now["clips"], len(source.train.classes), began["epoch"]
     notes = ""
     if source.left_out:
         path, reason = source.left_out[0]
@@ -264,7 +263,7 @@ def _introduce(
         f"highest rate {chosen.lr * chosen.batch / chosen.lr_clips:.3g}"
         + (f"; goes on after step {done}" if done else "")
     )
-    if done and began["sum"] != clips_sum(source.train):
+    if began["sum"] != now["sum"]:
         print(
             f"the run began with {count(began['clips'], 'clip')} to train on, and now there are "
             f"{f'{clips:,}' if clips != began['clips'] else 'as many, but others'}: its batches come from those "
